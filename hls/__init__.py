@@ -1,0 +1,1 @@
+"""From Python to netlist: dataflow graphs, scheduling, lowering to PyRTL, simulation, export."""

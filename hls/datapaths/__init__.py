@@ -1,0 +1,1 @@
+"""One file per datapath of the machine."""

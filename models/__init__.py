@@ -1,0 +1,1 @@
+"""The machine as mathematics (`reference`) and as transactions (`transaction`, `memory`)."""

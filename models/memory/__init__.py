@@ -1,0 +1,1 @@
+"""HBM2 timing and energy, and the address map."""

@@ -1,0 +1,1 @@
+"""Workloads: reading, writing, capturing from a model; small real traces are shipped here."""

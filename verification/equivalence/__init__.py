@@ -1,0 +1,1 @@
+"""Proofs over netlists: SMT, exhaustive simulation, bounded model checking, induction."""
