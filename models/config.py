@@ -383,7 +383,8 @@ class QuantizationConfig:
         _require(
             self.bits <= datapath_bits,
             f"quantization: {self.msb_bits}+{self.lsb_bits} = {self.bits} bits are wider than the "
-            f"{datapath_bits}-bit datapath; set accelerator.datapath_bits = {next((w for w in DATAPATH_BITS if w >= self.bits), DATAPATH_BITS[-1])}",
+            f"{datapath_bits}-bit datapath; set accelerator.datapath_bits = "
+            f"{next((w for w in DATAPATH_BITS if w >= self.bits), DATAPATH_BITS[-1])}",
         )
 
 

@@ -1,0 +1,279 @@
+"""HBM2 behind the interface of `interface.py`: both faces drive the same compiled engine (`engine.py`).
+
+architecture.md, datapath 14: 16 channels of 128 bits at 2 GT/s, 32 GB/s each.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from models.memory import engine
+from models.memory.address_map import AddressMap
+from models.memory.energy import Hbm2Energy
+from models.memory.interface import NONE, BoolArray, Completions, IntArray, MemoryStatistics, PortCycles
+from models.memory.timing import Hbm2Timing
+
+
+class Command(NamedTuple):
+    """One command of the trace; `bank` counts over all groups, -1 where a field does not apply."""
+
+    cycle: int
+    channel: int
+    pseudo_channel: int
+    name: str
+    bank: int
+    row: int
+    column: int
+    tag: int
+
+
+class Hbm2Memory:
+    """HBM2 of `channels` channels; see `interface.Memory` for the methods shared by all memories.
+
+    Arguments: channels (a power of two), timing, address map, energy, and `trace_capacity`, the number of commands to
+    keep for `trace` (0: none). Raises ValueError where the address map does not cover the organization.
+    """
+
+    def __init__(
+        self,
+        channels: int = 16,
+        timing: Hbm2Timing | None = None,
+        address_map: AddressMap | None = None,
+        energy: Hbm2Energy | None = None,
+        trace_capacity: int = 0,
+    ) -> None:
+        self.timing = timing or Hbm2Timing.default()
+        self.address_map = address_map or AddressMap.default(channels, self.timing)
+        self.energy = energy or Hbm2Energy.default()
+        self._channels = channels
+        self._check_map()
+        self._delays = self.timing.delays()
+        self._state = engine.new_state(channels, self._delays, trace_capacity)
+        self._requests = np.zeros(0, engine.REQUEST)
+        self._filled = 0
+        self._groups: dict[int, tuple[int, int]] = {}
+        self._tickets = 0
+        self._port_owes = np.zeros(channels, np.int64)
+
+    def _check_map(self) -> None:
+        t = self.timing
+        sizes = {
+            "channel": self._channels,
+            "pseudo_channel": t.pseudo_channels,
+            "bank_group": t.bank_groups,
+            "bank": t.banks_per_group,
+            "row": t.rows,
+            "column": t.columns,
+        }
+        for field, size in sizes.items():
+            bits = self.address_map.bits_of(field)
+            if 1 << bits != size:
+                need = (size - 1).bit_length()
+                raise ValueError(
+                    f"address map gives {field} {bits} bits, but there are {size}; {need} bits work"
+                )
+        if self.address_map.burst_bytes != t.burst_bytes:
+            raise ValueError(
+                f"address map has bursts of {self.address_map.burst_bytes} bytes, the memory of {t.burst_bytes}"
+            )
+
+    @property
+    def channels(self) -> int:
+        """Number of ports."""
+        return self._channels
+
+    @property
+    def now_cycle(self) -> int:
+        """The next cycle that `step` simulates: the furthest that any channel has got."""
+        return int(self._state.channel["now"].max())
+
+    def channel_of(self, addresses: npt.ArrayLike) -> IntArray:
+        """Port that serves each byte address."""
+        return self.address_map.decode(addresses).channel
+
+    def step(
+        self,
+        valid: npt.ArrayLike,
+        addresses: npt.ArrayLike,
+        tags: npt.ArrayLike,
+        writes: npt.ArrayLike | None = None,
+    ) -> PortCycles:
+        """One cycle of the ports; arguments [channels]."""
+        reply = self.steps(
+            np.asarray(valid)[None],
+            np.asarray(addresses)[None],
+            np.asarray(tags)[None],
+            None if writes is None else np.asarray(writes)[None],
+        )
+        return PortCycles(reply.accepted[0], reply.read_tag[0], reply.write_tag[0])
+
+    def steps(
+        self,
+        valid: npt.ArrayLike,
+        addresses: npt.ArrayLike,
+        tags: npt.ArrayLike,
+        writes: npt.ArrayLike | None = None,
+    ) -> PortCycles:
+        """Several cycles of the ports in one compiled call; arguments [cycles, channels].
+
+        Raises RuntimeError while a submitted group is unfinished.
+        """
+        if self._state.channel["unfinished"].any():
+            raise RuntimeError("a submitted group is unfinished; finish() it before stepping the ports")
+        offered: BoolArray = np.ascontiguousarray(valid, dtype=np.bool_)
+        shape = offered.shape
+        if len(shape) != 2 or shape[1] != self._channels:
+            raise ValueError(f"ports are {self._channels} channels wide, got an array of shape {shape}")
+        address = np.where(offered, np.broadcast_to(np.asarray(addresses, dtype=np.int64), shape), 0)
+        where = self.address_map.decode(address)
+        wrong = offered & (where.channel != np.arange(self._channels))
+        if wrong.any():
+            cycle, port = (int(i) for i in np.argwhere(wrong)[0])
+            raise ValueError(
+                f"port {port} was offered address {int(address[cycle, port]):#x}, "
+                f"which channel {int(where.channel[cycle, port])} serves"
+            )
+        location = np.stack(
+            [
+                where.pseudo_channel,
+                where.bank_group * self.timing.banks_per_group + where.bank,
+                where.row,
+                where.column,
+            ],
+            axis=-1,
+        )
+        tag = np.ascontiguousarray(np.broadcast_to(np.asarray(tags, dtype=np.int64), shape))
+        if (offered & (tag < 0)).any():
+            raise ValueError("a tag is negative; 0 is the least that works")
+        direction = np.zeros(shape, np.int64)
+        if writes is not None:
+            direction[:] = np.asarray(writes, dtype=np.bool_)
+        accepted = np.zeros(shape, np.bool_)
+        answers = np.empty((*shape, 2), np.int64)
+        start = self.now_cycle
+        engine.steps(
+            self._state, self._delays, start, offered, location, direction, tag, accepted, answers
+        )
+        self._port_owes += accepted.sum(axis=0) - (answers != NONE).sum(axis=(0, 2))
+        return PortCycles(accepted, answers[..., engine.READ], answers[..., engine.WRITE])
+
+    def submit(
+        self,
+        addresses: npt.ArrayLike,
+        issue_cycles: npt.ArrayLike = 0,
+        writes: npt.ArrayLike | None = None,
+    ) -> int:
+        """Queue bursts [n] at their ports; returns the group's ticket.
+
+        Within the group a channel takes bursts by issue cycle, ties in order; groups queue behind one another. Raises
+        RuntimeError while a request taken by `step` is unanswered.
+        """
+        if self._port_owes.any():
+            raise RuntimeError("the ports owe answers to step(); step until they came before submitting a group")
+        where = self.address_map.decode(np.atleast_1d(np.asarray(addresses, dtype=np.int64)))
+        (count,) = where.channel.shape
+        first, last = self._filled, self._filled + count
+        if last > len(self._requests):
+            grown = np.zeros(max(last, 2 * len(self._requests)), engine.REQUEST)
+            grown[:first] = self._requests[:first]
+            self._requests = grown
+        issue = np.broadcast_to(np.asarray(issue_cycles, dtype=np.int64), (count,))
+        r = self._requests[first:last]
+        r["issue"] = issue
+        r["channel"] = where.channel
+        r["pseudo_channel"] = where.pseudo_channel
+        r["bank"] = where.bank_group * self.timing.banks_per_group + where.bank
+        r["row"] = where.row
+        r["column"] = where.column
+        r["direction"] = 0 if writes is None else np.asarray(writes, dtype=np.bool_)
+        for name in ("accepted", "done", "next"):
+            r[name] = NONE
+        order = np.arange(first, last)
+        if count and (np.diff(issue) < 0).any():
+            order = first + np.argsort(issue, kind="stable")
+        engine.enqueue(self._state, self._requests, order)
+        self._filled = last
+        self._tickets += 1
+        self._groups[self._tickets] = (first, last)
+        return self._tickets
+
+    def advance(self, until_cycle: int) -> None:
+        """Simulate every channel up to, not including, this cycle."""
+        without_end = np.full(self._channels, engine.NEVER)
+        engine.advance(self._state, self._delays, self._requests, until_cycle, 0, 0, without_end)
+
+    def completions(self, ticket: int) -> Completions:
+        """What is known of a group so far."""
+        first, last = self._group(ticket)
+        r = self._requests[first:last]
+        return Completions(r["accepted"].copy(), r["done"].copy())
+
+    def finish(self, ticket: int) -> Completions:
+        """Simulate until every burst of the group is served, and forget the group.
+
+        Each channel stops after its last command for the group, so a later group may still share it from then on.
+        """
+        first, last = self._group(ticket)
+        r = self._requests[first:last]
+        left = np.bincount(r["channel"][r["done"] == NONE], minlength=self._channels).astype(np.int64)
+        engine.advance(self._state, self._delays, self._requests, engine.NEVER, first, last, left)
+        result = self.completions(ticket)
+        del self._groups[ticket]
+        if not self._groups:
+            self._filled = 0
+        return result
+
+    def run(
+        self,
+        addresses: npt.ArrayLike,
+        issue_cycles: npt.ArrayLike = 0,
+        writes: npt.ArrayLike | None = None,
+    ) -> Completions:
+        """`submit` and `finish`."""
+        return self.finish(self.submit(addresses, issue_cycles, writes))
+
+    def _group(self, ticket: int) -> tuple[int, int]:
+        if ticket not in self._groups:
+            known = ", ".join(map(str, sorted(self._groups))) or "none"
+            raise KeyError(f"no group has ticket {ticket}; unfinished: {known}")
+        return self._groups[ticket]
+
+    def waiting(self) -> Sequence[str]:
+        """One line a channel that owes an answer to the ports, saying how many."""
+        return [f"channel {c} owes {n} answers" for c, n in enumerate(self._port_owes.tolist()) if n]
+
+    def statistics(self) -> MemoryStatistics:
+        """Totals since cycle 0, over all channels."""
+        s, d = self._state, self._delays
+        p = s.pseudo_channel
+        total = {name: int(p[name].sum()) for name in engine.PSEUDO_CHANNEL.names or ()}
+        burst = self.timing.burst_bytes
+        busy = self.now_cycle + (d.read_done - 1 if total["reads"] + total["writes"] else 0)
+        return MemoryStatistics(
+            cycles=busy,
+            reads=total["reads"],
+            writes=total["writes"],
+            activates=total["activates"],
+            precharges=total["precharges"],
+            refreshes=total["refreshes"],
+            row_hits=total["row_hits"],
+            queue_cycles=total["queue_cycles"],
+            queue_cycles_max=int(p["queue_cycles_max"].max()),
+            late_requests=int(s.channel["late"].sum()),
+            burst_bytes=burst,
+            peak_bytes_per_cycle=self._channels * self.timing.peak_bytes_per_cycle,
+            energy=self.energy.of(total["activates"], burst * total["reads"], burst * total["writes"]),
+        )
+
+    def trace(self) -> list[Command]:
+        """Commands so far, by cycle. Raises RuntimeError where they did not fit `trace_capacity`."""
+        count = int(self._state.traced[0])
+        if count > len(self._state.trace):
+            raise RuntimeError(
+                f"{count} commands did not fit trace_capacity = {len(self._state.trace)}; {count} works"
+            )
+        rows = self._state.trace[:count].tolist()
+        commands = [Command(*row[:3], engine.COMMAND_NAMES[row[3]], *row[4:]) for row in rows]
+        return sorted(commands, key=lambda command: command.cycle)
