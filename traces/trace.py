@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 Kind = Literal["encoder", "decoder"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+MAX_DIMENSION = 1 << 16
+"""Largest number of layers, of heads and of elements of a head."""
 FloatArray = NDArray[np.floating[Any]]
 
 
@@ -37,7 +39,8 @@ class TraceError(ValueError):
 
     def inside(self, path: str) -> Self:
         """The same error, naming the file that it was found in."""
-        return type(self)(self.problem, where=self.where, path=path)
+        printable = path.encode(errors="backslashreplace").decode()
+        return type(self)(self.problem, where=self.where, path=printable)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +66,9 @@ class ModelFacts:
         for field in ("name", "source", "licence", "architecture", "notes"):
             check_text(getattr(self, field), f"model.{field}")
         for field in ("layers", "heads", "kv_heads", "head_dim"):
-            check_count(getattr(self, field), f"model.{field}", least=1)
+            check_count(getattr(self, field), f"model.{field}", least=1, most=MAX_DIMENSION)
         if self.heads % self.kv_heads:
-            divisors = [n for n in range(1, self.heads + 1) if self.heads % n == 0] if self.heads <= 4096 else [1]
+            divisors = [n for n in range(1, self.heads + 1) if self.heads % n == 0]
             nearest = min(divisors, key=lambda n: abs(n - self.kv_heads))
             raise TraceError(
                 f"{self.kv_heads} K/V heads do not divide {self.heads} query heads; nearest that does: {nearest}",
@@ -75,7 +78,7 @@ class ModelFacts:
         if not isinstance(scale, float) or not math.isfinite(scale) or scale <= 0:
             usual = 1 / math.sqrt(self.head_dim)
             raise TraceError(
-                f"{scale!r} is not a positive finite float; 1/sqrt(head_dim) is {usual:.6g}",
+                f"{_shown(scale)} is not a positive finite float; 1/sqrt(head_dim) is {usual:.6g}",
                 where="model.softmax_scale",
             )
 
@@ -273,9 +276,9 @@ def check_layout(
     if not isinstance(model, ModelFacts):
         raise TraceError(f"is a {type(model).__name__}; should be ModelFacts", where="model")
     if kind not in KINDS:
-        raise TraceError(f"is {kind!r}; should be one of {', '.join(KINDS)}", where="kind")
+        raise TraceError(f"is {_shown(kind)}; should be one of {', '.join(KINDS)}", where="kind")
     if not isinstance(causal, bool):
-        raise TraceError(f"is {causal!r}; should be true or false", where="causal")
+        raise TraceError(f"is {_shown(causal)}; should be true or false", where="causal")
     check_count(tokens, "tokens", least=1)
     check_count(prompt_length, "prompt_length", least=1, most=tokens)
     check_count(generated, "generated", least=0, most=tokens)
