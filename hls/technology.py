@@ -48,6 +48,9 @@ class Technology:
     nand2_area: Quantity
     fo4: Quantity
     wire_load: Quantity
+    drive_growth: Quantity
+    area_model: Quantity
+    delay_model: Quantity
     clock_uncertainty: Quantity
     leakage_nw_per_um2: Quantity
     flip_flop: FlipFlop
@@ -102,8 +105,8 @@ class Technology:
         if operator.energy_per_ge:
             energy = energy.times(area_ge, "fj")
         return Cost(
-            operator.delay_fo4(variables).times(self.fo4, "ps"),
-            area_ge.times(self.nand2_area, "um2"),
+            operator.delay_fo4(variables).times(self.delay_model, "fo4").times(self.fo4, "ps"),
+            area_ge.times(self.area_model, "ge").times(self.nand2_area, "um2"),
             energy.scaled(1e-3, "pj"),
         )
 
@@ -289,6 +292,9 @@ class _Reader:
             nand2,
             fo4,
             self.quantity("", data, "scale", "wire_load"),
+            self.quantity("", data, "scale", "drive_growth"),
+            self.quantity("", data, "scale", "area_model"),
+            self.quantity("", data, "scale", "delay_model"),
             self.quantity("ps", data, "scale", "clock_uncertainty_ps"),
             self.quantity("nw/um2", data, "scale", "leakage_nw_per_um2"),
             flip_flop,
