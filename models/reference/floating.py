@@ -101,7 +101,7 @@ class FloatArithmetic:
     def softmax(self, score: Tensor, q: FloatHeld, k: FloatHeld, visible: Tensor, bias: Tensor | None) -> Tensor:
         """Softmax of the biased scores; without a model's own bias, invisible keys get the lowest score there is."""
         if bias is None:
-            bias = torch.where(visible, 0.0, torch.finfo(score.dtype).min).to(score.dtype)
+            bias = score.new_zeros(visible.shape).masked_fill(~visible, torch.finfo(score.dtype).min)
         return float_softmax(score + bias)
 
     def weigh(self, prob: Tensor, v: FloatHeld, full: bool) -> Tensor:

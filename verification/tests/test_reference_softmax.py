@@ -15,7 +15,7 @@ EXPONENTIAL_ERROR = 7.8e-6
 
 def softmax64(score, visible, scale):
     highest = np.where(visible, score, np.iinfo(np.int64).min).max(axis=-1, keepdims=True)
-    e = np.where(visible, np.exp((score - highest).astype(np.float64) * scale), 0)
+    e = np.where(visible, np.exp(np.where(visible, score - highest, 0) * scale), 0)
     return e / e.sum(axis=-1, keepdims=True)
 
 
