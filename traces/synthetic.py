@@ -66,10 +66,10 @@ def synthetic_trace(
     )
     if tokens < 1:
         raise TraceError(f"is {tokens}; should be 1 or more", where="tokens")
-    planted = important_tokens(seed, tokens) if important is None else tuple(sorted(important))
-    if planted and not 0 <= planted[0] <= planted[-1] < tokens:
-        raise TraceError(f"ids {list(planted)} should be from 0 to {tokens - 1}", where="important")
-    q, k, v = _tensors(np.random.default_rng([seed, 0]), model, tokens, planted, strength)
+    planted = set(important_tokens(seed, tokens) if important is None else important)
+    if planted and not 0 <= min(planted) <= max(planted) < tokens:
+        raise TraceError(f"ids {sorted(planted)} should be from 0 to {tokens - 1}", where="important")
+    q, k, v = _tensors(np.random.default_rng([seed, 0]), model, tokens, sorted(planted), strength)
     return Trace(
         name=f"{kind}-{tokens}" if name is None else name,
         kind=kind,
@@ -78,7 +78,7 @@ def synthetic_trace(
         k=k.astype(dtype),
         v=v.astype(dtype),
         token_ids=np.arange(tokens, dtype=np.int32),
-        token_texts=tuple(f"KEY{i}" if i in set(planted) else f"t{i}" for i in range(tokens)),
+        token_texts=tuple(f"KEY{i}" if i in planted else f"t{i}" for i in range(tokens)),
         prompt_length=tokens - generated,
         generated=generated,
         causal=kind == "decoder" if causal is None else causal,
@@ -87,7 +87,7 @@ def synthetic_trace(
 
 
 def _tensors(
-    rng: np.random.Generator, model: ModelFacts, tokens: int, planted: Sequence[int], strength: float
+    rng: np.random.Generator, model: ModelFacts, tokens: int, planted: list[int], strength: float
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     shape = (model.layers, model.kv_heads, tokens, model.head_dim)
     q = rng.standard_normal((model.layers, model.heads, tokens, model.head_dim))
@@ -98,5 +98,5 @@ def _tensors(
     offset = math.sqrt(abs(strength) * math.sqrt(model.head_dim))
     gain = rng.uniform(0.5, 1.5, (model.layers, model.heads, tokens, 1))
     q += gain * offset * np.repeat(direction, model.heads // model.kv_heads, axis=1)
-    k[:, :, list(planted)] += math.copysign(offset, strength) * direction
+    k[:, :, planted] += math.copysign(offset, strength) * direction
     return q, k, v
