@@ -68,10 +68,14 @@ def minimize_registers(
     widths = np.array([0 if n.kind == "const" else n.width_bits for n in graph.nodes], dtype=float)
     indices = np.array([(low, high) for low, high, _ in rows]).reshape(-1)
     values = np.tile([1.0, -1.0], len(rows))
-    matrix: Any = csr_array((values, indices, np.arange(0, 2 * len(rows) + 1, 2)), shape=(len(rows), 2 * count))
-    bounds = np.array([bound for _, _, bound in rows], dtype=float)
+    starts = np.arange(0, 2 * len(rows) + 1, 2)
     cost = np.concatenate([-widths, widths])
-    solution = linprog(cost, A_ub=matrix, b_ub=bounds, bounds=np.stack([lower, upper], axis=1), method="highs-ds")
+    program: dict[str, Any] = {
+        "A_ub": csr_array((values, indices, starts), shape=(len(rows), 2 * count)),
+        "b_ub": np.array([bound for _, _, bound in rows], dtype=float),
+        "bounds": np.stack([lower, upper], axis=1),
+    }
+    solution = linprog(cost, method="highs-ds", **program)
     if solution.x is None:
         raise HlsError(f"{graph.name}: the register-minimizing program has no solution: {solution.message}")
     return [round(x) for x in solution.x[:count]]

@@ -1,0 +1,349 @@
+"""Verilator as a shared library: the netlist's Verilog, compiled once, driven through ctypes.
+
+The library is cached under the hash of everything that goes into it (Verilog, driver, options, tool versions)
+in `$SPATTEN_CACHE`, else the user's cache directory; it appears there by an atomic rename, so that concurrent
+builders are safe. All inputs of a cycle lie in one row of 32-bit words, port after port; outputs the same way.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hls.lower import Netlist
+from hls.simulate import (
+    Pattern,
+    SimulatorError,
+    Streamed,
+    Words,
+    check_complete,
+    check_inputs,
+    cycles_of,
+    stream_plan,
+    word_count,
+)
+from hls.verilog import to_verilog
+
+_DRIVER = """
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include "verilated.h"
+#include "Vtop.h"
+#if VM_TRACE
+#include "verilated_vcd_c.h"
+#endif
+
+static inline void put(CData& d, const uint32_t* s) { d = s[0]; }
+static inline void put(SData& d, const uint32_t* s) { d = s[0]; }
+static inline void put(IData& d, const uint32_t* s) { d = s[0]; }
+static inline void put(QData& d, const uint32_t* s) { d = s[0] | (uint64_t)s[1] << 32; }
+template <std::size_t N> static inline void put(VlWide<N>& d, const uint32_t* s) { memcpy(d.data(), s, 4 * N); }
+static inline void get(const CData& v, uint32_t* d) { d[0] = v; }
+static inline void get(const SData& v, uint32_t* d) { d[0] = v; }
+static inline void get(const IData& v, uint32_t* d) { d[0] = v; }
+static inline void get(const QData& v, uint32_t* d) { d[0] = (uint32_t)v; d[1] = (uint32_t)(v >> 32); }
+template <std::size_t N> static inline void get(const VlWide<N>& v, uint32_t* d) { memcpy(d, v.data(), 4 * N); }
+
+namespace {
+struct Simulation {
+    VerilatedContext context;
+    std::unique_ptr<Vtop> top;
+#if VM_TRACE
+    std::unique_ptr<VerilatedVcdC> vcd;
+#endif
+    void dump() {
+#if VM_TRACE
+        if (vcd) vcd->dump(context.time());
+#endif
+        context.timeInc(1);
+    }
+    void settle(const uint32_t* in) {
+        top->clk = 0;
+@PUT@
+        top->eval();
+        dump();
+    }
+    void edge() {
+        top->clk = 1;
+        top->eval();
+        dump();
+    }
+    void read(uint32_t* out) {
+@GET@
+    }
+};
+}
+
+extern "C" {
+Simulation* simulation_new(const char* vcd) {
+    auto* s = new Simulation;
+    s->context.traceEverOn(vcd[0] != 0);
+    s->top.reset(new Vtop{&s->context});
+#if VM_TRACE
+    if (vcd[0]) {
+        s->vcd.reset(new VerilatedVcdC);
+        s->top->trace(s->vcd.get(), 99);
+        s->vcd->open(vcd);
+    }
+#endif
+    return s;
+}
+void simulation_reset(Simulation* s, const uint32_t* in) {
+    s->top->rst = 1;
+    s->settle(in);
+    s->edge();
+    s->top->rst = 0;
+}
+void simulation_run(Simulation* s, const uint32_t* in, uint32_t* out, uint64_t cycles) {
+    for (uint64_t t = 0; t < cycles; ++t, in += @IN_WORDS@, out += @OUT_WORDS@) {
+        s->settle(in);
+        s->read(out);
+        s->edge();
+    }
+}
+uint64_t simulation_stream(Simulation* s, const uint32_t* items, uint64_t count, const uint8_t* offer,
+                           const uint8_t* accept, uint64_t limit, uint32_t* out, uint64_t* sent_at,
+                           uint64_t* received_at, uint64_t* received) {
+    (void)items, (void)count, (void)offer, (void)accept, (void)limit;
+    (void)out, (void)sent_at, (void)received_at, (void)received;
+@STREAM@
+}
+void simulation_delete(Simulation* s) {
+#if VM_TRACE
+    if (s->vcd) s->vcd->close();
+#endif
+    s->top->final();
+    delete s;
+}
+}
+"""
+
+_STREAM = """
+    static const uint32_t idle[@IN_WORDS@] = {0};
+    uint32_t row[@IN_WORDS@], result[@OUT_WORDS@];
+    uint64_t sent = 0, got = 0, t = 0;
+    for (; t < limit && got < count; ++t) {
+        bool valid = sent < count && offer[t];
+        memcpy(row, valid ? items + sent * @IN_WORDS@ : idle, sizeof row);
+        row[@VALID@] = valid;
+        row[@READY@] = accept[t];
+        s->settle(row);
+        s->read(result);
+        if (valid && result[@IN_READY@]) sent_at[sent++] = t;
+        if (accept[t] && result[@OUT_VALID@]) {
+            memcpy(out + got * @OUT_WORDS@, result, sizeof result);
+            received_at[got++] = t;
+        }
+        s->edge();
+    }
+    *received = got;
+    return t;
+"""
+
+_OPTIONS = ("-O3", "--x-assign", "0", "--x-initial", "0", "--noassert", "--no-timing", "-Wno-lint", "-Wno-style")
+
+
+def layout(ports: Mapping[str, int]) -> tuple[dict[str, tuple[int, int]], int]:
+    """First word and number of words of each port in a row, and the words of a row (at least 1)."""
+    places, position = {}, 0
+    for name, bits in ports.items():
+        places[name] = (position, word_count(bits))
+        position += word_count(bits)
+    return places, max(1, position)
+
+
+def _driver(netlist: Netlist) -> str:
+    inputs, in_words = layout(netlist.inputs)
+    outputs, out_words = layout(netlist.outputs)
+    handshake = "in_valid" in inputs and "out_ready" in inputs and "in_ready" in outputs and "out_valid" in outputs
+    text = _DRIVER.replace("@STREAM@", _STREAM if handshake else "    return 0;")
+    if handshake:
+        places = {"VALID": inputs["in_valid"], "READY": inputs["out_ready"]}
+        places |= {"IN_READY": outputs["in_ready"], "OUT_VALID": outputs["out_valid"]}
+        for key, (word, _) in places.items():
+            text = text.replace(f"@{key}@", str(word))
+    put = "\n".join(f"        put(top->{name}, in + {word});" for name, (word, _) in inputs.items())
+    get = "\n".join(f"        get(top->{name}, out + {word});" for name, (word, _) in outputs.items())
+    text = text.replace("@PUT@", put).replace("@GET@", get)
+    return text.replace("@IN_WORDS@", str(in_words)).replace("@OUT_WORDS@", str(out_words))
+
+
+def cache_folder() -> Path:
+    """Where compiled simulators are kept: `$SPATTEN_CACHE`, `$XDG_CACHE_HOME/spatten` or `~/.cache/spatten`."""
+    chosen = os.environ.get("SPATTEN_CACHE")
+    if chosen:
+        return Path(chosen) / "verilator"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spatten" / "verilator"
+
+
+@lru_cache
+def _tool_version(tool: str) -> str:
+    done = subprocess.run([tool, "--version"], capture_output=True, text=True, check=False)
+    return done.stdout.splitlines()[0] if done.stdout else "unknown"
+
+
+def build(netlist: Netlist, trace: bool = False) -> Path:
+    """The compiled simulator of a netlist, from the cache or built now; SimulatorError with the tool's output."""
+    verilog, driver = to_verilog(netlist), _driver(netlist)
+    options = [*_OPTIONS, *(["--trace"] if trace else [])]
+    tools = [_tool_version("verilator"), _tool_version("c++"), platform.machine()]
+    key = hashlib.sha256("\0".join([verilog, driver, *options, *tools]).encode()).hexdigest()[:32]
+    folder = cache_folder()
+    library = folder / f"{netlist.name}-{key}.so"
+    if library.exists():
+        return library
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix="build-") as name:
+        work = Path(name)
+        (work / "top.v").write_text(verilog, encoding="utf-8")
+        (work / "driver.cpp").write_text(driver, encoding="utf-8")
+        command = ["verilator", "--cc", "--exe", "--build", "-j", str(os.cpu_count() or 1), *options]
+        command += ["--prefix", "Vtop", "--top-module", netlist.name, "--Mdir", str(work / "make")]
+        command += ["--output-split", "20000", "-CFLAGS", "-fPIC", "-LDFLAGS", "-shared"]
+        command += ["-MAKEFLAGS", "OPT_FAST=-O2 OPT_SLOW=-O0", "-o", "simulator.so"]
+        done = subprocess.run(
+            [*command, str(work / "top.v"), str(work / "driver.cpp")],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            tail = "\n".join((done.stdout + done.stderr).splitlines()[-20:])
+            raise SimulatorError(f"verilator failed on {netlist.name} (exit {done.returncode}):\n{tail}")
+        os.replace(work / "make" / "simulator.so", library)
+    return library
+
+
+class VerilatorSimulator:
+    """A compiled netlist; see `hls.simulate.Simulator`."""
+
+    backend = "verilator"
+
+    def __init__(self, netlist: Netlist, vcd: Path | None = None) -> None:
+        if shutil.which("verilator") is None:
+            raise SimulatorError("verilator is not on the PATH: install it (apt install verilator)")
+        self.netlist = netlist
+        self._inputs, self._in_words = layout(netlist.inputs)
+        self._outputs, self._out_words = layout(netlist.outputs)
+        self._library = ctypes.CDLL(str(build(netlist, trace=vcd is not None)))
+        self._library.simulation_new.restype = ctypes.c_void_p
+        self._library.simulation_stream.restype = ctypes.c_uint64
+        path = b"" if vcd is None else str(vcd).encode()
+        self._handle: ctypes.c_void_p | None = ctypes.c_void_p(self._library.simulation_new(path))
+        self._row = np.zeros((1, self._in_words), np.uint32)
+        self._result = np.zeros((1, self._out_words), np.uint32)
+        self.reset()
+
+    def _live(self) -> ctypes.c_void_p:
+        if self._handle is None:
+            raise SimulatorError(f"the simulator of {self.netlist.name} is closed")
+        return self._handle
+
+    def reset(self) -> None:
+        """One clock edge with `rst` high and all inputs 0."""
+        self._row[:] = 0
+        self._library.simulation_reset(self._live(), self._row.ctypes.data_as(ctypes.c_void_p))
+
+    def step(self, inputs: Mapping[str, int]) -> dict[str, int]:
+        """One cycle."""
+        check_inputs(self.netlist, inputs)
+        self._row[:] = 0
+        for name, value in inputs.items():
+            bits, (word, count) = self.netlist.inputs[name], self._inputs[name]
+            if value < 0 or value >> bits:
+                raise SimulatorError(f"{value} does not fit in input {name!r} of {bits} bits (pack it)")
+            self._row[0, word : word + count] = np.frombuffer(int(value).to_bytes(4 * count, "little"), "<u4")
+        self._advance(self._row, self._result)
+        raw = self._result[0].astype("<u4").tobytes()
+        return {n: int.from_bytes(raw[4 * w : 4 * (w + c)], "little") for n, (w, c) in self._outputs.items()}
+
+    def _advance(self, rows: Words, results: Words) -> None:
+        self._library.simulation_run(
+            self._live(),
+            rows.ctypes.data_as(ctypes.c_void_p),
+            results.ctypes.data_as(ctypes.c_void_p),
+            ctypes.c_uint64(len(rows)),
+        )
+
+    def run(self, inputs: Mapping[str, Words], cycles: int | None = None) -> dict[str, Words]:
+        """Many cycles in one call."""
+        cycles = cycles_of(self.netlist, inputs, cycles)
+        results = np.zeros((cycles, self._out_words), np.uint32)
+        self._advance(self._rows(inputs, cycles), results)
+        return {name: results[:, word : word + count] for name, (word, count) in self._outputs.items()}
+
+    def _rows(self, inputs: Mapping[str, Words], cycles: int) -> Words:
+        rows = np.zeros((cycles, self._in_words), np.uint32)
+        for name, words in inputs.items():
+            word, count = self._inputs[name]
+            rows[:, word : word + count] = words
+        return rows
+
+    def stream(
+        self,
+        items: Mapping[str, Words],
+        offer: Pattern | None = None,
+        accept: Pattern | None = None,
+        limit_cycles: int | None = None,
+    ) -> Streamed:
+        """Items through the handshake, in one call."""
+        count, offers, accepts = stream_plan(self.netlist, items, offer, accept, limit_cycles)
+        rows = self._rows(items, count)
+        results = np.zeros((count, self._out_words), np.uint32)
+        sent_at, received_at = (np.full(count, 2**64 - 1, np.uint64) for _ in range(2))
+        received = ctypes.c_uint64(0)
+        buffers: list[NDArray[Any]] = [
+            rows,
+            offers.astype(np.uint8),
+            accepts.astype(np.uint8),
+            results,
+            sent_at,
+            received_at,
+        ]
+        items_at, offer_at, accept_at, out_at, sent_to, received_to = (
+            b.ctypes.data_as(ctypes.c_void_p) for b in buffers
+        )
+        cycles = self._library.simulation_stream(
+            self._live(),
+            items_at,
+            ctypes.c_uint64(count),
+            offer_at,
+            accept_at,
+            ctypes.c_uint64(len(offers)),
+            out_at,
+            sent_to,
+            received_to,
+            ctypes.byref(received),
+        )
+        sent = int(np.count_nonzero(sent_at != 2**64 - 1))
+        check_complete(self.netlist, received.value, count, sent, cycles)
+        outputs = {name: results[:, w : w + c] for name, (w, c) in self._outputs.items()}
+        return Streamed(outputs, sent_at, received_at, int(cycles))
+
+    def close(self) -> None:
+        """Finish the waveform and free the simulator."""
+        if self._handle is not None:
+            self._library.simulation_delete(self._handle)
+            self._handle = None
+
+    def __enter__(self) -> VerilatorSimulator:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

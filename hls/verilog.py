@@ -1,0 +1,246 @@
+"""A PyRTL netlist as one synthesizable Verilog-2001 module.
+
+PyRTL's own exporter nests expressions, whose width Verilog then takes from their context, and gives names
+that depend on what was built before. Here every net is one assignment with explicit widths, names of
+temporaries depend on the netlist alone (so its text can be hashed), and a register that holds its value is
+written with an enable. Registers are reset synchronously by `rst` to their reset value (0 if none); memories are not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+import pyrtl
+
+from hls.lower import Netlist
+from hls.types import HlsError
+
+_RESERVED = """
+always and assign automatic begin buf bufif0 bufif1 case casex casez cell cmos config deassign default
+defparam design disable edge else end endcase endconfig endfunction endgenerate endmodule endprimitive
+endspecify endtable endtask event for force forever fork function generate genvar highz0 highz1 if ifnone
+incdir include initial inout input instance integer join large liblist library localparam macromodule
+medium module nand negedge nmos nor noshowcancelled not notif0 notif1 or output parameter pmos posedge
+primitive pull0 pull1 pulldown pullup pulsestyle_onevent pulsestyle_ondetect rcmos real realtime reg
+release repeat rnmos rpmos rtran rtranif0 rtranif1 scalared showcancelled signed small specify specparam
+strong0 strong1 supply0 supply1 table task time tran tranif0 tranif1 tri tri0 tri1 triand trior trireg
+unsigned use vectored wait wand weak0 weak1 while wire wor xnor xor bit byte logic int shortint longint
+do return break continue static interface modport class enum struct union typedef package import export
+string void this super new null priority unique final assert assume cover property sequence global local
+const context ref var type expect inside matches tagged with within program checker bind before
+first_match iff let nexttime until virtual clk rst
+"""  # Verilog, the SystemVerilog that many tools read by default, and our own clock and reset
+KEYWORDS = frozenset(_RESERVED.split())
+_TEMPORARY = re.compile(r"(?:tmp|const_)(\d+)(?:_.*)?\Z")
+
+
+def _range(bits: int) -> str:
+    return "" if bits == 1 else f"[{bits - 1}:0] "
+
+
+def _literal(value: int, bits: int) -> str:
+    return f"{bits}'h{value:x}"
+
+
+class _Names:
+    """Verilog identifier of every wire and memory: its own if it has one, else t0, t1, ... in order of creation."""
+
+    def __init__(self, block: pyrtl.Block) -> None:
+        temporary, named = [], []
+        for wire in block.wirevector_set:
+            match = _TEMPORARY.match(wire.name)
+            if match and not isinstance(wire, pyrtl.Input | pyrtl.Output):
+                temporary.append((int(match.group(1)), wire))
+            else:
+                named.append(wire)
+        self._of: dict[int, str] = {}
+        self._taken = set(KEYWORDS)
+        ports = [w for w in named if isinstance(w, pyrtl.Input | pyrtl.Output)]
+        for port in ports:
+            if not re.fullmatch(r"[A-Za-z_]\w*", port.name) or port.name in KEYWORDS:
+                raise HlsError(f"port {port.name!r} is no free Verilog identifier; try {port.name + '_'!r}")
+            self._of[id(port)] = port.name
+            self._taken.add(port.name)
+        for wire in sorted(named, key=lambda w: w.name):
+            if id(wire) not in self._of:
+                self._of[id(wire)] = self._unique(re.sub(r"\W", "_", wire.name))
+        for number, (_, wire) in enumerate(sorted(temporary, key=lambda item: item[0])):
+            self._of[id(wire)] = self._unique(f"t{number}")
+
+    def _unique(self, wanted: str) -> str:
+        name, count = wanted if wanted[:1].isalpha() or wanted[:1] == "_" else f"n{wanted}", 0
+        while (name if count == 0 else f"{name}_{count}") in self._taken:
+            count += 1
+        name = name if count == 0 else f"{name}_{count}"
+        self._taken.add(name)
+        return name
+
+    def memory(self, memory: pyrtl.MemBlock) -> str:
+        """The name of a memory."""
+        if id(memory) not in self._of:
+            self._of[id(memory)] = self._unique(re.sub(r"\W", "_", memory.name))
+        return self._of[id(memory)]
+
+    def __getitem__(self, wire: pyrtl.WireVector) -> str:
+        return self._of[id(wire)]
+
+
+class _Writer:
+    def __init__(self, netlist: Netlist) -> None:
+        self.netlist = netlist
+        self.block = netlist.block
+        self.names = _Names(self.block)
+        nets = [net for net in self.block.logic if net.dests]
+        self.nets = sorted(nets, key=lambda net: _natural(self.names[net.dests[0]]))
+        writes = [net for net in self.block.logic if net.op == "@"]
+        self.writes = sorted(writes, key=lambda net: tuple(_natural(self._text(a)) for a in net.args))
+        self.uses = Counter(id(arg) for net in self.block.logic for arg in net.args)
+        self.driver = {id(net.dests[0]): net for net in self.nets}
+
+    def _text(self, wire: pyrtl.WireVector) -> str:
+        return _literal(wire.val, len(wire)) if isinstance(wire, pyrtl.Const) else self.names[wire]
+
+    def _fit(self, wire: pyrtl.WireVector, bits: int) -> str:
+        """The wire in exactly `bits` bits: cut or extended by zeros."""
+        if isinstance(wire, pyrtl.Const):
+            return _literal(wire.val & ((1 << bits) - 1), bits)
+        if len(wire) < bits:
+            return f"{{{bits - len(wire)}'h0, {self.names[wire]}}}"
+        return self.names[wire] if len(wire) == bits else f"{self.names[wire]}[{bits - 1}:0]"
+
+    def _select(self, wire: pyrtl.WireVector, positions: tuple[int, ...]) -> str:
+        if isinstance(wire, pyrtl.Const):
+            value = sum(((wire.val >> p) & 1) << i for i, p in enumerate(positions))
+            return _literal(value, len(positions))
+        name = self.names[wire]
+        if len(wire) == 1:
+            return name if len(positions) == 1 else f"{{{len(positions)}{{{name}}}}}"
+        if positions == tuple(range(positions[0], positions[0] + len(positions))):
+            if len(positions) == len(wire):
+                return name
+            low = positions[0]
+            return f"{name}[{low}]" if len(positions) == 1 else f"{name}[{positions[-1]}:{low}]"
+        return "{" + ", ".join(f"{name}[{p}]" for p in reversed(positions)) + "}"
+
+    def _concat(self, args: tuple[pyrtl.WireVector, ...]) -> str:
+        parts: list[str] = []
+        position = 0
+        while position < len(args):
+            count = 1
+            while position + count < len(args) and args[position + count] is args[position]:
+                count += 1
+            text = self._text(args[position])
+            parts.append(text if count == 1 else f"{{{count}{{{text}}}}}")
+            position += count
+        return parts[0] if len(parts) == 1 else "{" + ", ".join(parts) + "}"
+
+    def _expression(self, net: pyrtl.LogicNet) -> str:
+        bits, args = len(net.dests[0]), net.args
+        match net.op:
+            case "w":
+                return self._fit(args[0], bits)
+            case "~":
+                return f"~{self._fit(args[0], bits)}"
+            case "n":
+                return f"~({self._fit(args[0], bits)} & {self._fit(args[1], bits)})"
+            case "&" | "|" | "^" | "+" | "-" | "*":
+                return f"{self._fit(args[0], bits)} {net.op} {self._fit(args[1], bits)}"
+            case "<" | ">" | "=":
+                operator = "==" if net.op == "=" else net.op
+                return f"{self._text(args[0])} {operator} {self._text(args[1])}"
+            case "x":
+                return f"{self._text(args[0])} ? {self._fit(args[2], bits)} : {self._fit(args[1], bits)}"
+            case "c" if bits == sum(len(arg) for arg in args):
+                return self._concat(args)
+            case "s" if bits == len(net.op_param):
+                return self._select(args[0], net.op_param)
+            case "m":
+                return f"{self.names.memory(net.op_param[1])}[{self._text(args[0])}]"
+        raise HlsError(f"{self.netlist.name}: no Verilog for {net}")
+
+    def _held(self, net: pyrtl.LogicNet) -> pyrtl.LogicNet | None:
+        """The mux that feeds a register its own value where an enable is 0, or None."""
+        mux = self.driver.get(id(net.args[0]))
+        if mux is None or mux.op != "x" or mux.args[1] is not net.dests[0]:
+            return None
+        return mux if self.uses[id(mux.dests[0])] == 1 else None
+
+    def lines(self) -> Iterator[str]:
+        """The module, line by line."""
+        ports = [("input", name, bits) for name, bits in self.netlist.inputs.items()]
+        ports += [("output", name, bits) for name, bits in self.netlist.outputs.items()]
+        yield f"// {self.netlist.name}, generated from its PyRTL netlist."
+        yield "// The waiver: cutting a result to its proved range leaves high bits of its operands unread."
+        yield "/* verilator lint_off UNUSEDSIGNAL */"
+        yield f"module {self.netlist.name} ("
+        yield "    input clk,"
+        yield "    input rst" + ("," if ports else "")
+        for i, (direction, name, bits) in enumerate(ports):
+            yield f"    {direction} {_range(bits)}{name}" + ("," if i < len(ports) - 1 else "")
+        yield ");"
+        registers = [net for net in self.nets if net.op == "r"]
+        held = {id(net.dests[0]): self._held(net) for net in registers}
+        skipped = {id(mux.dests[0]) for mux in held.values() if mux is not None}
+        logic = [net for net in self.nets if net.op != "r" and id(net.dests[0]) not in skipped]
+        for net in registers:
+            yield f"    reg {_range(len(net.dests[0]))}{self.names[net.dests[0]]};"
+        yield from self._memories()
+        for net in logic:
+            wire = net.dests[0]
+            if not isinstance(wire, pyrtl.Output):
+                yield f"    wire {_range(len(wire))}{self.names[wire]};"
+        for net in logic:
+            yield f"    assign {self.names[net.dests[0]]} = {self._expression(net)};"
+        yield from self._always(registers, held)
+        for net in self.writes:
+            address, data, enable = (self._text(arg) for arg in net.args)
+            memory = self.names.memory(net.op_param[1])
+            yield f"    always @(posedge clk) if ({enable}) {memory}[{address}] <= {data};"
+        yield "endmodule"
+        yield "/* verilator lint_on UNUSEDSIGNAL */"
+
+    def _memories(self) -> Iterator[str]:
+        blocks = {id(n.op_param[1]): n.op_param[1] for n in self.block.logic if n.op in "m@"}
+        for memory in sorted(blocks.values(), key=lambda m: m.name):
+            name, size = self.names.memory(memory), 1 << memory.addrwidth
+            yield f"    reg {_range(memory.bitwidth)}{name} [0:{size - 1}];"
+            if isinstance(memory, pyrtl.RomBlock):
+                yield "    initial begin"
+                for address in range(size):
+                    value = memory._get_read_data(address)
+                    yield f"        {name}[{address}] = {_literal(value, memory.bitwidth)};"
+                yield "    end"
+
+    def _always(self, registers: list[pyrtl.LogicNet], held: dict[int, pyrtl.LogicNet | None]) -> Iterator[str]:
+        """One clocked block for all registers of the same enable."""
+        groups: dict[str, list[tuple[pyrtl.Register, str]]] = {}
+        for net in registers:
+            register, mux = net.dests[0], held[id(net.dests[0])]
+            enable = "" if mux is None else self._text(mux.args[0])
+            source = net.args[0] if mux is None else mux.args[2]
+            groups.setdefault(enable, []).append((register, self._fit(source, len(register))))
+        for enable, members in groups.items():
+            yield "    always @(posedge clk) begin"
+            yield "        if (rst) begin"
+            for register, _ in members:
+                yield f"            {self.names[register]} <= {_literal(register.reset_value or 0, len(register))};"
+            yield f"        end else {f'if ({enable}) ' if enable else ''}begin"
+            for register, value in members:
+                yield f"            {self.names[register]} <= {value};"
+            yield "        end"
+            yield "    end"
+
+
+def _natural(text: str) -> tuple[str, int, str]:
+    """Sort key that puts t9 before t10."""
+    head, digits, tail = re.fullmatch(r"(\D*)(\d*)(.*)", text).groups()  # type: ignore[union-attr]
+    return head, int(digits or -1), tail
+
+
+def to_verilog(netlist: Netlist) -> str:
+    """The text of the module `netlist.name` with ports clk, rst (synchronous, active high) and those of the netlist."""
+    if not re.fullmatch(r"[A-Za-z_]\w*", netlist.name) or netlist.name in KEYWORDS:
+        raise HlsError(f"{netlist.name!r} is no Verilog module name; try 'datapath'")
+    return "\n".join(_Writer(netlist).lines()) + "\n"
