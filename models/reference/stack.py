@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models.config import PruningConfig, QuantizationConfig
 from models.reference.attention import Arithmetic, Attention, H, attend
-from models.reference.cascade import Cascade, PassKind, PassPlan, begin_pass, end_pass, enter_layer, plan_pass
+from models.reference.cascade import Cascade, PassKind, begin_pass, end_pass, enter_layer, plan_pass
 from models.reference.importance import Importance, accumulate
 from models.reference.payload import Payload, layer_payload
 
@@ -138,36 +138,54 @@ class Run(Generic[H]):
             cascade = begin_pass(cascade, plan)
             for layer in range(s.layers):
                 cascade = enter_layer(cascade, plan, self.pruning, layer)
-                result = self.layer(cascade, plan, layer)
+                result = self._layer(cascade, index, layer)
                 cascade = replace(cascade, importance=result.importance)
                 yield result
             cascade = end_pass(cascade, plan, self.pruning)
 
-    def layer(self, cascade: Cascade, plan: PassPlan, layer: int) -> LayerResult:
-        """Compute one layer for the tokens and heads that `cascade` says are alive."""
-        s = self.sequence
-        step = plan.kind == "step"
-        tokens, heads = cascade.tokens, cascade.heads
-        call = slice(plan.length - 1, plan.length) if step else slice(0, plan.length)
-        rows = tokens[-1:] if step else tokens
-        kv_heads = s.kv_head_of(layer, heads)
-        q = self.arithmetic.hold_query(s.q[layer][:, call]).select(heads, rows - (call.start if step else 0))
-        k, v = (held[layer].select(kv_heads, tokens) for held in (self.k, self.v))
-        visible = torch.ones(1, len(rows), len(tokens), dtype=torch.bool)
-        if s.prompt is not None:
-            visible = (tokens <= rows[:, None])[None]
-        attention = attend(self.arithmetic, q, k, v, visible, self.pruning.value_ratio16)
+    def _layer(self, cascade: Cascade, step: int, layer: int) -> LayerResult:
+        s, tokens, heads = self.sequence, cascade.tokens, cascade.heads
+        attention, v = self.attention(layer, step, tokens, heads)
         return LayerResult(
-            plan.index,
+            step,
             layer,
             tokens,
-            rows,
+            self._rows(step, tokens),
             heads,
             attention,
             self.arithmetic.real_output(attention.out, v),
             accumulate(cascade.importance, self.arithmetic, attention, v, tokens, heads),
-            layer_payload(attention, kv_heads, s.head_dim, self.quantization, self.datapath_bits, step),
+            layer_payload(
+                attention, s.kv_head_of(layer, heads), s.head_dim, self.quantization, self.datapath_bits, step > 0
+            ),
         )
+
+    def _rows(self, step: int, tokens: Tensor) -> Tensor:
+        return tokens[-1:] if step else tokens
+
+    def attention(self, layer: int, step: int, tokens: Tensor, heads: Tensor) -> tuple[Attention, H]:
+        """Compute one layer of one pass for given survivors.
+
+        Args:
+            layer: from 0.
+            step: 0 for the encoder or prompt pass, then the generation step.
+            tokens: ids of the surviving keys, rising.
+            heads: surviving heads.
+
+        Returns:
+            what they compute, and the values they use, repeated for each query head.
+        """
+        s = self.sequence
+        length = (s.tokens if s.prompt is None else s.prompt) + step
+        rows = self._rows(step, tokens)
+        start = length - 1 if step else 0
+        q = self.arithmetic.hold_query(s.q[layer][:, start:length]).select(heads, rows - start)
+        kv_heads = s.kv_head_of(layer, heads)
+        k, v = (held[layer].select(kv_heads, tokens) for held in (self.k, self.v))
+        visible = torch.ones(1, len(rows), len(tokens), dtype=torch.bool)
+        if s.prompt is not None:
+            visible = (tokens <= rows[:, None])[None]
+        return attend(self.arithmetic, q, k, v, visible, self.pruning.value_ratio16), v
 
 
 def prepare(
