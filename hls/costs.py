@@ -111,7 +111,7 @@ class Cost:
         return self.energy.value
 
 
-WIRING = Cost(exactly(0.0, "ps", "wiring"), exactly(0.0, "um2", "wiring"), exactly(0.0, "pj", "wiring"))
+WIRING = Cost(exactly(0.0, "ps", "wiring"), exactly(0.0, "um2", "wiring"), exactly(0.0, "pJ", "wiring"))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from hls.liberty import drive_area, gate_inputs, write_liberty
+from hls.gates import drive_area, gate_inputs, write_liberty
 from hls.technology import Technology
 
 PORT_DRIVE = 4

@@ -21,6 +21,8 @@ from typing import Any
 from hls.costs import WIRING, Cost, Fit, FlipFlop, Gate, Operator, Ports, SramMacro, TechnologyError, closest
 from hls.quantity import Quantity, total
 
+__all__ = ["Cost", "FlipFlop", "SramMacro", "Technology", "TechnologyError", "load"]
+
 WIRING_KINDS = frozenset(
     {"concat", "slice", "extend", "wrap", "assume", "const", "input", "output", "shift_left_const", "shift_right_const"}
 )
@@ -35,6 +37,11 @@ VARIABLES = {
     "e": "entries of the table",
     "s": "stages of the shifter that can matter",
 }
+
+
+def nonzero_digits(constant: int) -> int:
+    """Nonzero digits of an integer in canonical signed-digit form: what a multiplication by it adds up."""
+    return (3 * abs(constant) ^ abs(constant)).bit_count()
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,8 @@ class Technology:
                 alone is a shift by a constant, which is wiring).  ``add``, ``and``, ``or`` and ``xor`` of more than
                 two inputs are a balanced tree of the two-input operator.
             out_bits: width of the result.
-            attributes: ``entries`` of a ``table``.
+            attributes: ``entries`` of a ``table``; ``constant``, the value of one factor of a ``mul``: shifted copies
+                of the other are then added, one for each nonzero digit of its canonical signed-digit form.
 
         Raises:
             TechnologyError: for an unknown kind or attribute, or a width below 1.
@@ -84,10 +92,13 @@ class Technology:
                 f"no operator {kind!r} in {self.name}{closest(kind, [*self.operators, *WIRING_KINDS])}"
             )
         for name in attributes:
-            if name != "entries" or kind != "table":
-                raise TechnologyError(f"{kind}: unknown attribute {name!r}; only table has one, 'entries'")
+            if (kind, name) not in (("table", "entries"), ("mul", "constant")):
+                raise TechnologyError(f"{kind}: unknown attribute {name!r}; table has 'entries', mul has 'constant'")
         if not in_bits or min(in_bits) < 1 or out_bits < 1:
             raise TechnologyError(f"{kind}: widths {in_bits} -> {out_bits}; every width is at least 1 bit")
+        if "constant" in attributes:
+            digits = nonzero_digits(attributes["constant"])
+            return WIRING if digits <= 1 else self._tree("add", (out_bits - 1,) * digits, out_bits)
         if len(in_bits) > 2 and kind in ("add", "and", "or", "xor"):
             return self._tree(kind, in_bits, out_bits)
         return self._single(kind, in_bits, out_bits, attributes)
@@ -103,11 +114,11 @@ class Technology:
         area_ge = operator.area_ge(variables)
         energy = operator.energy_fj(variables)
         if operator.energy_per_ge:
-            energy = energy.times(area_ge, "fj")
+            energy = energy.times(area_ge, "fJ")
         return Cost(
             operator.delay_fo4(variables).times(self.delay_model, "fo4").times(self.fo4, "ps"),
             area_ge.times(self.area_model, "ge").times(self.nand2_area, "um2"),
-            energy.scaled(1e-3, "pj"),
+            energy.scaled(1e-3, "pJ"),
         )
 
     def _tree(self, kind: str, in_bits: tuple[int, ...], out_bits: int) -> Cost:
@@ -125,7 +136,7 @@ class Technology:
         return Cost(
             total(levels, "ps", source),
             total((c.area for c in parts), "um2", source),
-            total((c.energy for c in parts), "pj", source),
+            total((c.energy for c in parts), "pJ", source),
         )
 
     def sram(self, rows: int, width_bits: int, ports: Ports) -> SramMacro:
@@ -249,7 +260,7 @@ class _Reader:
         return Operator(
             self.fit("ge", table, "operators", kind, "area_ge"),
             self.fit("fo4", table, "operators", kind, "delay_fo4"),
-            self.fit("fj", table, "energy", energy_class),
+            self.fit("fJ", table, "energy", energy_class),
             bool(self.entry(table, "energy", energy_class, "per_ge")),
         )
 
@@ -272,16 +283,16 @@ class _Reader:
             self.quantity("fo4", data, "flip_flop", "clock_to_q_fo4").times(fo4, "ps"),
             self.quantity("ge", data, "flip_flop", "area_ge").times(nand2, "um2"),
             self.quantity("ge", data, "gates", "MUX2", "area_ge").times(nand2, "um2"),
-            self.quantity("pj", data, "flip_flop", "energy_pj"),
+            self.quantity("pJ", data, "flip_flop", "energy_pj"),
         )
         srams = {
             ports: {
                 name: self.fit(unit, data, "srams", ports, name)
                 for name, unit in (
                     ("area", "um2"),
-                    ("read", "pj"),
-                    ("write", "pj"),
-                    ("leakage", "mw"),
+                    ("read", "pJ"),
+                    ("write", "pJ"),
+                    ("leakage", "mW"),
                     ("access", "ps"),
                 )
             }
@@ -296,7 +307,7 @@ class _Reader:
             self.quantity("", data, "scale", "area_model"),
             self.quantity("", data, "scale", "delay_model"),
             self.quantity("ps", data, "scale", "clock_uncertainty_ps"),
-            self.quantity("nw/um2", data, "scale", "leakage_nw_per_um2"),
+            self.quantity("nW/um2", data, "scale", "leakage_nw_per_um2"),
             flip_flop,
             gates,
             {kind: self.operator(data, kind) for kind in self.entry(data, "operators")},

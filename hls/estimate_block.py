@@ -1,0 +1,166 @@
+"""Area, delay and power of a raw PyRTL block, net by net: ``estimate_block(block, technology, clock_period_ps)``.
+
+Every net is one operator of the technology; PyRTL extends operands before it adds or compares, and those extended
+bits are counted.  A multiplexer counts by the bits it selects, not by its select bit (as `pyrtl.area_estimation` does).
+A multiplexer that feeds a register its own output is that register's enable.  Memories with at most one port to read
+and one to write are SRAM macros where the technology's fit reaches, else flip-flops with a multiplexer tree to read.
+The netlist has one stage: paths run from registers, inputs and memories to registers and outputs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import pyrtl
+
+from hls.costs import WIRING, Cost, Ports, TechnologyError
+from hls.estimate import (
+    Estimate,
+    MemoryEstimate,
+    StageEstimate,
+    by_kind,
+    leakage,
+    overhead,
+    registers,
+)
+from hls.quantity import Quantity, exactly, total
+from hls.technology import Technology
+
+_KINDS = {
+    "&": "and", "|": "or", "^": "xor", "n": "and", "~": "not", "+": "add", "-": "sub", "*": "mul", "<": "lt", ">": "lt",
+    "=": "eq", "x": "mux", "c": "concat", "s": "slice", "w": "slice",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Path:
+    """Longest path to a wire: its delay, and the operators on it."""
+
+    delay: Quantity
+    kinds: tuple[str, ...] = ()
+
+
+def _cost(technology: Technology, net: pyrtl.LogicNet) -> tuple[str, Cost]:
+    """Operator and cost of one combinational net."""
+    if net.op == "m":
+        memory = net.op_param[1]
+        if isinstance(memory, pyrtl.RomBlock):
+            return "table", technology.cost(
+                "table", (memory.addrwidth,), memory.bitwidth, entries=1 << memory.addrwidth
+            )
+        return "memory", WIRING
+    kind = _KINDS[net.op]
+    attributes: dict[str, int] = {}
+    constants = [a.val for a in net.args if isinstance(a, pyrtl.Const)]
+    if kind == "mul" and constants:
+        attributes["constant"] = constants[0]
+    return kind, technology.cost(kind, tuple(map(len, net.args)), len(net.dests[0]), **attributes)
+
+
+def _memories(technology: Technology, block: pyrtl.Block) -> dict[str, MemoryEstimate]:
+    reads: Counter[pyrtl.MemBlock] = Counter(n.op_param[1] for n in block.logic_subset("m"))
+    writes: Counter[pyrtl.MemBlock] = Counter(n.op_param[1] for n in block.logic_subset("@"))
+    found: dict[str, MemoryEstimate] = {}
+    for memory in sorted({*reads, *writes}, key=lambda m: m.name):
+        if not isinstance(memory, pyrtl.RomBlock):
+            found[memory.name] = _memory(technology, memory, reads[memory], writes[memory])
+    return found
+
+
+def _memory(technology: Technology, memory: pyrtl.MemBlock, reads: int, writes: int) -> MemoryEstimate:
+    rows, width_bits = 1 << memory.addrwidth, memory.bitwidth
+    ports: Ports = "1r1w"
+    if reads <= 1 and writes <= 1:
+        try:
+            macro = technology.sram(rows, width_bits, ports)
+        except TechnologyError:  # smaller than any macro of the fit
+            pass
+        else:
+            built_as = f"SRAM {ports}, {macro.row_tiles} x {macro.width_tiles} macros"
+            energy = total((macro.read.scaled(reads), macro.write.scaled(writes)), "pJ", "read and write")
+            return MemoryEstimate(memory.name, rows, width_bits, built_as, macro.area, energy, macro.leakage)
+    bits = rows * width_bits
+    cells = registers(technology, bits, bits * writes)
+    select = technology.cost("mux", (1, width_bits, width_bits), width_bits)
+    area = total((cells, select.area.scaled(reads * (rows - 1))), "um2", "flip-flops and read multiplexers")
+    energy = total(
+        (technology.flip_flop.energy.scaled(bits), select.energy.scaled(reads * (rows - 1))), "pJ", "flip-flops"
+    )
+    built_as = f"flip-flops, {reads} read, {writes} write"
+    return MemoryEstimate(memory.name, rows, width_bits, built_as, area, energy, leakage(technology, area))
+
+
+def _access(technology: Technology, memory: pyrtl.MemBlock, estimate: MemoryEstimate) -> Quantity:
+    """Delay from address to data."""
+    if estimate.built_as.startswith("SRAM"):
+        return technology.sram(estimate.rows, estimate.width_bits, "1r1w").access
+    select = technology.cost("mux", (1, memory.bitwidth, memory.bitwidth), memory.bitwidth)
+    return select.delay.scaled(memory.addrwidth)
+
+
+def estimate_block(block: pyrtl.Block, technology: Technology, clock_period_ps: int, name: str = "block") -> Estimate:
+    """Estimate of a PyRTL block as it stands, before or after PyRTL's own synthesis.
+
+    Args:
+        block: any block without combinational loops.
+        technology: costs of the nets.
+        clock_period_ps: the clock that power and slack are given for.
+        name: what reports call it.
+
+    Raises:
+        TechnologyError: if the technology has no cost for a net.
+        pyrtl.PyrtlError: if the block has a combinational loop.
+    """
+    enables = _enables(block)
+    memories = _memories(technology, block)
+    costs: list[tuple[str, Cost]] = []
+    zero = exactly(0.0, "ps", "start of a path")
+    paths: dict[pyrtl.WireVector, _Path] = {}
+    longest = _Path(zero)
+    for net in block:  # in topological order
+        before = max((paths.get(a, _Path(zero)) for a in net.args), key=lambda p: p.delay.value)
+        if net.op in "r@":
+            longest = max(longest, before, key=lambda p: p.delay.value)
+            continue
+        kind, cost = ("enable", WIRING) if net in enables else _cost(technology, net)
+        costs.append((kind, cost))
+        delay = cost.delay
+        if net in enables:
+            delay = technology.cost("mux", (1, 1, 1), 1).delay
+        elif kind == "memory":
+            memory = net.op_param[1]
+            delay = _access(technology, memory, memories[memory.name])
+        if delay.value:
+            before = _Path(total((before.delay, delay), "ps", "longest path"), (*before.kinds, kind))
+        for wire in net.dests:
+            paths[wire] = before
+            longest = max(longest, before, key=lambda p: p.delay.value)
+    bits = sum(len(r) for r in block.wirevector_subset(pyrtl.Register))
+    register_area = registers(technology, bits, sum(len(n.dests[0]) for n in enables))
+    kinds = by_kind(costs)
+    logic_area = total((*(k.area for k in kinds), register_area), "um2", "standard cells")
+    delay = total((longest.delay, overhead(technology)), "ps", "register to register")
+    return Estimate(
+        name,
+        technology.name,
+        clock_period_ps,
+        bits,
+        register_area,
+        technology.flip_flop.energy.scaled(bits),
+        leakage(technology, logic_area),
+        kinds,
+        (StageEstimate(0, delay, total((k.area for k in kinds), "um2", "operators"), bits, longest.kinds),),
+        tuple(memories.values()),
+    )
+
+
+def _enables(block: pyrtl.Block) -> set[pyrtl.LogicNet]:
+    """Multiplexers between a register's own value and its next: the register's enable."""
+    makers = {wire: net for net in block.logic for wire in net.dests if net.op == "x"}
+    found: set[pyrtl.LogicNet] = set()
+    for net in block.logic_subset("r"):
+        maker = makers.get(net.args[0])
+        if maker is not None and net.dests[0] in maker.args[1:]:
+            found.add(maker)
+    return found
