@@ -14,19 +14,17 @@ class Family:
 
     Attributes:
         layers: path from the base model to its list of layers.
-        attention: path from a layer to its self-attention.
         causal: a decoder, whose rows see no later token.
     """
 
     layers: str
-    attention: str
     causal: bool
 
 
 FAMILIES = {
-    "bert": Family("encoder.layer", "attention.self", causal=False),
-    "gpt2": Family("h", "attn", causal=True),
-    "llama": Family("layers", "self_attn", causal=True),
+    "bert": Family("encoder.layer", causal=False),
+    "gpt2": Family("h", causal=True),
+    "llama": Family("layers", causal=True),
 }
 DTYPES = (torch.float32, torch.float64)
 
@@ -71,7 +69,9 @@ def find_target(model: Any, pruning: PruningConfig) -> Target:
     dtypes = {p.dtype for p in base.parameters()}
     if len(dtypes) != 1 or not dtypes <= set(DTYPES):
         found = ", ".join(sorted(str(d).removeprefix("torch.") for d in dtypes))
-        raise ValueError(f"a model in {found} is not supported; load it with dtype=torch.float32, or call model.float()")
+        raise ValueError(
+            f"a model in {found} is not supported; load it with dtype=torch.float32, or call model.float()"
+        )
     devices = {p.device.type for p in base.parameters()}
     if devices != {"cpu"}:
         raise ValueError(f"a model on {', '.join(sorted(devices))} is not supported; call model.cpu()")
@@ -80,4 +80,3 @@ def find_target(model: Any, pruning: PruningConfig) -> Target:
     pruning.tokens.layer_counts(len(layers), 1, FRONT_TOKENS)
     pruning.heads.layer_counts(len(layers), heads, FRONT_HEADS)
     return Target(base, layers, family, heads, dtypes.pop())
-

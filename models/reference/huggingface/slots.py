@@ -34,9 +34,8 @@ def lay_out(alive: Tensor, padding: Tensor) -> Slots:
         alive: bool, shape (batch, columns).
         padding: bool, same shape, disjoint from `alive`; a column in neither is a dead token.
     """
-    batch, columns = alive.shape
     live = alive | padding
-    width = columns if bool(live.all()) else int(alive.sum(dim=1).max())
+    width = alive.shape[1] if bool(live.all()) else int(alive.sum(dim=1).max())
     preference = alive.to(torch.int64) * 2 + padding.to(torch.int64)
     chosen = torch.sort(preference, dim=1, descending=True, stable=True).indices[:, :width].sort(dim=1).values
     return Slots(chosen, alive.gather(1, chosen), live.gather(1, chosen))
