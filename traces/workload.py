@@ -19,6 +19,8 @@ comment: text in the first column, the others empty. In the order of the file:
     if_topk, topk                            whether a selection followed, and of how many keys, else -1
 """
 
+import codecs
+import io
 import os
 import re
 from collections.abc import Iterator
@@ -49,7 +51,7 @@ class Kind(NamedTuple):
 _INTEGER = Kind(re.compile(r"0|[1-9][0-9]{0,11}"), "an integer", np.int64)
 _COUNT = Kind(re.compile(r"-1|0|[1-9][0-9]{0,11}"), "an integer", np.int64)
 _LENGTH = Kind(re.compile(r"(?:0|[1-9][0-9]{0,11})(?:\.0)?"), "an integer, written as a float,", np.int64)
-_NUMBER = Kind(re.compile(r"-1(?:\.0)?|[0-9]{1,12}(?:\.[0-9]{1,20})?(?:e-[0-9]{1,2})?"), "a number", np.float64)
+_NUMBER = Kind(re.compile(r"-1(?:\.0)?|[0-9]{1,12}(?:\.[0-9]{1,40})?(?:e-[0-9]{1,3})?"), "a number", np.float64)
 _FLAG = Kind(re.compile(r"True|False"), "True or False", np.bool_)
 
 
@@ -154,10 +156,10 @@ def read_workload(path: str | os.PathLike[str]) -> RecordedWorkload:
     """Read a recorded workload; every defect is a `TraceError` that names the file, the line and the column."""
     try:
         with open_regular(path) as stream:
-            content = stream.read(MAX_FILE_BYTES + 1)
-        if len(content) > MAX_FILE_BYTES:
-            raise TraceError(f"has more than {MAX_FILE_BYTES} bytes; split it")
-        return parse_workload(content)
+            size = os.fstat(stream.fileno()).st_size
+            if size > MAX_FILE_BYTES:
+                raise TraceError(f"has {size} bytes; should have {MAX_FILE_BYTES} at most: split it")
+            return parse_workload(stream.read())
     except TraceError as error:
         raise error.inside(os.fspath(path)) from None
 
@@ -183,41 +185,51 @@ def format_workload(workload: RecordedWorkload) -> bytes:
 
 def parse_workload(content: bytes) -> RecordedWorkload:
     """Read a recorded workload from the bytes of its file; raises `TraceError` without a path."""
-    try:
-        text = content.decode()
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise TraceError(f"is not UTF-8 text ({error.reason})", where=f"line {line}") from None
-    lines = text.removeprefix("\ufeff").split("\n")
-    _check_header(lines[0].removesuffix("\r"))
-    if lines.pop():
-        raise TraceError("has no line end; the file is truncated", where=f"line {len(lines) + 1}")
-    comment = _comment(lines[-1].removesuffix("\r"))
-    rows = len(lines) - 1 - bool(comment)
+    lines = io.BytesIO(content.removeprefix(codecs.BOM_UTF8))
+    _check_header(_text(lines.readline(), 1))
+    count = content.count(b"\n")
+    if not content.endswith(b"\n"):
+        raise TraceError("has no line end; the file is truncated", where=f"line {count + 1}")
+    comment = _comment(_text(content[content.rfind(b"\n", 0, -1) + 1 :], count))
+    rows = count - 1 - bool(comment)
     if rows < 1:
         raise TraceError("is missing; there should be a row for each token, layer and head", where="line 2")
-    arrays: dict[str, NDArray[Any]] = {column.field: np.empty(rows, column.kind.dtype) for column in COLUMNS}
+    # Where the line ends are too close for so many rows, a short line is found before the arrays are full.
+    room = min(rows, len(content) // (2 * len(COLUMNS)))
+    arrays: dict[str, NDArray[Any]] = {column.field: np.empty(room, column.kind.dtype) for column in COLUMNS}
     for row, values in enumerate(_parsed_rows(lines, rows)):
         for array, value in zip(arrays.values(), values, strict=True):
             array[row] = value
     return RecordedWorkload(**arrays, comment=comment)
 
 
-def _parsed_rows(lines: list[str], rows: int) -> Iterator[list[Any]]:
+def _parsed_rows(lines: io.BytesIO, rows: int) -> Iterator[list[Any]]:
     known: list[dict[str, int | float | bool]] = [{} for _ in COLUMNS]  # a column repeats few different cells
-    for row in range(rows):
-        cells = lines[row + 1].removesuffix("\r").split(",", len(COLUMNS))
+    for number in range(2, rows + 2):
+        line = _text(lines.readline(), number)
+        cells = line.split(",", len(COLUMNS))
         if len(cells) != len(COLUMNS):
-            raise _wrong_cells(lines[row + 1], row + 2)
+            raise TraceError(f"has {line.count(',') + 1} cells; should have {len(COLUMNS)}", where=f"line {number}")
         values = []
         for cell, column, cache in zip(cells, COLUMNS, known, strict=True):
             value = cache.get(cell)
             if value is None:
                 if len(cache) >= _CACHED_CELLS:
                     cache.clear()
-                value = cache[cell] = _value(cell, column, row + 2)
+                value = cache[cell] = _value(cell, column, number)
             values.append(value)
         yield values
+
+
+def _text(line: bytes, number: int) -> str:
+    """A line without its end; an empty one is an error except in place of the header, which has its own."""
+    try:
+        text = line.removesuffix(b"\n").removesuffix(b"\r").decode()
+    except UnicodeDecodeError as error:
+        raise TraceError(f"is not UTF-8 text ({error.reason})", where=f"line {number}") from None
+    if not text.strip() and number > 1:
+        raise TraceError("is empty; should be a row", where=f"line {number}")
+    return text
 
 
 def _check_header(line: str) -> None:
@@ -238,12 +250,6 @@ def _comment(line: str) -> str:
     """The comment in the last line, "" if the line is a row of counts."""
     text = line.removesuffix("," * (len(COLUMNS) - 1))
     return text if text != line and _is_comment(text) else ""
-
-
-def _wrong_cells(line: str, number: int) -> TraceError:
-    if not line.strip():
-        return TraceError("is empty; should be a row", where=f"line {number}")
-    return TraceError(f"has {line.count(',') + 1} cells; should have {len(COLUMNS)}", where=f"line {number}")
 
 
 def _value(cell: str, column: Column, line: int) -> int | float | bool:
@@ -269,7 +275,7 @@ def _shown(text: str) -> str:
 
 
 def _checked_column(array: Any, column: Column) -> NDArray[Any]:
-    """A read-only copy of a column with its dtype, all values in range."""
+    """A column with its dtype, read-only, all values in range."""
     given = np.asarray(array)
     wanted = np.dtype(column.kind.dtype)
     if (
@@ -286,7 +292,7 @@ def _checked_column(array: Any, column: Column) -> NDArray[Any]:
         if column.kind in (_COUNT, _NUMBER):
             good |= given == ABSENT
         _require(good, column.field, given, f"should be {_wanted(column)}")
-    result = given.astype(wanted)
+    result = given.astype(wanted, copy=False).view()
     result.flags.writeable = False
     return result
 
