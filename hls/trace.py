@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeAlias, get_args, get_origin
 from hls.builder import Builder
 from hls.evaluate import evaluate
 from hls.graph import Graph, Port
+from hls.names import check_identifier
 from hls.operators import (
     Vector,
     concat,
@@ -163,11 +164,12 @@ def trace(
     asserts a tighter range); `outputs` the types of results (one type, or one per key of a returned dict),
     which the ranges must prove lossless. HlsError (TraceError inside the function) says what to write instead.
     """
-    name = name or getattr(function, "__name__", "datapath").strip("<>")
+    name = check_identifier(name or getattr(function, "__name__", "datapath").strip("<>"), "graph")
     builder = Builder(name)
     types, declared = _input_types(function, inputs or {}, name)
     ports, symbols = [], {}
     for parameter, type_ in types.items():
+        check_identifier(parameter, f"{name}: input")
         nodes: list[int] = []
         symbols[parameter] = _symbol(builder, type_, nodes, parameter)
         ports.append(Port(parameter, type_, tuple(nodes)))
@@ -180,6 +182,8 @@ def trace(
         wanted = {} if one is None else {"out": one}
     if not set(wanted) <= set(named):
         raise HlsError(f"{name} returns {sorted(named)}, outputs= names {sorted(set(wanted) - set(named))}")
+    for key in named:
+        check_identifier(key, f"{name}: output")
     clash = set(named) & set(types)
     if clash:
         raise HlsError(f"{name}: {sorted(clash)} name both an input and an output")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn, TypeAlias, Union
 
 from hls.builder import Builder
+from hls.names import check_identifier
 from hls.types import ROUNDINGS, Fixed, HlsError, Range, Rounding, smallest_type
 
 Operand: TypeAlias = Union["Value", "Constant", int]
@@ -369,7 +370,7 @@ class Value:
 
     def named(self, name: str) -> Value:
         """Name the value in messages, Verilog and waveforms."""
-        self._builder.set_name(self._node, name)
+        self._builder.set_name(self._node, check_identifier(name, "value"))
         return self
 
     # ---- counting bits ----

@@ -15,24 +15,9 @@ from collections.abc import Iterator
 import pyrtl
 
 from hls.lower import Netlist
+from hls.names import KEYWORDS, check_identifier
 from hls.types import HlsError
 
-_RESERVED = """
-always and assign automatic begin buf bufif0 bufif1 case casex casez cell cmos config deassign default
-defparam design disable edge else end endcase endconfig endfunction endgenerate endmodule endprimitive
-endspecify endtable endtask event for force forever fork function generate genvar highz0 highz1 if ifnone
-incdir include initial inout input instance integer join large liblist library localparam macromodule
-medium module nand negedge nmos nor noshowcancelled not notif0 notif1 or output parameter pmos posedge
-primitive pull0 pull1 pulldown pullup pulsestyle_onevent pulsestyle_ondetect rcmos real realtime reg
-release repeat rnmos rpmos rtran rtranif0 rtranif1 scalared showcancelled signed small specify specparam
-strong0 strong1 supply0 supply1 table task time tran tranif0 tranif1 tri tri0 tri1 triand trior trireg
-unsigned use vectored wait wand weak0 weak1 while wire wor xnor xor bit byte logic int shortint longint
-do return break continue static interface modport class enum struct union typedef package import export
-string void this super new null priority unique final assert assume cover property sequence global local
-const context ref var type expect inside matches tagged with within program checker bind before
-first_match iff let nexttime until virtual clk rst
-"""  # Verilog, the SystemVerilog that many tools read by default, and our own clock and reset
-KEYWORDS = frozenset(_RESERVED.split())
 _TEMPORARY = re.compile(r"(?:tmp|const_)(\d+)(?:_.*)?\Z")
 
 
@@ -59,8 +44,7 @@ class _Names:
         self._taken = set(KEYWORDS)
         ports = [w for w in named if isinstance(w, pyrtl.Input | pyrtl.Output)]
         for port in ports:
-            if not re.fullmatch(r"[A-Za-z_]\w*", port.name) or port.name in KEYWORDS:
-                raise HlsError(f"port {port.name!r} is no free Verilog identifier; try {port.name + '_'!r}")
+            check_identifier(port.name, "port")
             self._of[id(port)] = port.name
             self._taken.add(port.name)
         for wire in sorted(named, key=lambda w: w.name):
@@ -241,6 +225,5 @@ def _natural(text: str) -> tuple[str, int, str]:
 
 def to_verilog(netlist: Netlist) -> str:
     """The text of the module `netlist.name` with ports clk, rst (synchronous, active high) and those of the netlist."""
-    if not re.fullmatch(r"[A-Za-z_]\w*", netlist.name) or netlist.name in KEYWORDS:
-        raise HlsError(f"{netlist.name!r} is no Verilog module name; try 'datapath'")
+    check_identifier(netlist.name, "module")
     return "\n".join(_Writer(netlist).lines()) + "\n"
