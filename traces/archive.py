@@ -55,6 +55,11 @@ _DAMAGE = (
 """What zipfile and zlib raise on damaged archives."""
 
 
+def _shortened(error: Exception) -> str:
+    # zipfile quotes names from the file, which can be 65535 bytes long.
+    return ascii(str(error)[:120])[1:-1]
+
+
 @dataclass(frozen=True)
 class Archive:
     """An open archive whose directory has been checked; `members` maps names to directory entries."""
@@ -103,7 +108,7 @@ class Archive:
         except TraceError:
             raise
         except _DAMAGE as error:
-            raise TraceError(f"cannot be decompressed ({error}); the file is damaged", where=name) from None
+            raise TraceError(f"cannot be decompressed ({_shortened(error)}); the file is damaged", where=name) from None
 
     def _content(self, name: str, head: bytes) -> NDArray[np.uint8]:
         """Bytes of a member after `head`, which it must begin with."""
@@ -158,7 +163,7 @@ def open_archive(path: str | os.PathLike[str], allowed: re.Pattern[str], known: 
         try:
             archive = zipfile.ZipFile(stream)
         except _DAMAGE as error:
-            raise TraceError(f"has a damaged zip directory ({error})") from None
+            raise TraceError(f"has a damaged zip directory ({_shortened(error)})") from None
         with archive:
             yield Archive(MappingProxyType(_checked_entries(archive.infolist(), size, allowed, known)), archive)
 

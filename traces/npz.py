@@ -49,7 +49,7 @@ MAX_TOKENS = 1 << 16
 """Tokens of all sequences of a file: 64 times the keys that the machine holds."""
 
 _MEMBERS = "manifest.json and s<i>. followed by q, k, v, token_ids, texts or protected and .npy"
-_MEMBER = re.compile(r"manifest\.json|s\d{1,3}\.(?:q|k|v|token_ids|texts|protected)\.npy")
+_MEMBER = re.compile(r"manifest\.json|s[0-9]{1,3}\.(?:q|k|v|token_ids|texts|protected)\.npy")
 _DTYPES: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
 _INT32, _UINT8 = np.dtype("<i4"), np.dtype("|u1")
 _TEXT_END = 0xFF

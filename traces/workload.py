@@ -284,7 +284,7 @@ def _checked_column(array: Any, column: Column) -> NDArray[Any]:
         or (given.dtype.kind == "b") != (wanted.kind == "b")
     ):
         raise TraceError(
-            f"has dtype {given.dtype} and shape {given.shape}; should be one row of {wanted}",
+            f"has dtype {given.dtype} and shape {given.shape}; should be {wanted} in one dimension",
             where=f"column {column.name}",
         )
     if column.kind is not _FLAG:

@@ -102,6 +102,10 @@ BAD: dict[str, tuple[Build, str]] = {
     "size one larger": (directory_patch(24, b"\x81"), "s0.q.npy: (claims|holds)"),
     "wrong CRC": (directory_patch(16, b"\0\0\0\0"), "s0.q.npy: cannot be decompressed .*CRC"),
     "other local name": (lambda: valid().replace(b"s0.q.npy", b"s0.z.npy", 1), "s0.q.npy: cannot be decompressed"),
+    "long local name": (
+        lambda: valid().replace(b"\x0d\0\0\0manifest.json", b"\xff\x0f\0\0manifest.json", 1),
+        "manifest.json: cannot be decompressed .File name in directory",
+    ),
     "zip bomb": (bomb, "s0.q.npy: would grow from .* more than 4 times"),
     "overlapping members": (overlapping_members, "members that overlap"),
     "member twice": (repeated_name, "s0.q.npy: is there twice"),

@@ -269,7 +269,7 @@ def test_every_workload_survives_writing(workload):
     ("change", "message"),
     [
         ({"keys": [1.0] * 6}, "column key_fetch_num: has dtype float64"),
-        ({"keys": [[1]] * 6}, "should be one row of int64"),
+        ({"keys": [[1]] * 6}, "should be int64 in one dimension"),
         ({"keys": [True] * 6}, "column key_fetch_num: has dtype bool"),
         ({"requant": [1] * 6}, "column if_requant: has dtype int64"),
         ({"threshold": [np.nan] * 6}, "line 2, column auto_requant_thres: is nan"),
