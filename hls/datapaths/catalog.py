@@ -1,0 +1,10 @@
+"""All datapaths by name, for the commands that take a block."""
+
+from collections.abc import Callable
+
+from hls.lower import Netlist
+from models.config import AcceleratorConfig
+
+Builder = Callable[[AcceleratorConfig], Netlist]
+
+BLOCKS: dict[str, Builder] = {}
