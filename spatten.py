@@ -1,1 +1,209 @@
-"""The command line: ``spatten`` and ``python -m spatten``."""
+"""The command line: `spatten` and `python -m spatten`.
+
+Exit codes: 0 fine, 1 evidence against the machine, 2 a mistake in the call or in a file.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from models.config import PRESETS, AcceleratorConfig, Config, ConfigError
+from traces.atomic import write_atomically
+from traces.trace import Trace, TraceError
+
+EVIDENCE_AGAINST = 1
+USAGE = 2
+SHIPPED = Path(__file__).parent / "traces"
+
+app = typer.Typer(
+    help="SpAtten, the sparse-attention accelerator: run it, measure it, check it to the bit.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of tables.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+PresetOption = Annotated[str, typer.Option("--preset", help=f"The machine: {', '.join(PRESETS)}.")]
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Turn what a user got wrong into one line and exit code 2."""
+    try:
+        yield
+    except (ConfigError, TraceError, OSError) as error:
+        Console(stderr=True).print(f"[bold red]error:[/] {error}", markup=True, highlight=False, soft_wrap=True)
+        raise typer.Exit(USAGE) from None
+
+
+@contextmanager
+def progress_bar(quiet: bool) -> Iterator[Callable[[int, int, str], None]]:
+    """Show on the terminal what is being done; yields the function to report it to."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda done, total, what: progress.update(task, completed=done, total=total, description=what)
+
+
+def print_json(data: Any) -> None:
+    """Print plain values as JSON on standard output."""
+    sys.stdout.write(json.dumps(data, indent=2) + "\n")
+
+
+@app.callback(invoke_without_command=True)
+def top(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)
+    ] = False,
+) -> None:
+    """Answer `spatten --version`."""
+    if show_version:
+        print(version("spatten"))
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    workloads: Annotated[
+        list[Path] | None, typer.Argument(help="Trace files (.npz); default: the shipped ones.", show_default=False)
+    ] = None,
+    config: Annotated[
+        list[Path] | None,
+        typer.Option("--config", "-c", help="TOML file to run under; may be repeated. Default: four strengths."),
+    ] = None,
+    preset: PresetOption = "spatten",
+    out: Annotated[Path, typer.Option(help="Folder for run.json and run.md.")] = Path("reports/out"),
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Run SpAtten on traces, in exact integers and in float, and report what was pruned, read and how far off it is.
+
+    Writes `run.json` and `run.md` to the `--out` folder. Exit code 1 if an error of the integer path exceeds its
+    derived bound.
+
+    Examples: `spatten run`, `spatten run my.npz --config mine.toml`, `spatten run --preset tiny --json`.
+    """
+    with user_errors():
+        # PyTorch takes seconds to import: only the commands that compute wait for it.
+        from verification.runs import Setting, strengths, summarize
+
+        machine = AcceleratorConfig.preset(preset)
+        settings = [Setting(path.stem, Config.load(path)) for path in config] if config else strengths(machine)
+        traces = [trace for path in workloads or shipped_traces() for trace in load_traces(path)]
+        with progress_bar(quiet) as progress:
+            runs = [summarize(trace, setting, progress) for trace in traces for setting in settings]
+        data = {
+            "schema": "spatten-run-1",
+            "version": version("spatten"),
+            "accelerator": {"name": preset, "parameters": asdict(machine)},
+            "workloads": [workload_facts(trace) for trace in traces],
+            "runs": [summary.as_json() for summary in runs],
+        }
+        from reports import markdown, terminal
+
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(out / "run.json", json.dumps(data, indent=1).encode())
+        write_atomically(out / "run.md", markdown.render(data).encode())
+    if as_json:
+        print_json(data)
+    elif not quiet:
+        console = Console()
+        for part in terminal.render(data):
+            console.print(part)
+        console.print(f"written: {out / 'run.json'}, {out / 'run.md'}", soft_wrap=True)
+    if not all(summary.within_bounds for summary in runs):
+        raise typer.Exit(EVIDENCE_AGAINST)
+
+
+def shipped_traces() -> list[Path]:
+    """Trace files that come with the project."""
+    return sorted(SHIPPED.glob("*.npz"))
+
+
+def load_traces(path: Path) -> tuple[Trace, ...]:
+    """Sequences of a trace file.
+
+    Raises:
+        TraceError: for a file that is not one.
+    """
+    from traces.reading import read
+    from traces.trace import TraceFile
+
+    content = read(path)
+    if not isinstance(content, TraceFile):
+        raise TraceError(
+            "holds counts of a recorded workload, not Q, K and V; `spatten info` describes it", path=str(path)
+        )
+    return content.sequences
+
+
+def workload_facts(trace: Trace) -> dict[str, Any]:
+    """What a report says of a trace."""
+    return {
+        "name": trace.name,
+        "kind": trace.kind,
+        "model": asdict(trace.model),
+        "tokens": trace.tokens,
+        "generated": trace.generated,
+        "texts": list(trace.token_texts),
+    }
+
+
+@app.command()
+def info(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Traces (.npz), recorded workloads (.csv), configurations (.toml).", show_default=False),
+    ] = None,
+    preset: PresetOption = "spatten",
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Describe files, or, without any, the machine and what comes with the project.
+
+    Examples: `spatten info`, `spatten info --preset tiny`, `spatten info my.npz recorded.csv mine.toml`.
+    """
+    with user_errors():
+        if files:
+            facts = {str(path): describe_file(path) for path in files}
+        else:
+            facts = {
+                f"accelerator {preset}": asdict(AcceleratorConfig.preset(preset)),
+                "shipped": {"version": version("spatten"), **{path.name: str(path) for path in shipped_traces()}},
+            }
+    if as_json:
+        print_json(facts)
+    elif not quiet:
+        from reports.terminal import facts_table
+
+        for title, content in facts.items():
+            Console().print(facts_table(title, content))
+
+
+def describe_file(path: Path) -> dict[str, Any]:
+    """Facts of a trace, a recorded workload or a configuration."""
+    if path.suffix == ".toml":
+        return asdict(Config.load(path))
+    from traces.reading import describe, read
+
+    return describe(read(path))
+
+
+def main() -> None:
+    """Entry point of the installed command."""
+    app(prog_name="spatten")
+
+
+if __name__ == "__main__":
+    main()

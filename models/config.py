@@ -183,6 +183,18 @@ class AcceleratorConfig:
         bits = min(self.key_sram_bytes, self.value_sram_bytes) * 8 // 2
         return min(self.context_keys, bits // (self.datapath_bits * self.padded_head_dim(head_dim)))
 
+    def check_sequence(self, head_dim: int, keys: int) -> None:
+        """Refuse a sequence that the on-chip memories cannot hold.
+
+        Raises:
+            ConfigError: naming the longest that fits.
+        """
+        longest = self.max_keys(head_dim)
+        _require(
+            keys <= longest,
+            f"a sequence of {keys} tokens at head dimension {head_dim} does not fit this machine; it holds {longest}",
+        )
+
 
 _PRESETS = {
     "spatten": AcceleratorConfig(),
@@ -500,6 +512,6 @@ def _literals(cls: type) -> dict[str, tuple[Any, ...]]:
 def _require_choice(value: Any, options: tuple[Any, ...], where: str) -> None:
     if value in options:
         return
-    close = difflib.get_close_matches(str(value)[:80] if isinstance(value, str) else "", options, n=1, cutoff=0.0)
+    close = difflib.get_close_matches(str(value)[:80] if isinstance(value, str) else "", options, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
     raise ConfigError(f"{where}: {_shown(value)} is not known; {hint}there are {', '.join(map(str, options))}")

@@ -1,0 +1,102 @@
+"""Terminal output from a run's result file."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from reports import layout
+
+
+def struck(texts: list[str], alive: list[int], length: int) -> Text:
+    """Return the text with pruned tokens struck through."""
+    line = Text()
+    for text, survives, space in layout.phrases(texts, alive, length):
+        line.append(" " * (space and len(line) > 0))
+        line.append(text, style="bold" if survives else "strike dim")
+    return line
+
+
+def overview(data: dict[str, Any]) -> Table:
+    """One row for each run."""
+    caption = "reads: bits of Q, K and V, times fewer; errors: largest over the layers"
+    table = Table(title="All runs", caption=caption, box=SIMPLE_HEAD)
+    table.add_column("workload", no_wrap=True)
+    table.add_column("setting", no_wrap=True)
+    for heading in ("reads vs\n12 bits", "vs\nfp32", "flat\nrows", "off from\nfloat", "error of\nbound", "within"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for run in data["runs"]:
+        layers = run["layers"]
+        table.add_row(
+            run["trace"],
+            run["setting"],
+            f"{layout.reduction(run, 'dense12'):.2f}x",
+            f"{layout.reduction(run, 'fp32'):.2f}x",
+            f"{100 * layout.flat_share(run):.1f}%",
+            f"{100 * max(x['float_error'] for x in layers):.2f}%",
+            f"{100 * max(x['bound_use'] for x in layers):.0f}%",
+            "yes" if run["within_bounds"] else Text("NO", style="bold red"),
+        )
+    return table
+
+
+def layers_table(run: dict[str, Any], stage: str, layers: list[dict[str, Any]]) -> Table:
+    """One row for each layer of a stage of a run."""
+    table = Table(title=f"{run['trace']}, {run['setting']}, {stage}", box=SIMPLE_HEAD)
+    headings = (
+        *("layer", "tokens", "heads", "flat\nrows", "all\nrows", "reads\nkbit", "of dense\n12 bits", "of\nfp32"),
+        *("decided\nas float", "RMS off\nfloat"),
+    )
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for x in layers:
+        bits = layout.read_bits(x["payload"])
+        table.add_row(
+            str(x["layer"]),
+            f"{x['tokens']:.1f}",
+            f"{x['heads']:.1f}",
+            str(x["flat_rows"]),
+            str(x["rows"]),
+            f"{bits / 1000:.1f}",
+            f"{100 * bits / layout.read_bits(x['dense12']):.1f}%",
+            f"{100 * bits / layout.read_bits(x['fp32']):.1f}%",
+            f"{100 * x['agreement']:.1f}%",
+            f"{100 * x['float_error']:.2f}%",
+        )
+    return table
+
+
+def render(data: dict[str, Any]) -> Iterator[RenderableType]:
+    """Yield what `spatten run` shows: the layers of each run, its struck text, and an overview at the end."""
+    texts = {workload["name"]: workload["texts"] for workload in data["workloads"]}
+    for run in data["runs"]:
+        for stage, layers in layout.stages(run):
+            yield layers_table(run, stage, layers)
+        if any(len(alive) < run["last_length"] for alive in run["survivors"]):
+            for layer, alive in enumerate(run["survivors"]):
+                yield Text(f"{layer:3d}  ").append_text(struck(texts[run["trace"]], alive, run["last_length"]))
+    yield overview(data)
+
+
+def facts_table(title: str, facts: dict[str, Any]) -> Table:
+    """Nested plain values as two columns."""
+    table = Table(title=title, show_header=False, box=SIMPLE_HEAD)
+    table.add_column(style="cyan")
+    table.add_column(overflow="fold")
+    for name, value in _flattened(facts, ""):
+        table.add_row(name, Text(str(value)))
+    return table
+
+
+def _flattened(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flattened(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list | tuple) and value and isinstance(value[0], dict):
+        for i, inner in enumerate(value):
+            yield from _flattened(inner, f"{name}[{i}]")
+    else:
+        yield name, value
