@@ -24,7 +24,8 @@ from verification.equivalence.verdict import Verdict, proved, refuted, unknown
 Correspondence = Mapping[str, Sequence[str]]
 
 
-def _check_interface(ours: Netlist, theirs: Netlist) -> None:
+def check_interface(ours: Netlist, theirs: Netlist) -> None:
+    """NetlistError unless both have the same inputs and outputs, names and widths."""
     for what, a, b in (("inputs", ours.inputs, theirs.inputs), ("outputs", ours.outputs, theirs.outputs)):
         mine = {name: ours.widths[name] for name in a}
         other = {name: theirs.widths[name] for name in b}
@@ -37,7 +38,7 @@ class _Pair:
     """Two netlists in one formula, on the same inputs and corresponding state."""
 
     def __init__(self, ours: Netlist, theirs: Netlist, registers: Correspondence, fixed: Mapping[str, int]) -> None:
-        _check_interface(ours, theirs)
+        check_interface(ours, theirs)
         missing = sorted(set(theirs.registers) - set(registers))
         used = [part for parts in registers.values() for part in parts]
         if missing or sorted(used) != sorted(ours.registers):

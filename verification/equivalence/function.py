@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pyrtl
+
 from verification.equivalence.bits import Bits
 from verification.equivalence.counterexample import Counterexample, Observation, replay, save, simulate
 from verification.equivalence.equality import conclude
@@ -72,16 +74,16 @@ class _Proof:
         return self.run.counterexample(self.problem.claim, model, cycles, observed)
 
 
-def _confirm(problem: Problem, found: Counterexample, detail: str, folder: Path | None) -> Verdict:
+def confirm(block: pyrtl.Block, found: Counterexample, detail: str, folder: Path | None) -> Verdict:
     """REFUTED if simulation shows an observation other than expected, else UNKNOWN."""
-    shown = simulate(problem.block, found, [o.wire for o in found.observations])
+    shown = simulate(block, found, [o.wire for o in found.observations])
     wrong = tuple(
         Observation(o.wire, o.cycle, shown[o.cycle][o.wire], o.expected)
         for o in found.observations
         if shown[o.cycle][o.wire] != o.expected
     )
     confirmed = Counterexample(found.claim, found.inputs, wrong, found.registers, found.memories)
-    if not wrong or not replay(problem.block, confirmed):
+    if not wrong or not replay(block, confirmed):
         return unknown(f"{detail}, says the solver, but its counterexample does not replay in simulation")
     return refuted(detail, save(confirmed, folder) if folder is not None else None)
 
@@ -120,7 +122,7 @@ def prove(problem: Problem, *, limits: Limits | None = None, seed: int = 1, fold
         return outcome
     obligation, answer = outcome
     if not attempt.cut_count:
-        return _confirm(problem, attempt.counterexample(answer.model), f"{obligation.name} differs", folder)
+        return confirm(problem.block, attempt.counterexample(answer.model), f"{obligation.name} differs", folder)
     return _without_cuts(problem, netlist, obligation, answer.model, limits, seed, folder)
 
 
@@ -137,7 +139,7 @@ def _without_cuts(
     whole = _Proof(problem, netlist, cutting=False)
     allowed = all(whole.formula.evaluate([a], model)[0] for o in whole.obligations for a in o.assumptions)
     if allowed:
-        found = _confirm(problem, whole.counterexample(model), f"{failed.name} differs", folder)
+        found = confirm(problem.block, whole.counterexample(model), f"{failed.name} differs", folder)
         if found.kind is Kind.REFUTED:
             return found
     if all(memory.contents is not None for memory in netlist.memories.values()):
@@ -150,4 +152,4 @@ def _without_cuts(
             return proved(f"{len(whole.obligations)} obligations; the cut at {failed.name} was too weak")
         return unknown(f"not provable node by node at {failed.name}; as a whole: {outcome.detail}")
     obligation, answer = outcome
-    return _confirm(problem, whole.counterexample(answer.model), f"{obligation.name} differs", folder)
+    return confirm(problem.block, whole.counterexample(answer.model), f"{obligation.name} differs", folder)
