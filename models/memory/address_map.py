@@ -76,18 +76,35 @@ class AddressMap:
         """Bytes that can be addressed."""
         return self.burst_bytes << sum(bits for _, bits in self.segments)
 
+    def _inside(self, addresses: npt.ArrayLike) -> IntArray:
+        address = np.asarray(addresses, dtype=np.int64)
+        outside = (address < 0) | (address >= self.capacity_bytes)
+        if outside.any():
+            first = int(address[outside].flat[0])
+            raise ValueError(f"address {first:#x} is outside the memory; the last byte is {self.capacity_bytes - 1:#x}")
+        return address
+
+    def field(self, addresses: npt.ArrayLike, name: str) -> IntArray:
+        """One coordinate of byte addresses, as `decode` gives it."""
+        if self.hash_bank and name in {"bank_group", "bank"}:
+            found: IntArray = getattr(self.decode(addresses), name)
+            return found
+        address = self._inside(addresses)
+        value = np.zeros_like(address)
+        position, shift = self.burst_bytes.bit_length() - 1, 0
+        for segment, bits in self.segments:
+            if segment == name:
+                value |= ((address >> position) & ((1 << bits) - 1)) << shift
+                shift += bits
+            position += bits
+        return value
+
     def decode(self, addresses: npt.ArrayLike) -> Location:
         """Coordinates of byte addresses (integers of any shape); any byte of a burst names the burst.
 
         Raises ValueError naming the first address outside the memory.
         """
-        address = np.asarray(addresses, dtype=np.int64)
-        outside = (address < 0) | (address >= self.capacity_bytes)
-        if outside.any():
-            first = int(address[outside].flat[0])
-            raise ValueError(
-                f"address {first:#x} is outside the memory; the last byte is {self.capacity_bytes - 1:#x}"
-            )
+        address = self._inside(addresses)
         rest = address >> (self.burst_bytes.bit_length() - 1)
         values = {name: np.zeros_like(address) for name in FIELDS}
         shift = dict.fromkeys(FIELDS, 0)

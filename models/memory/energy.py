@@ -1,7 +1,8 @@
 """DRAM energy by what spends it: activate, read, write, I/O.
 
-`energy = activates * 909 pJ + 8 * bytes * ((pre + post) GSA + I/O) pJ/bit`, published at 50 % toggle (`hbm2.toml`); data and
-I/O terms scale with the toggle rate. Refresh and background power have no published number here and are left out.
+`energy = activates * 909 pJ + 8 * bytes * ((pre + post) GSA + I/O) pJ/bit`, published at 50 % toggle (`hbm2.toml`);
+data and I/O terms scale with the toggle rate. Refresh and background power have no published number here and are
+left out.
 """
 
 from dataclasses import dataclass

@@ -1,25 +1,24 @@
-"""The compiled HBM2 engine: one channel, one cycle at a time, skipping the cycles in which nothing can happen.
+"""The compiled HBM2 engine: what one channel does in one cycle.
 
-In every cycle a channel's two command buses take at most one column command (READ, WRITE) and one row command (ACTIVATE,
-PRECHARGE, refresh) for either pseudo-channel; ACTIVATE holds the row bus for two cycles. Each pseudo-channel has its own banks,
-timing, refresh and two queues. It serves reads until there are none or the write queue reaches its high watermark, then
-writes down to the low one. First ready, first come: each bus takes the oldest request whose next command may issue now; a row
-is closed for an older request once no younger one hits it or it has had `row_hit_cap` hits. All-bank refresh at every
-multiple of tREFI, never postponed: no new command for requests, precharge all, refresh. Order within a cycle: column, row,
-then the port accepts one request a channel; that request can get a command in the next cycle. A read of a burst with a write
-queued, or the reverse, waits at the port, so nothing overtakes a hazard and responses never collide.
+A channel's two command buses take at most one column command (READ, WRITE) and one row command (ACTIVATE,
+PRECHARGE, refresh) a cycle for either pseudo-channel; ACTIVATE holds the row bus for two. Each pseudo-channel has
+its own banks, timing, refresh and two queues: it serves reads until there are none or the write queue reaches its
+high watermark, then writes down to the low one. First ready, first come: each bus takes the oldest request whose
+next command may issue now; a row is closed for an older request once no younger one hits it or it has had
+`row_hit_cap` hits. All-bank refresh at every multiple of tREFI, never postponed: no more commands for requests,
+precharge all, refresh. Order within a cycle: column, row, then the port accepts one request, which can get its first
+command in the next cycle. A read of a burst with a write queued, or the reverse, waits at the port: nothing overtakes
+a hazard, and as reads all take the same time from command to data, no two answers meet.
 
-All compiled functions live in this file: Numba's cache follows changes in one file only.
+Each pseudo-channel knows the next cycle in which it may have something to do (`wake`), so that callers skip the others.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
-import numpy.typing as npt
-
-from models.memory.timing import Delays
+from numba.cpython.unsafe.numbers import trailing_zeros
 
 READ, WRITE = 0, 1
 ACTIVATE, PRECHARGE, PRECHARGE_ALL, REFRESH, READ_BURST, WRITE_BURST = range(6)
@@ -27,145 +26,125 @@ COMMAND_NAMES = ("ACTIVATE", "PRECHARGE", "PRECHARGE_ALL", "REFRESH", "READ", "W
 NEVER = 1 << 62
 NONE = -1
 
-Records = npt.NDArray[Any]
+Record = Any  # one element of a structured array
 F = TypeVar("F", bound=Callable[..., Any])
+lowest_bit = cast(Callable[[int], int], trailing_zeros)
 
 
 def compiled(function: F) -> F:
     """Numba's nopython compilation, cached on disk where some place for a cache can be written."""
     try:
-        return numba.njit(cache=True)(function)  # type: ignore[no-any-return]
+        return cast(F, numba.njit(cache=True)(function))
     except RuntimeError:
-        return numba.njit(function)  # type: ignore[no-any-return]
-
-
-def _record(names: str) -> np.dtype[Any]:
-    return np.dtype([(name, np.int64) for name in names.split()])
-
-
-CHANNEL = _record("row_bus_free accepted_cycle door_head door_tail now unfinished late")
-PSEUDO_CHANNEL = _record(
-    "wake direction activate_ready activate0 activate1 activate2 activate3 refresh_due "
-    "activates precharges refreshes row_hits reads writes queue_cycles queue_cycles_max"
-)
-PORT = _record("count active free column_ready")
-GROUP = _record("activate_ready")
-GROUP_PORT = _record("column_ready")
-BANK = _record("open_row activate_ready precharge_ready hits")
-QUEUE = _record("column_ready head tail hit head_age hit_age position")
-SLOT = _record("row column tag accepted next previous")
-REQUEST = _record("issue channel pseudo_channel bank row column direction accepted done next")
-
-
-class State(NamedTuple):
-    """Arrays of one memory; `port`, `group_port`, `queue`, `active`, `slot` have an axis for READ and WRITE."""
-
-    channel: Records  # [channels]
-    pseudo_channel: Records  # [channels, pseudo-channels]
-    port: Records  # [channels, pseudo-channels, 2]
-    group: Records  # [channels, pseudo-channels, groups]
-    group_port: Records  # [channels, pseudo-channels, 2, groups]
-    bank: Records  # [channels, pseudo-channels, banks]
-    queue: Records  # [channels, pseudo-channels, 2, banks]
-    active: Records  # [channels, pseudo-channels, 2, banks]: banks with requests
-    slot: Records  # [channels, pseudo-channels, 2, queue depth]
-    due: Records  # [channels, 2, cycles]: tag that answers in a cycle, or NONE
-    trace: Records  # [capacity, 8]: cycle, channel, pseudo-channel, command, bank, row, column, tag
-    traced: Records  # [1]: commands so far, also beyond the capacity
-
-
-def new_state(channels: int, d: Delays, trace_capacity: int) -> State:
-    """State of an idle memory at cycle 0: all rows closed, nothing queued."""
-    base = (channels, d.pseudo_channels)
-    groups = d.banks // d.banks_per_group
-    state = State(
-        channel=np.zeros(channels, CHANNEL),
-        pseudo_channel=np.zeros(base, PSEUDO_CHANNEL),
-        port=np.zeros((*base, 2), PORT),
-        group=np.zeros((*base, groups), GROUP),
-        group_port=np.zeros((*base, 2, groups), GROUP_PORT),
-        bank=np.zeros((*base, d.banks), BANK),
-        queue=np.zeros((*base, 2, d.banks), QUEUE),
-        active=np.zeros((*base, 2, d.banks), np.int64),
-        slot=np.zeros((*base, 2, d.queue_depth), SLOT),
-        due=np.full((channels, 2, max(d.read_done, d.write_done) + 1), NONE, np.int64),
-        trace=np.zeros((trace_capacity, 8), np.int64),
-        traced=np.zeros(1, np.int64),
-    )
-    state.channel["accepted_cycle"] = NONE
-    state.channel["door_head"] = state.channel["door_tail"] = NONE
-    for oldest in range(4):
-        state.pseudo_channel[f"activate{oldest}"] = -NEVER
-    state.pseudo_channel["refresh_due"] = d.refresh_interval
-    state.bank["open_row"] = NONE
-    for name in ("head", "tail", "hit"):
-        state.queue[name] = NONE
-    state.slot["next"] = np.arange(1, d.queue_depth + 1)
-    state.slot["next"][..., -1] = NONE
-    return state
+        return cast(F, numba.njit(function))
 
 
 @compiled
-def _trace(s, cycle, c, p, command, bank, row, column, tag):  # type: ignore[no-untyped-def]
-    n = s.traced[0]
-    if n < s.trace.shape[0]:
-        t = s.trace[n]
-        t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7] = cycle, c, p, command, bank, row, column, tag
-    s.traced[0] = n + 1
+def _log(channel: Record, bus: int, now: int, p: int, command: int, bank: int, row: int, column: int, tag: int) -> None:
+    log = channel.log[bus]
+    log[0], log[2], log[3], log[4], log[5], log[6], log[7] = now, p, command, bank, row, column, tag
 
 
 @compiled
-def _scan(s, d, c, p, now):  # type: ignore[no-untyped-def]
+def _scan(channel: Record, p: int, now: int) -> tuple[int, int, int, int, int, int]:
     """Oldest ready column and row command: (age, bank, age, bank, command, next cycle with a candidate)."""
-    pc = s.pseudo_channel[c, p]
-    column_age, column_bank, row_age, row_bank, row_command, wake = NEVER, NONE, NEVER, NONE, NONE, NEVER
+    d = channel.delays
+    pc = channel.pseudo_channel[p]
+    pc.ready_columns = pc.ready_activates = pc.ready_precharges = 0
+    column_age, column_bank, row_age, row_bank, row_command = NEVER, NONE, NEVER, NONE, NONE
     if now >= pc.refresh_due:
-        ready, command = np.int64(0), REFRESH
-        for b in range(d.banks):
-            bank = s.bank[c, p, b]
-            if bank.open_row != NONE:
-                if command == REFRESH:
-                    command, ready = PRECHARGE_ALL, np.int64(0)
-                ready = max(ready, bank.precharge_ready)
-            elif command == REFRESH:
-                ready = max(ready, bank.activate_ready)
+        command, ready = _refresh_command(channel, p)
         if ready <= now:
-            return column_age, column_bank, -1, NONE, command, wake
+            return column_age, column_bank, -1, NONE, command, NEVER
         return column_age, column_bank, row_age, row_bank, row_command, ready
+    wake = pc.refresh_due
     direction = pc.direction
-    port = s.port[c, p, direction]
-    for i in range(port.active):
-        b = s.active[c, p, direction, i]
-        bank = s.bank[c, p, b]
-        queue = s.queue[c, p, direction, b]
-        group = b // d.banks_per_group
-        if bank.open_row == NONE:
-            ready = max(bank.activate_ready, s.group[c, p, group].activate_ready, pc.activate_ready)
-            if ready > now:
-                wake = min(wake, ready)
-            elif queue.head_age < row_age:
-                row_age, row_bank, row_command = queue.head_age, b, ACTIVATE
-            continue
-        if queue.hit != NONE:
-            ready = max(queue.column_ready, s.group_port[c, p, direction, group].column_ready, port.column_ready)
-            if ready > now:
-                wake = min(wake, ready)
-            elif queue.hit_age < column_age:
+    port = channel.port[p, direction]
+    banks = port.hit_banks
+    if banks and port.column_ready > now:
+        wake = min(wake, port.column_ready)
+        banks = 0
+    while banks:
+        b = lowest_bit(banks)
+        banks &= banks - 1
+        queue = channel.queue[p, direction, b]
+        ready = max(queue.column_ready, channel.group_port[p, direction, b >> d.group_shift].column_ready)
+        if ready > now:
+            wake = min(wake, ready)
+        else:
+            pc.ready_columns += 1
+            if queue.hit_age < column_age:
                 column_age, column_bank = queue.hit_age, b
-        if queue.hit != queue.head and (queue.hit == NONE or bank.hits >= d.row_hit_cap):
-            if bank.precharge_ready > now:
-                wake = min(wake, bank.precharge_ready)
-            elif queue.head_age < row_age:
-                row_age, row_bank, row_command = queue.head_age, b, PRECHARGE
-    return column_age, column_bank, row_age, row_bank, row_command, min(wake, pc.refresh_due)
+    banks = port.closed_banks
+    if banks and pc.activate_ready > now:
+        wake = min(wake, pc.activate_ready)
+        banks = 0
+    while banks:
+        b = lowest_bit(banks)
+        banks &= banks - 1
+        ready = max(channel.bank[p, b].activate_ready, channel.group[p, b >> d.group_shift].activate_ready)
+        if ready > now:
+            wake = min(wake, ready)
+        else:
+            pc.ready_activates += 1
+            age = channel.queue[p, direction, b].head_age
+            if age < row_age:
+                row_age, row_bank, row_command = age, b, ACTIVATE
+    banks = port.conflict_banks
+    while banks:
+        b = lowest_bit(banks)
+        banks &= banks - 1
+        ready = channel.bank[p, b].precharge_ready
+        if ready > now:
+            wake = min(wake, ready)
+        else:
+            pc.ready_precharges += 1
+            age = channel.queue[p, direction, b].head_age
+            if age < row_age:
+                row_age, row_bank, row_command = age, b, PRECHARGE
+    return column_age, column_bank, row_age, row_bank, row_command, wake
 
 
 @compiled
-def _find_hit(s, c, p, direction, b, start):  # type: ignore[no-untyped-def]
+def _refresh_command(channel: Record, p: int) -> tuple[int, int]:
+    """What a due refresh needs next, and from which cycle on it may issue."""
+    command, ready = REFRESH, 0
+    for b in range(channel.delays.banks):
+        bank = channel.bank[p, b]
+        if bank.open_row != NONE:
+            if command == REFRESH:
+                command, ready = PRECHARGE_ALL, 0
+            ready = max(ready, bank.precharge_ready)
+        elif command == REFRESH:
+            ready = max(ready, bank.activate_ready)
+    return command, ready
+
+
+@compiled
+def _classify(channel: Record, p: int, direction: int, b: int) -> None:
+    """File bank `b` under what its requests of one direction wait for: a hit to read, ACTIVATE, PRECHARGE."""
+    port, queue, bank = channel.port[p, direction], channel.queue[p, direction, b], channel.bank[p, b]
+    bit = np.int64(1) << b
+    port.hit_banks &= ~bit
+    port.closed_banks &= ~bit
+    port.conflict_banks &= ~bit
+    if queue.head == NONE:
+        return
+    if bank.open_row == NONE:
+        port.closed_banks |= bit
+        return
+    if queue.hit != NONE:
+        port.hit_banks |= bit
+    if queue.hit != queue.head and (queue.hit == NONE or bank.hits >= channel.delays.row_hit_cap):
+        port.conflict_banks |= bit
+
+
+@compiled
+def _find_hit(channel: Record, p: int, direction: int, b: int, start: int) -> None:
     """Make the first request from slot `start` on that wants the open row the queue's next hit."""
-    queue = s.queue[c, p, direction, b]
-    row = s.bank[c, p, b].open_row
-    slots = s.slot[c, p, direction]
+    queue = channel.queue[p, direction, b]
+    row = channel.bank[p, b].open_row
+    slots = channel.slot[p, direction]
     i = start
     while i != NONE and slots[i].row != row:
         i = slots[i].next
@@ -175,18 +154,18 @@ def _find_hit(s, c, p, direction, b, start):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _column_command(s, d, c, p, b, now):  # type: ignore[no-untyped-def]
+def _column_command(channel: Record, p: int, b: int, now: int) -> int:
     """Issue the hit of bank `b`; returns its tag."""
-    pc = s.pseudo_channel[c, p]
+    d = channel.delays
+    pc = channel.pseudo_channel[p]
     direction = pc.direction
-    port, queue, bank = s.port[c, p, direction], s.queue[c, p, direction, b], s.bank[c, p, b]
-    group = b // d.banks_per_group
+    port, queue, bank = channel.port[p, direction], channel.queue[p, direction, b], channel.bank[p, b]
+    group = b >> d.group_shift
     hit = queue.hit
-    slot = s.slot[c, p, direction, hit]
-    if s.trace.shape[0]:
-        _trace(s, now, c, p, READ_BURST + direction, b, slot.row, slot.column, slot.tag)
-    same, other = port, s.port[c, p, 1 - direction]
-    same_group, other_group = s.group_port[c, p, direction, group], s.group_port[c, p, 1 - direction, group]
+    slot = channel.slot[p, direction, hit]
+    _log(channel, 0, now, p, READ_BURST + direction, b, slot.row, slot.column, slot.tag)
+    same, other = port, channel.port[p, 1 - direction]
+    same_group, other_group = channel.group_port[p, direction, group], channel.group_port[p, 1 - direction, group]
     same.column_ready = max(same.column_ready, now + d.column_short)
     same_group.column_ready = max(same_group.column_ready, now + d.column_long)
     if direction == READ:
@@ -209,78 +188,80 @@ def _column_command(s, d, c, p, b, now):  # type: ignore[no-untyped-def]
     if before == NONE:
         queue.head = after
         if after != NONE:
-            queue.head_age = s.slot[c, p, direction, after].accepted
+            queue.head_age = channel.slot[p, direction, after].accepted
     else:
-        s.slot[c, p, direction, before].next = after
+        channel.slot[p, direction, before].next = after
     if after == NONE:
         queue.tail = before
     else:
-        s.slot[c, p, direction, after].previous = before
+        channel.slot[p, direction, after].previous = before
     slot.next = port.free
     port.free = hit
     port.count -= 1
-    if queue.head == NONE:
-        last = s.active[c, p, direction, port.active - 1]
-        s.active[c, p, direction, queue.position] = last
-        s.queue[c, p, direction, last].position = queue.position
-        port.active -= 1
-    _find_hit(s, c, p, direction, b, after)
-    return slot.tag
+    _find_hit(channel, p, direction, b, after)
+    _classify(channel, p, READ, b)
+    _classify(channel, p, WRITE, b)
+    served: int = slot.tag
+    return served
 
 
 @compiled
-def _close(s, d, c, p, b, now):  # type: ignore[no-untyped-def]
-    bank = s.bank[c, p, b]
+def _close(channel: Record, p: int, b: int, now: int) -> None:
+    d = channel.delays
+    bank = channel.bank[p, b]
     bank.open_row = NONE
     bank.activate_ready = max(bank.activate_ready, now + d.precharge)
-    s.queue[c, p, READ, b].hit = NONE
-    s.queue[c, p, WRITE, b].hit = NONE
+    for direction in range(2):
+        channel.queue[p, direction, b].hit = NONE
+        _classify(channel, p, direction, b)
 
 
 @compiled
-def _row_command(s, d, c, p, b, command, now):  # type: ignore[no-untyped-def]
-    pc = s.pseudo_channel[c, p]
-    s.channel[c].row_bus_free = now + 1
-    row = np.int64(NONE)
+def _row_command(channel: Record, p: int, b: int, command: int, now: int) -> None:
+    d = channel.delays
+    pc = channel.pseudo_channel[p]
+    channel.row_bus_free = now + 1
+    row = NONE
     if command == ACTIVATE:
-        queue, bank = s.queue[c, p, pc.direction, b], s.bank[c, p, b]
-        row = s.slot[c, p, pc.direction, queue.head].row
+        queue, bank = channel.queue[p, pc.direction, b], channel.bank[p, b]
+        row = channel.slot[p, pc.direction, queue.head].row
         bank.open_row = row
         bank.hits = 0
         bank.activate_ready = now + d.activate_to_activate
         bank.precharge_ready = max(bank.precharge_ready, now + d.activate_to_precharge)
-        s.queue[c, p, READ, b].column_ready = now + d.activate_to_read
-        s.queue[c, p, WRITE, b].column_ready = now + d.activate_to_write
+        channel.queue[p, READ, b].column_ready = now + d.activate_to_read
+        channel.queue[p, WRITE, b].column_ready = now + d.activate_to_write
         for direction in range(2):
-            _find_hit(s, c, p, direction, b, s.queue[c, p, direction, b].head)
-        s.group[c, p, b // d.banks_per_group].activate_ready = now + d.activate_long
+            _find_hit(channel, p, direction, b, channel.queue[p, direction, b].head)
+            _classify(channel, p, direction, b)
+        channel.group[p, b >> d.group_shift].activate_ready = now + d.activate_long
         pc.activate0, pc.activate1, pc.activate2, pc.activate3 = pc.activate1, pc.activate2, pc.activate3, now
         pc.activate_ready = max(now + d.activate_short, pc.activate0 + d.four_activates)
-        s.channel[c].row_bus_free = now + d.activate_bus
+        channel.row_bus_free = now + d.activate_bus
         pc.activates += 1
     elif command == PRECHARGE:
-        row = s.bank[c, p, b].open_row
-        _close(s, d, c, p, b, now)
+        row = channel.bank[p, b].open_row
+        _close(channel, p, b, now)
         pc.precharges += 1
     elif command == PRECHARGE_ALL:
         for i in range(d.banks):
-            if s.bank[c, p, i].open_row != NONE:
-                _close(s, d, c, p, i, now)
+            if channel.bank[p, i].open_row != NONE:
+                _close(channel, p, i, now)
                 pc.precharges += 1
     else:
         for i in range(d.banks):
-            s.bank[c, p, i].activate_ready = now + d.refresh
+            channel.bank[p, i].activate_ready = now + d.refresh
         pc.refresh_due += d.refresh_interval
         pc.refreshes += 1
-    if s.trace.shape[0]:
-        _trace(s, now, c, p, command, b, row, NONE, NONE)
+    _log(channel, 1, now, p, command, b, row, NONE, NONE)
 
 
 @compiled
-def _turn(s, d, c, p):  # type: ignore[no-untyped-def]
+def _turn(channel: Record, p: int) -> None:
     """Serve reads or writes next: the write queue drains from its high to its low watermark."""
-    pc = s.pseudo_channel[c, p]
-    reads, writes = s.port[c, p, READ].count, s.port[c, p, WRITE].count
+    d = channel.delays
+    pc = channel.pseudo_channel[p]
+    reads, writes = channel.port[p, READ].count, channel.port[p, WRITE].count
     if pc.direction == READ:
         if writes >= d.write_high or (writes > 0 and reads == 0):
             pc.direction = WRITE
@@ -289,50 +270,101 @@ def _turn(s, d, c, p):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _best_row(s, d, c, now):  # type: ignore[no-untyped-def]
-    best = (np.int64(NEVER), NONE, NONE, NONE)
+def _best_row(channel: Record, now: int) -> tuple[int, int, int, int]:
+    d = channel.delays
+    best = (NEVER, NONE, NONE, NONE)
     for p in range(d.pseudo_channels):
-        _, _, age, b, command, _ = _scan(s, d, c, p, now)
+        _, _, age, b, command, _ = _scan(channel, p, now)
         if command != NONE and age < best[0]:
             best = (age, p, b, command)
     return best
 
 
 @compiled
-def _commands(s, d, c, now):  # type: ignore[no-untyped-def]
-    """Issue what channel `c` issues in cycle `now`: (tag or NONE, cycle its last data beat is over, direction)."""
-    column = (np.int64(NEVER), NONE, NONE)
-    row = (np.int64(NEVER), NONE, NONE, NONE)
+def _wake(channel: Record, p: int, now: int, column_bank: int, row_bank: int, command: int) -> int:
+    """Cycle before which nothing can happen in pseudo-channel `p`, after these commands (NONE: none) in `now`.
+
+    Candidates that were not ready are in `wake` already; commands only delay them. Ready ones that were not taken wait
+    for what the command taken holds, and the bank that was served has a new candidate.
+    """
+    d = channel.delays
+    pc = channel.pseudo_channel[p]
+    wake: int = pc.wake
+    row_free = max(now + 1, channel.row_bus_free)
+    if column_bank != NONE:
+        wake = min(wake, now + d.column_short, channel.bank[p, column_bank].precharge_ready)
+        if channel.port[p, WRITE].count or pc.direction == WRITE:
+            wake = now + 1
+    elif pc.ready_columns:
+        wake = now + 1
+    if command == NONE:
+        refresh_lost_the_bus = pc.wake == NEVER
+        if pc.ready_activates or pc.ready_precharges or refresh_lost_the_bus:
+            wake = min(wake, row_free)
+    elif command == ACTIVATE:
+        wake = min(wake, channel.queue[p, pc.direction, row_bank].column_ready)
+        if pc.ready_precharges:
+            wake = min(wake, row_free)
+        if pc.ready_activates > 1:
+            wake = min(wake, max(row_free, pc.activate_ready))
+    elif command == PRECHARGE:
+        wake = min(wake, channel.bank[p, row_bank].activate_ready)
+        if pc.ready_precharges > 1 or pc.ready_activates:
+            wake = min(wake, row_free)
+    else:
+        wake = now + 1
+    return max(wake, now + 1)
+
+
+@compiled
+def commands(channel: Record, now: int) -> tuple[int, int, int]:
+    """Issue what the channel issues in cycle `now`: (tag or NONE, cycle its last data beat is over, direction)."""
+    d = channel.delays
+    column = (NEVER, NONE, NONE)
+    row = (NEVER, NONE, NONE, NONE)
     for p in range(d.pseudo_channels):
-        pc = s.pseudo_channel[c, p]
-        if pc.wake > now:
+        pc = channel.pseudo_channel[p]
+        pc.scanned = pc.wake <= now
+        if not pc.scanned:
             continue
-        _turn(s, d, c, p)
-        column_age, column_bank, row_age, row_bank, command, wake = _scan(s, d, c, p, now)
+        _turn(channel, p)
+        column_age, column_bank, row_age, row_bank, command, pc.wake = _scan(channel, p, now)
         if column_bank != NONE and column_age < column[0]:
             column = (column_age, p, column_bank)
         if command != NONE and row_age < row[0]:
             row = (row_age, p, row_bank, command)
-        pc.wake = now + 1 if column_bank != NONE or command != NONE else wake
-    tag, done, direction = np.int64(NONE), np.int64(NONE), np.int64(READ)
+    tag, done, direction, again = NONE, NONE, READ, False
     if column[1] != NONE:
         p = column[1]
-        direction = s.pseudo_channel[c, p].direction
-        tag = _column_command(s, d, c, p, column[2], now)
+        direction = channel.pseudo_channel[p].direction
+        tag = _column_command(channel, p, column[2], now)
         done = now + (d.read_done if direction == READ else d.write_done)
         if row[1] == p and row[2] == column[2]:
-            row = _best_row(s, d, c, now)
-    if row[1] != NONE and s.channel[c].row_bus_free <= now:
-        _row_command(s, d, c, row[1], row[2], row[3], now)
+            row, again = _best_row(channel, now), True
+    if row[1] != NONE:
+        if channel.row_bus_free <= now:
+            _row_command(channel, row[1], row[2], row[3], now)
+        else:
+            row = (NEVER, NONE, NONE, NONE)
+    for p in range(d.pseudo_channels):
+        pc = channel.pseudo_channel[p]
+        if again:
+            pc.wake = now + 1
+        elif pc.scanned:
+            column_bank = column[2] if column[1] == p else NONE
+            row_bank, command = (row[2], row[3]) if row[1] == p else (NONE, NONE)
+            pc.wake = _wake(channel, p, now, column_bank, row_bank, command)
     return tag, done, direction
 
 
 @compiled
-def _may_accept(s, d, c, p, b, row, column, direction):  # type: ignore[no-untyped-def]
-    if s.port[c, p, direction].count >= d.queue_depth:
+def may_accept(channel: Record, p: int, b: int, row: int, column: int, direction: int) -> bool:
+    """Whether the port can take this request: there is room, and no queued request of the other kind for the burst."""
+    d = channel.delays
+    if channel.port[p, direction].count >= d.queue_depth:
         return False
-    slots = s.slot[c, p, 1 - direction]
-    i = s.queue[c, p, 1 - direction, b].head
+    slots = channel.slot[p, 1 - direction]
+    i = channel.queue[p, 1 - direction, b].head
     while i != NONE:
         if slots[i].row == row and slots[i].column == column:
             return False
@@ -341,10 +373,11 @@ def _may_accept(s, d, c, p, b, row, column, direction):  # type: ignore[no-untyp
 
 
 @compiled
-def _accept(s, d, c, p, b, row, column, direction, tag, now):  # type: ignore[no-untyped-def]
-    pc, port, queue = s.pseudo_channel[c, p], s.port[c, p, direction], s.queue[c, p, direction, b]
+def accept(channel: Record, p: int, b: int, row: int, column: int, direction: int, tag: int, now: int) -> None:
+    """Queue a request that `may_accept` allows; `tag` comes back when it is served."""
+    pc, port, queue = channel.pseudo_channel[p], channel.port[p, direction], channel.queue[p, direction, b]
     i = port.free
-    slot = s.slot[c, p, direction, i]
+    slot = channel.slot[p, direction, i]
     port.free = slot.next
     port.count += 1
     slot.row, slot.column, slot.tag, slot.accepted = row, column, tag, now
@@ -352,103 +385,13 @@ def _accept(s, d, c, p, b, row, column, direction, tag, now):  # type: ignore[no
     if queue.tail == NONE:
         queue.head = i
         queue.head_age = now
-        queue.position = port.active
-        s.active[c, p, direction, port.active] = b
-        port.active += 1
     else:
-        s.slot[c, p, direction, queue.tail].next = i
+        channel.slot[p, direction, queue.tail].next = i
     queue.tail = i
-    if queue.hit == NONE and s.bank[c, p, b].open_row == row:
+    first_hit = queue.hit == NONE and channel.bank[p, b].open_row == row
+    if first_hit:
         queue.hit = i
         queue.hit_age = now
-    s.channel[c].accepted_cycle = now
-    pc.wake = min(pc.wake, now + 1)
-
-
-@compiled
-def enqueue(s, requests, order):  # type: ignore[no-untyped-def]
-    """Put requests at the ports of their channels, in this order."""
-    for i in order:
-        channel = s.channel[requests[i].channel]
-        if requests[i].issue < channel.now:
-            channel.late += 1
-        if channel.door_tail == NONE:
-            channel.door_head = i
-        else:
-            requests[channel.door_tail].next = i
-        channel.door_tail = i
-        channel.unfinished += 1
-
-
-@compiled
-def _acceptable(s, d, c, request):  # type: ignore[no-untyped-def]
-    p, b, direction = request.pseudo_channel, request.bank, request.direction
-    return _may_accept(s, d, c, p, b, request.row, request.column, direction)
-
-
-@compiled
-def advance(s, d, requests, until, first, last, remaining):  # type: ignore[no-untyped-def]
-    """Simulate each channel c up to cycle `until`, or until `remaining[c]` of requests [first, last) are served."""
-    for c in range(s.channel.shape[0]):
-        channel = s.channel[c]
-        now = channel.now
-        left = remaining[c]
-        while left > 0:
-            event = np.int64(NEVER)
-            for p in range(d.pseudo_channels):
-                event = min(event, s.pseudo_channel[c, p].wake)
-            if channel.door_head != NONE:
-                request = requests[channel.door_head]
-                if _acceptable(s, d, c, request):
-                    event = min(event, request.issue)
-            event = max(event, now)
-            if event >= until:
-                now = max(now, until)
-                break
-            tag, done, _ = _commands(s, d, c, event)
-            if tag != NONE:
-                requests[tag].done = done
-                channel.unfinished -= 1
-                if first <= tag < last:
-                    left -= 1
-            head = channel.door_head
-            if head != NONE:
-                request = requests[head]
-                if request.issue <= event and _acceptable(s, d, c, request):
-                    _accept(
-                        s, d, c, request.pseudo_channel, request.bank, request.row, request.column,
-                        request.direction, head, event,
-                    )  # fmt: skip
-                    request.accepted = event
-                    channel.door_head = request.next
-                    if request.next == NONE:
-                        channel.door_tail = NONE
-            now = event + 1
-        channel.now = now
-
-
-@compiled
-def steps(s, d, start, valid, location, direction, tags, accepted, answers):  # type: ignore[no-untyped-def]
-    """Cycles [start, start + n) of the ports; `location` is pseudo-channel, bank, row, column of each offer.
-
-    Arrays are [cycle, channel]; `answers` [cycle, channel, 2] receives the tag that answers, or NONE.
-    """
-    cycles, channels = valid.shape
-    slots = s.due.shape[2]
-    for i in range(cycles):
-        now = start + i
-        for c in range(channels):
-            for kind in range(2):
-                answers[i, c, kind] = s.due[c, kind, now % slots]
-                s.due[c, kind, now % slots] = NONE
-            tag, done, kind = _commands(s, d, c, now)
-            if tag != NONE:
-                s.due[c, kind, done % slots] = tag
-            s.channel[c].now = now + 1
-            accepted[i, c] = False
-            if not valid[i, c]:
-                continue
-            p, b, row, column = location[i, c, 0], location[i, c, 1], location[i, c, 2], location[i, c, 3]
-            if _may_accept(s, d, c, p, b, row, column, direction[i, c]):
-                _accept(s, d, c, p, b, row, column, direction[i, c], tags[i, c], now)
-                accepted[i, c] = True
+    _classify(channel, p, direction, b)
+    if first_hit or queue.head == i or direction != pc.direction:
+        pc.wake = min(pc.wake, now + 1)

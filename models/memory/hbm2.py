@@ -4,16 +4,18 @@ architecture.md, datapath 14: 16 channels of 128 bits at 2 GT/s, 32 GB/s each.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from models.memory import engine
+from models.memory import engine, ports, state
 from models.memory.address_map import AddressMap
 from models.memory.energy import Hbm2Energy
 from models.memory.interface import NONE, BoolArray, Completions, IntArray, MemoryStatistics, PortCycles
 from models.memory.timing import Hbm2Timing
+
+BLOCK = 1 << 14  # bursts decoded at a time: their arrays stay in the cache
 
 
 class Command(NamedTuple):
@@ -50,10 +52,10 @@ class Hbm2Memory:
         self._channels = channels
         self._check_map()
         self._delays = self.timing.delays()
-        self._state = engine.new_state(channels, self._delays, trace_capacity)
-        self._requests = np.zeros(0, engine.REQUEST)
+        self._state = state.new_state(channels, self._delays, trace_capacity)
+        self._requests = np.zeros(0, state.REQUEST)
         self._filled = 0
-        self._groups: dict[int, tuple[int, int]] = {}
+        self._groups: dict[int, tuple[int, int, IntArray]] = {}
         self._tickets = 0
         self._port_owes = np.zeros(channels, np.int64)
 
@@ -71,9 +73,7 @@ class Hbm2Memory:
             bits = self.address_map.bits_of(field)
             if 1 << bits != size:
                 need = (size - 1).bit_length()
-                raise ValueError(
-                    f"address map gives {field} {bits} bits, but there are {size}; {need} bits work"
-                )
+                raise ValueError(f"address map gives {field} {bits} bits, but there are {size}; {need} bits work")
         if self.address_map.burst_bytes != t.burst_bytes:
             raise ValueError(
                 f"address map has bursts of {self.address_map.burst_bytes} bytes, the memory of {t.burst_bytes}"
@@ -91,7 +91,7 @@ class Hbm2Memory:
 
     def channel_of(self, addresses: npt.ArrayLike) -> IntArray:
         """Port that serves each byte address."""
-        return self.address_map.decode(addresses).channel
+        return self.address_map.field(addresses, "channel")
 
     def step(
         self,
@@ -152,9 +152,10 @@ class Hbm2Memory:
             direction[:] = np.asarray(writes, dtype=np.bool_)
         accepted = np.zeros(shape, np.bool_)
         answers = np.empty((*shape, 2), np.int64)
-        start = self.now_cycle
-        engine.steps(
-            self._state, self._delays, start, offered, location, direction, tag, accepted, answers
+        s = self._state
+        ports.steps(
+            *(s.channel, s.trace, s.traced, s.due, self.now_cycle),
+            *(offered, location, direction, tag, accepted, answers),
         )
         self._port_owes += accepted.sum(axis=0) - (answers != NONE).sum(axis=(0, 2))
         return PortCycles(accepted, answers[..., engine.READ], answers[..., engine.WRITE])
@@ -172,53 +173,64 @@ class Hbm2Memory:
         """
         if self._port_owes.any():
             raise RuntimeError("the ports owe answers to step(); step until they came before submitting a group")
-        where = self.address_map.decode(np.atleast_1d(np.asarray(addresses, dtype=np.int64)))
-        (count,) = where.channel.shape
+        address = np.atleast_1d(np.asarray(addresses, dtype=np.int64))
+        (count,) = address.shape
+        issue = np.broadcast_to(np.asarray(issue_cycles, dtype=np.int64), (count,))
+        write = np.broadcast_to(np.asarray(False if writes is None else writes, dtype=np.bool_), (count,))
+        order = np.argsort(self.channel_of(address).astype(np.int16), kind="stable")
+        if count and (np.diff(issue) < 0).any():
+            order = order[np.lexsort((issue[order], self.channel_of(address)[order]))]
         first, last = self._filled, self._filled + count
         if last > len(self._requests):
-            grown = np.zeros(max(last, 2 * len(self._requests)), engine.REQUEST)
+            grown = np.empty(max(last, 2 * len(self._requests)), state.REQUEST)
             grown[:first] = self._requests[:first]
             self._requests = grown
-        issue = np.broadcast_to(np.asarray(issue_cycles, dtype=np.int64), (count,))
-        r = self._requests[first:last]
+        for start in range(0, count, BLOCK):
+            part = order[start : start + BLOCK]
+            self._fill(self._requests[first + start : last][:BLOCK], address[part], issue[part], write[part])
+        ports.enqueue(self._state.channel, self._requests, first, last)
+        self._filled = last
+        self._tickets += 1
+        self._groups[self._tickets] = (first, last, order)
+        return self._tickets
+
+    def _fill(self, r: npt.NDArray[Any], address: IntArray, issue: IntArray, write: BoolArray) -> None:
+        where = self.address_map.decode(address)
         r["issue"] = issue
         r["channel"] = where.channel
         r["pseudo_channel"] = where.pseudo_channel
         r["bank"] = where.bank_group * self.timing.banks_per_group + where.bank
         r["row"] = where.row
         r["column"] = where.column
-        r["direction"] = 0 if writes is None else np.asarray(writes, dtype=np.bool_)
+        r["direction"] = write
         for name in ("accepted", "done", "next"):
             r[name] = NONE
-        order = np.arange(first, last)
-        if count and (np.diff(issue) < 0).any():
-            order = first + np.argsort(issue, kind="stable")
-        engine.enqueue(self._state, self._requests, order)
-        self._filled = last
-        self._tickets += 1
-        self._groups[self._tickets] = (first, last)
-        return self._tickets
 
     def advance(self, until_cycle: int) -> None:
         """Simulate every channel up to, not including, this cycle."""
-        without_end = np.full(self._channels, engine.NEVER)
-        engine.advance(self._state, self._delays, self._requests, until_cycle, 0, 0, without_end)
+        self._advance(until_cycle, (0, 0), np.full(self._channels, engine.NEVER))
+
+    def _advance(self, until_cycle: int, group: tuple[int, int], remaining: IntArray) -> None:
+        s = self._state
+        ports.advance(s.channel, s.trace, s.traced, self._requests, until_cycle, *group, remaining)
 
     def completions(self, ticket: int) -> Completions:
         """What is known of a group so far."""
-        first, last = self._group(ticket)
-        r = self._requests[first:last]
-        return Completions(r["accepted"].copy(), r["done"].copy())
+        first, last, order = self._group(ticket)
+        accepted, done = np.empty(last - first, np.int64), np.empty(last - first, np.int64)
+        accepted[order] = self._requests["accepted"][first:last]
+        done[order] = self._requests["done"][first:last]
+        return Completions(accepted, done)
 
     def finish(self, ticket: int) -> Completions:
         """Simulate until every burst of the group is served, and forget the group.
 
         Each channel stops after its last command for the group, so a later group may still share it from then on.
         """
-        first, last = self._group(ticket)
+        first, last, _ = self._group(ticket)
         r = self._requests[first:last]
         left = np.bincount(r["channel"][r["done"] == NONE], minlength=self._channels).astype(np.int64)
-        engine.advance(self._state, self._delays, self._requests, engine.NEVER, first, last, left)
+        self._advance(engine.NEVER, (first, last), left)
         result = self.completions(ticket)
         del self._groups[ticket]
         if not self._groups:
@@ -234,7 +246,7 @@ class Hbm2Memory:
         """`submit` and `finish`."""
         return self.finish(self.submit(addresses, issue_cycles, writes))
 
-    def _group(self, ticket: int) -> tuple[int, int]:
+    def _group(self, ticket: int) -> tuple[int, int, IntArray]:
         if ticket not in self._groups:
             known = ", ".join(map(str, sorted(self._groups))) or "none"
             raise KeyError(f"no group has ticket {ticket}; unfinished: {known}")
@@ -247,8 +259,8 @@ class Hbm2Memory:
     def statistics(self) -> MemoryStatistics:
         """Totals since cycle 0, over all channels."""
         s, d = self._state, self._delays
-        p = s.pseudo_channel
-        total = {name: int(p[name].sum()) for name in engine.PSEUDO_CHANNEL.names or ()}
+        p = s.channel["pseudo_channel"]
+        total = {name: int(p[name].sum()) for name in state.PSEUDO_CHANNEL.names or ()}
         burst = self.timing.burst_bytes
         busy = self.now_cycle + (d.read_done - 1 if total["reads"] + total["writes"] else 0)
         return MemoryStatistics(
@@ -271,9 +283,7 @@ class Hbm2Memory:
         """Commands so far, by cycle. Raises RuntimeError where they did not fit `trace_capacity`."""
         count = int(self._state.traced[0])
         if count > len(self._state.trace):
-            raise RuntimeError(
-                f"{count} commands did not fit trace_capacity = {len(self._state.trace)}; {count} works"
-            )
+            raise RuntimeError(f"{count} commands did not fit trace_capacity = {len(self._state.trace)}; {count} works")
         rows = self._state.trace[:count].tolist()
-        commands = [Command(*row[:3], engine.COMMAND_NAMES[row[3]], *row[4:]) for row in rows]
+        commands = [Command(c, ch, p, engine.COMMAND_NAMES[name], *rest) for c, ch, p, name, *rest in rows]
         return sorted(commands, key=lambda command: command.cycle)

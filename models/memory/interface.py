@@ -1,9 +1,10 @@
 """The one interface of every memory: per cycle for the netlist's ports, per group of bursts for the transaction model.
 
-Ports: a channel takes at most one request and gives at most one read answer and one write acknowledgement a cycle. A request offered
-but not accepted is offered again, unchanged, until it is. Answers carry the request's tag and may come in any order.
-Groups: `submit` puts bursts at the ports, each no earlier than its issue cycle, and `finish` says when each is done. One
-memory is driven through one face at a time.
+Ports: a channel takes at most one request and gives at most one read answer and one write acknowledgement a cycle.
+A request offered but not accepted is offered again, unchanged, until it is. Answers carry the request's tag and may
+come in any order.
+Groups: `submit` puts bursts at the ports, each no earlier than its issue cycle, and `finish` says when each is done.
+One memory is driven through one face at a time.
 """
 
 from collections.abc import Sequence
@@ -50,8 +51,8 @@ class Completions:
 class MemoryStatistics:
     """Totals since cycle 0. Queueing is from acceptance to the read or write command.
 
-    `row_hits` are bursts that found their row opened by an earlier one; `late_requests` were submitted after their channel
-    had been simulated past their issue cycle.
+    `row_hits` are bursts that found their row opened by an earlier one; `late_requests` were submitted after their
+    channel had been simulated past their issue cycle.
     """
 
     cycles: int

@@ -14,7 +14,7 @@ class Delays(NamedTuple):
     """What the compiled engine reads: integer cycles between the issue of two commands, and sizes."""
 
     banks: int
-    banks_per_group: int
+    group_shift: int
     pseudo_channels: int
     read_done: int
     write_done: int
@@ -147,7 +147,7 @@ class Hbm2Timing:
         one_group = self.bank_groups == 1
         return Delays(
             banks=self.banks,
-            banks_per_group=self.banks_per_group,
+            group_shift=self.banks_per_group.bit_length() - 1,
             pseudo_channels=self.pseudo_channels,
             read_done=self.read_latency_cycles + burst,
             write_done=self.write_latency_cycles + burst,
@@ -160,15 +160,10 @@ class Hbm2Timing:
             four_activates=self.four_activate_window_cycles,
             column_short=max(burst, self.column_to_column_short_cycles),
             column_long=max(burst, self.column_to_column_long_cycles),
-            read_to_write=self.read_latency_cycles
-            + burst
-            + self.read_to_write_gap_cycles
-            - self.write_latency_cycles,
+            read_to_write=self.read_latency_cycles + burst + self.read_to_write_gap_cycles - self.write_latency_cycles,
             write_to_read_short=self.write_latency_cycles + burst + self.write_to_read_short_cycles,
             write_to_read_long=self.write_latency_cycles + burst + self.write_to_read_long_cycles,
-            read_to_precharge=self.read_to_precharge_short_cycles
-            if one_group
-            else self.read_to_precharge_long_cycles,
+            read_to_precharge=self.read_to_precharge_short_cycles if one_group else self.read_to_precharge_long_cycles,
             write_to_precharge=self.write_latency_cycles + burst + self.write_recovery_cycles,
             precharge=self.precharge_cycles,
             refresh=self.refresh_cycles,

@@ -1,0 +1,91 @@
+"""The engine's state: one record a channel, holding its pseudo-channels, banks, queues and the delays between commands.
+
+To the compiled code a record of nested arrays is one pointer; separate arrays would be counted references at every
+call.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from models.memory.engine import NEVER, NONE
+from models.memory.timing import Delays
+
+Records = npt.NDArray[Any]
+LOG_WIDTH = 8
+
+
+def _record(*names: str) -> np.dtype[Any]:
+    return np.dtype([(name, np.int64) for name in names])
+
+
+PSEUDO_CHANNEL = _record(
+    *("wake", "direction", "activate_ready", "activate0", "activate1", "activate2", "activate3", "refresh_due"),
+    *("scanned", "ready_columns", "ready_activates", "ready_precharges"),
+    *("activates", "precharges", "refreshes", "row_hits", "reads", "writes", "queue_cycles", "queue_cycles_max"),
+)
+PORT = _record("count", "free", "column_ready", "hit_banks", "closed_banks", "conflict_banks")
+GROUP = _record("activate_ready")
+GROUP_PORT = _record("column_ready")
+BANK = _record("open_row", "activate_ready", "precharge_ready", "hits")
+QUEUE = _record("column_ready", "head", "tail", "hit", "head_age", "hit_age")
+SLOT = _record("row", "column", "tag", "accepted", "next", "previous")
+DELAYS = _record(*Delays._fields)
+REQUEST = np.dtype(
+    [(name, np.int64) for name in ("issue", "accepted", "done", "next")]
+    + [(name, np.int32) for name in ("row", "column")]
+    + [(name, np.int16) for name in ("bank", "channel", "pseudo_channel", "direction")]
+)
+
+
+class State(NamedTuple):
+    """Arrays of one memory."""
+
+    channel: Records  # [channels] of `channel_dtype`
+    due: Records  # [channels, 2, cycles]: tag that answers in a cycle, or NONE
+    trace: Records  # [capacity, 8]: cycle, channel, pseudo-channel, command, bank, row, column, tag
+    traced: Records  # [1]: commands so far, also beyond the capacity
+
+
+def channel_dtype(d: Delays) -> np.dtype[Any]:
+    """Layout of a channel's record; the axis of two is READ and WRITE, `..._banks` are bit sets."""
+    p, groups = d.pseudo_channels, d.banks >> d.group_shift
+    scalars = ("row_bus_free", "door_head", "door_tail", "now", "unfinished", "late")
+    return np.dtype(
+        [(name, np.int64) for name in scalars]
+        + [
+            ("log", np.int64, (2, LOG_WIDTH)),
+            ("delays", DELAYS),
+            ("pseudo_channel", PSEUDO_CHANNEL, (p,)),
+            ("port", PORT, (p, 2)),
+            ("group", GROUP, (p, groups)),
+            ("group_port", GROUP_PORT, (p, 2, groups)),
+            ("bank", BANK, (p, d.banks)),
+            ("queue", QUEUE, (p, 2, d.banks)),
+            ("slot", SLOT, (p, 2, d.queue_depth)),
+        ]
+    )
+
+
+def new_state(channels: int, d: Delays, trace_capacity: int) -> State:
+    """State of an idle memory at cycle 0: all rows closed, nothing queued."""
+    c = np.zeros(channels, channel_dtype(d))
+    for name, value in d._asdict().items():
+        c["delays"][name] = value
+    c["log"][..., 0] = NONE
+    c["door_head"] = c["door_tail"] = NONE
+    for oldest in range(4):
+        c["pseudo_channel"][f"activate{oldest}"] = -NEVER
+    c["pseudo_channel"]["refresh_due"] = d.refresh_interval
+    c["bank"]["open_row"] = NONE
+    for name in ("head", "tail", "hit"):
+        c["queue"][name] = NONE
+    c["slot"]["next"] = np.arange(1, d.queue_depth + 1)
+    c["slot"]["next"][..., -1] = NONE
+    return State(
+        channel=c,
+        due=np.full((channels, 2, max(d.read_done, d.write_done) + 1), NONE, np.int64),
+        trace=np.zeros((trace_capacity, LOG_WIDTH), np.int64),
+        traced=np.zeros(1, np.int64),
+    )
