@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from hls.costs import evaluate_term
+from hls.costs import closest, evaluate_term
 from hls.synthesis import Synthesized, synthesize, yosys_version
 from hls.technology import DEFAULT_LIBRARY, Technology, load
 
@@ -276,12 +276,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Characterize the named kinds (all without a name); with ``--write`` replace the library's operators."""
     kinds = list(experiments())
     parser = argparse.ArgumentParser(prog="python -m hls.characterize", description=__doc__.splitlines()[0])
-    parser.add_argument("kind", nargs="*", choices=[[], *kinds], help="operators; default: all")
+    parser.add_argument("kind", nargs="*", help=f"operators, of {', '.join(kinds)}; default: all")
     parser.add_argument("--library", type=Path, default=DEFAULT_LIBRARY, help="library file (TOML)")
     parser.add_argument(
         "--write", action="store_true", help="replace the operators of the library file (all kinds only)"
     )
     options = parser.parse_args(arguments)
+    for kind in options.kind:
+        if kind not in kinds:
+            parser.error(f"no operator {kind!r}{closest(kind, kinds)}")
     if options.write and options.kind:
         parser.error("--write replaces all operators: name none")
     technology = load(options.library)

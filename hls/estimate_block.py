@@ -157,10 +157,12 @@ def estimate_block(block: pyrtl.Block, technology: Technology, clock_period_ps: 
 
 def _enables(block: pyrtl.Block) -> set[pyrtl.LogicNet]:
     """Multiplexers between a register's own value and its next: the register's enable."""
-    makers = {wire: net for net in block.logic for wire in net.dests if net.op == "x"}
+    makers = {wire: net for net in block.logic for wire in net.dests if net.op in "xw"}
     found: set[pyrtl.LogicNet] = set()
-    for net in block.logic_subset("r"):
-        maker = makers.get(net.args[0])
-        if maker is not None and net.dests[0] in maker.args[1:]:
+    for register in block.logic_subset("r"):
+        maker = makers.get(register.args[0])
+        while maker is not None and maker.op == "w":
+            maker = makers.get(maker.args[0])
+        if maker is not None and any(choice is register.dests[0] for choice in maker.args[1:]):
             found.add(maker)
     return found

@@ -58,6 +58,7 @@ class Technology:
     drive_growth: Quantity
     area_model: Quantity
     delay_model: Quantity
+    constant_factor: Quantity
     clock_uncertainty: Quantity
     leakage_nw_per_um2: Quantity
     flip_flop: FlipFlop
@@ -79,8 +80,8 @@ class Technology:
                 alone is a shift by a constant, which is wiring).  ``add``, ``and``, ``or`` and ``xor`` of more than
                 two inputs are a balanced tree of the two-input operator.
             out_bits: width of the result.
-            attributes: ``entries`` of a ``table``; ``constant``, the value of one factor of a ``mul``: shifted copies
-                of the other are then added, one for each nonzero digit of its canonical signed-digit form.
+            attributes: ``entries`` of a ``table``; ``constant``, the value of one factor of a ``mul``, whose nonzero
+                digits in canonical signed-digit form then count as its bits.
 
         Raises:
             TechnologyError: for an unknown kind or attribute, or a width below 1.
@@ -97,8 +98,9 @@ class Technology:
         if not in_bits or min(in_bits) < 1 or out_bits < 1:
             raise TechnologyError(f"{kind}: widths {in_bits} -> {out_bits}; every width is at least 1 bit")
         if "constant" in attributes:
-            digits = nonzero_digits(attributes["constant"])
-            return WIRING if digits <= 1 else self._tree("add", (out_bits - 1,) * digits, out_bits)
+            return self._by_constant(in_bits, out_bits, attributes["constant"])
+        if kind == "mul" and min(in_bits) == 1:  # a mask, which costs no more than a choice
+            return self._single("mux", (1, max(in_bits), max(in_bits)), max(in_bits), {})
         if len(in_bits) > 2 and kind in ("add", "and", "or", "xor"):
             return self._tree(kind, in_bits, out_bits)
         return self._single(kind, in_bits, out_bits, attributes)
@@ -119,6 +121,22 @@ class Technology:
             operator.delay_fo4(variables).times(self.delay_model, "fo4").times(self.fo4, "ps"),
             area_ge.times(self.area_model, "ge").times(self.nand2_area, "um2"),
             energy.scaled(1e-3, "pJ"),
+        )
+
+    def _by_constant(self, in_bits: tuple[int, ...], out_bits: int, constant: int) -> Cost:
+        digits = nonzero_digits(constant)
+        if digits <= 1:
+            return WIRING
+        # the constant's own width is the one that its value needs, whichever operand it is
+        widths = list(in_bits)
+        widths.remove(min(widths, key=lambda w: abs(w - constant.bit_length())))
+        if digits == 2:
+            return self._single("add", (out_bits - 1,), out_bits, {})
+        cost = self.cost("mul", (widths[0], digits), out_bits)
+        return Cost(
+            cost.delay.times(self.constant_factor, "ps"),
+            cost.area.times(self.constant_factor, "um2"),
+            cost.energy.times(self.constant_factor, "pJ"),
         )
 
     def _tree(self, kind: str, in_bits: tuple[int, ...], out_bits: int) -> Cost:
@@ -306,6 +324,7 @@ class _Reader:
             self.quantity("", data, "scale", "drive_growth"),
             self.quantity("", data, "scale", "area_model"),
             self.quantity("", data, "scale", "delay_model"),
+            self.quantity("", data, "scale", "constant_factor"),
             self.quantity("ps", data, "scale", "clock_uncertainty_ps"),
             self.quantity("nW/um2", data, "scale", "leakage_nw_per_um2"),
             flip_flop,
