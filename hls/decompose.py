@@ -3,7 +3,7 @@
     a * b           = ((a >> k) * b << k) + (a mod 2^k) * b          a the wider operand, k half its bits
     a + b, a - b    = concat of the low half and the high half with the carry between them
     a < b           = high(a) < high(b), or equal and low(a) < low(b)
-    x << n, x >> n  = two shifters, one for the upper and one for the lower bits of n
+    x << n, x >> n  = one mux for every bit of n
 
 The parts are split again while they are too slow. Each rewriting is exact on all integers, so the rewritten
 graph has the same meaning; the range of the original node is kept for the last part.
@@ -58,6 +58,7 @@ def decompose(graph: Graph, delay_of: DelayOf, budget_ps: int) -> Graph:
 
 
 _Part: TypeAlias = Callable[..., int]
+_Split: TypeAlias = Callable[[Builder, _Part, tuple[int, ...], Range], int | None]
 
 
 def _low(builder: Builder, node: int, bits: int) -> int:
@@ -126,22 +127,24 @@ def _split_lt(builder: Builder, part: _Part, args: tuple[int, ...], _: Range) ->
     return builder.op("or", part("lt", high_a, high_b), tie)
 
 
-def _split_shift(kind: str) -> Callable[[Builder, _Part, tuple[int, ...], Range], int | None]:
-    def split(builder: Builder, part: _Part, args: tuple[int, ...], range_: Range) -> int | None:
+def _split_shift(kind: str) -> _Split:
+    """One mux for each bit of the amount: the narrow shifts first to the left, the wide ones first to the right."""
+
+    def split(builder: Builder, _: _Part, args: tuple[int, ...], range_: Range) -> int:
         value, amount = args
-        width = builder.range(amount).width_bits
-        if width <= 1:
-            return None
-        bits = width // 2
-        coarse = builder.op("shift_left_const", _high(builder, amount, bits), attributes=(bits,))
-        first = part(kind, value, coarse) if kind == "shift_right" else part(kind, value, _low(builder, amount, bits))
-        second = _low(builder, amount, bits) if kind == "shift_right" else coarse
-        return part(kind, first, second, within=range_)
+        positions = range(builder.range(amount).width_bits)
+        order = list(positions if kind == "shift_left" else reversed(positions))
+        for position in order:
+            bit = builder.op("slice", amount, attributes=(position, 1))
+            shifted = builder.op(f"{kind}_const", value, attributes=(1 << position,))
+            within = range_ if position == order[-1] else None
+            value = builder.op("mux", bit, shifted, value, within=within)
+        return value
 
     return split
 
 
-_PARTS: dict[str, Callable[[Builder, _Part, tuple[int, ...], Range], int | None]] = {
+_PARTS: dict[str, _Split] = {
     "mul": _split_mul,
     "add": _split_add,
     "sub": _split_sub,

@@ -209,13 +209,10 @@ def lower(schedule: Schedule, name: str | None = None) -> Netlist:
         raise HlsError(f"{graph.name}: port names {sorted(taken)} are those of the handshake; choose others")
     data = {p.name: pyrtl.Input(p.type.total_bits, p.name, block=block) for p in graph.inputs}
     in_valid, out_ready = (pyrtl.Input(1, n, block=block) for n in ("in_valid", "out_ready"))
-    enable = pyrtl.WireVector(1, "advance", block=block) if schedule.latency_cycles else None
-    instance = instantiate(schedule, data, block, enable=enable, valid=in_valid)
-    ready = out_ready
-    if enable is not None:
-        emitter.drive(enable, emitter.net("|", (out_ready, emitter.invert(instance.out_valid)), 1))
-        ready = enable
-    results = {**instance.outputs, "out_valid": instance.out_valid, "in_ready": ready}
+    advance = pyrtl.WireVector(1, "advance", block=block)
+    instance = instantiate(schedule, data, block, enable=advance, valid=in_valid)
+    emitter.drive(advance, emitter.net("|", (out_ready, emitter.invert(instance.out_valid)), 1))
+    results = {**instance.outputs, "out_valid": instance.out_valid, "in_ready": advance}
     for port, wire in results.items():
         emitter.drive(pyrtl.Output(len(wire), port, block=block), wire)
     block.sanity_check()

@@ -231,5 +231,17 @@ class Vector(Sequence["Any"]):
 
 
 def vector(items: Iterable[Any]) -> Vector:
-    """Values, vectors, and lists or tuples of them as one Vector."""
-    return Vector([item if isinstance(item, Value | Vector) else vector(item) for item in items])
+    """Values, vectors, constants, and lists or tuples of them as one Vector; one of the items must be traced."""
+    listed = list(items)
+    anchor = next((item for item in listed if isinstance(item, Value)), None)
+
+    def element(item: Any) -> Value | Vector:
+        if isinstance(item, Value | Vector):
+            return item
+        if isinstance(item, list | tuple):
+            return vector(item)
+        if anchor is None:
+            raise TraceError(f"{item!r} in a vector without a traced value beside it: compute it in Python")
+        return anchor._lift(item)
+
+    return Vector([element(item) for item in listed])
