@@ -119,7 +119,7 @@ def run(
         print_json(data)
     elif not quiet:
         console = Console()
-        for part in terminal.render(data):
+        for part in terminal.render(data, styled=console.is_terminal):
             console.print(part)
         console.print(f"written: {out / 'run.json'}, {out / 'run.md'}", soft_wrap=True)
     if not all(summary.within_bounds for summary in runs):

@@ -10,23 +10,26 @@ from rich.text import Text
 
 from reports import layout
 
+_STYLE: dict[str, Any] = {"box": SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False}
 
-def struck(texts: list[str], alive: list[int], length: int) -> Text:
-    """Return the text with pruned tokens struck through."""
+
+def struck(texts: list[str], alive: list[int], length: int, styled: bool) -> Text:
+    """Return the text with pruned tokens struck through; between `~~` where the output has no styles."""
     line = Text()
     for text, survives, space in layout.phrases(texts, alive, length):
         line.append(" " * (space and len(line) > 0))
-        line.append(text, style="bold" if survives else "strike dim")
+        marked = text if styled or survives else f"~~{text}~~"
+        line.append(marked, style="bold" if survives else "strike dim")
     return line
 
 
 def overview(data: dict[str, Any]) -> Table:
     """One row for each run."""
     caption = "reads: bits of Q, K and V, times fewer; errors: largest over the layers"
-    table = Table(title="All runs", caption=caption, box=SIMPLE_HEAD)
+    table = Table(title="All runs", caption=caption, **_STYLE)
     table.add_column("workload", no_wrap=True)
     table.add_column("setting", no_wrap=True)
-    for heading in ("reads vs\n12 bits", "vs\nfp32", "flat\nrows", "off from\nfloat", "error of\nbound", "within"):
+    for heading in ("reads vs\n12 bits", "vs\nfp32", "flat\nrows", "off from\nfloat", "error,\nof bound", "in\nbound"):
         table.add_column(heading, justify="right", no_wrap=True)
     for run in data["runs"]:
         layers = run["layers"]
@@ -45,7 +48,7 @@ def overview(data: dict[str, Any]) -> Table:
 
 def layers_table(run: dict[str, Any], stage: str, layers: list[dict[str, Any]]) -> Table:
     """One row for each layer of a stage of a run."""
-    table = Table(title=f"{run['trace']}, {run['setting']}, {stage}", box=SIMPLE_HEAD)
+    table = Table(title=f"{run['trace']}, {run['setting']}, {stage}", **_STYLE)
     headings = (
         *("layer", "tokens", "heads", "flat\nrows", "all\nrows", "reads\nkbit", "of dense\n12 bits", "of\nfp32"),
         *("decided\nas float", "RMS off\nfloat"),
@@ -69,21 +72,23 @@ def layers_table(run: dict[str, Any], stage: str, layers: list[dict[str, Any]]) 
     return table
 
 
-def render(data: dict[str, Any]) -> Iterator[RenderableType]:
+def render(data: dict[str, Any], styled: bool) -> Iterator[RenderableType]:
     """Yield what `spatten run` shows: the layers of each run, its struck text, and an overview at the end."""
     texts = {workload["name"]: workload["texts"] for workload in data["workloads"]}
     for run in data["runs"]:
         for stage, layers in layout.stages(run):
             yield layers_table(run, stage, layers)
         if any(len(alive) < run["last_length"] for alive in run["survivors"]):
+            grid = Table.grid(padding=(0, 2))
             for layer, alive in enumerate(run["survivors"]):
-                yield Text(f"{layer:3d}  ").append_text(struck(texts[run["trace"]], alive, run["last_length"]))
+                grid.add_row(str(layer), struck(texts[run["trace"]], alive, run["last_length"], styled))
+            yield grid
     yield overview(data)
 
 
 def facts_table(title: str, facts: dict[str, Any]) -> Table:
     """Nested plain values as two columns."""
-    table = Table(title=title, show_header=False, box=SIMPLE_HEAD)
+    table = Table(title=title, show_header=False, **_STYLE)
     table.add_column(style="cyan")
     table.add_column(overflow="fold")
     for name, value in _flattened(facts, ""):
