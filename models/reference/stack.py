@@ -138,12 +138,13 @@ class Run(Generic[H]):
             cascade = begin_pass(cascade, plan)
             for layer in range(s.layers):
                 cascade = enter_layer(cascade, plan, self.pruning, layer)
-                result = self._layer(cascade, index, layer)
+                result = self.layer(cascade, index, layer)
                 cascade = replace(cascade, importance=result.importance)
                 yield result
             cascade = end_pass(cascade, plan, self.pruning)
 
-    def _layer(self, cascade: Cascade, step: int, layer: int) -> LayerResult:
+    def layer(self, cascade: Cascade, step: int, layer: int) -> LayerResult:
+        """Compute one layer of one pass for the tokens and heads that `cascade` says are alive."""
         s, tokens, heads = self.sequence, cascade.tokens, cascade.heads
         attention, v = self.attention(layer, step, tokens, heads)
         return LayerResult(
