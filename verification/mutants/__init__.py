@@ -1,0 +1,1 @@
+"""Small faults, planted one at a time in netlists and dataflow graphs."""
