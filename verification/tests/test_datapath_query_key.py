@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from hls.datapaths import query_key
 from hls.schedule import ScheduleError
-from hls.simulate import open_simulator
-from verification.evidence.query_key_model import expected, extreme_rows, observed, random_rows
+from hls.simulate import Words, open_simulator
+from models.config import AcceleratorConfig
+from verification.evidence.query_key_model import QueryKeyRows, expected, extreme_rows, observed, random_rows
 from verification.tests.datapath_machines import EVERY_MACHINE, assert_full_rate, machine, patterns, seeds
 
 
-def assert_equal(config, rows, outputs):
+def assert_equal(config: AcceleratorConfig, rows: QueryKeyRows, outputs: dict[str, Words]) -> None:
     wanted, seen = expected(config, rows), observed(config, outputs)
     for port, values in wanted.items():
         np.testing.assert_array_equal(seen[port], values, err_msg=port)
