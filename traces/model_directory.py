@@ -3,6 +3,7 @@
 Everything that can be wrong with a directory is found before its weights are read, where it can be.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,8 +55,14 @@ def open_directory(directory: Path, generate: int) -> Facts:
         raise TraceError(f"{what}; give a local directory with config.json, a tokenizer and weights", path=where)
     _require_file(directory, ("config.json",), "is no Hugging Face model")
     with _translated(where, "config.json cannot be used"):
+        kind = json.loads((directory / "config.json").read_bytes()).get("model_type")
+    _check_type(kind, where, generate)
+    with _translated(where, "config.json cannot be used"):
         config = AutoConfig.from_pretrained(directory, local_files_only=True)
-    _check_type(config, where, generate)
+    if getattr(config, "add_cross_attention", False) or (kind in ENCODERS and config.is_decoder):
+        raise TraceError(
+            "attends to another sequence or decodes; supported are plain encoders and decoders", path=where
+        )
     _require_file(directory, _TOKENIZER_FILES, "has no tokenizer")
     with _translated(where, "the tokenizer cannot be loaded"):
         tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
@@ -91,17 +98,12 @@ def load_model(facts: Facts, generate: int) -> Any:
     return model.eval()
 
 
-def _check_type(config: Any, where: str, generate: int) -> None:
-    kind = config.model_type
+def _check_type(kind: object, where: str, generate: int) -> None:
     if kind not in (*ENCODERS, *DECODERS):
         raise TraceError(
-            f"is a model of type {kind!r}; supported are {', '.join(ENCODERS)} (encoders) and "
+            f"is a model of type {str(kind)[:60]!r}; supported are {', '.join(ENCODERS)} (encoders) and "
             f"{', '.join(DECODERS)} (decoders)",
             path=where,
-        )
-    if getattr(config, "add_cross_attention", False) or (kind in ENCODERS and getattr(config, "is_decoder", False)):
-        raise TraceError(
-            "attends to a second sequence or decodes; supported are plain encoders and decoders", path=where
         )
     if generate and kind in ENCODERS:
         raise TraceError(
