@@ -1,1 +1,1 @@
-"""The evidence of each block: one module a block, named after it, with a constant tuple `CHECKS`."""
+"""The evidence of each block: a module named after it with a constant tuple `CHECKS`, and helpers beside it."""
