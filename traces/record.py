@@ -7,6 +7,7 @@ before the softmax scale, K and V not repeated for the query heads of a group. T
 and a name without a mask function means no mask at all, so the eager one is registered beside it.
 """
 
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -93,6 +94,10 @@ def check_explains(call: AttentionCall, causal: bool) -> None:
     They do not in a model with position biases, soft caps, attention sinks or a sliding window shorter than the text.
     """
     largest = float(call.out.abs().max())
+    if not math.isfinite(largest):
+        raise TraceError(
+            "gives infinite or undefined numbers; are the weights whole?", where=f"attention of layer {call.layer}"
+        )
     error = float((plain_attention(call, causal) - call.out).abs().max())
     if not error <= TOLERANCE * largest:
         raise TraceError(

@@ -19,7 +19,6 @@ from verification.recording import SHIPPED, main, record_trace, recorded_workloa
 from verification.tests.sequences import prunings, quantizations, random_sequence
 
 FOLDER = Path(make_shipped.__file__).parent
-KEEP = PruningConfig()
 
 
 def run_of(sequence, config):
@@ -82,7 +81,7 @@ def test_every_row_is_what_its_head_did(data):
     assert format_workload(parse_workload(format_workload(w))) == format_workload(w)
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(st.lists(st.sampled_from([1.0, 0.6, 0.4]), min_size=3, max_size=3), st.booleans())
 def test_selections_and_rescaling_stand_in_the_last_row_before_them(ratios, rescale):
     pruning = PruningConfig(tokens=KeepSchedule(ratios=tuple(ratios)), rescale=rescale)
@@ -102,7 +101,8 @@ def test_selections_and_rescaling_stand_in_the_last_row_before_them(ratios, resc
 
 def test_a_static_run_has_no_threshold():
     trace = synthetic_trace(3, kind="decoder", tokens=12, generated=3, kv_heads=2, head_dim=16)
-    config = Config(AcceleratorConfig(datapath_bits=16), KEEP, QuantizationConfig(8))
+    machine = AcceleratorConfig(datapath_bits=16, key_sram_bytes=262_144, value_sram_bytes=262_144)
+    config = Config(machine, PruningConfig(), QuantizationConfig(8))
     w = record_trace(trace, config, "static")
     assert (set(w.threshold), set(w.lsb_bits), set(w.topk)) == ({-1.0}, {ABSENT}, {ABSENT})
     assert not w.requant.any()
