@@ -181,6 +181,7 @@ def with_value(array: NDArray[Any], value: float) -> NDArray[Any]:
         (lambda t: {"protected": (-1,)}, "protected[0]", "nearest: 0"),
         (lambda t: {"protected": (3, 3)}, "protected", "without repetition"),
         (lambda t: {"name": ""}, "name", "empty"),
+        (lambda t: {"name": 4}, "name", "should be text"),
         (lambda t: {"model": "m"}, "model", "should be ModelFacts"),
     ],
 )
@@ -205,6 +206,8 @@ def test_a_file_holds_sequences_of_one_model_by_name():
     ]:
         with pytest.raises(TraceError, match=message):
             TraceFile(sequences=sequences)
+    with pytest.raises(TraceError, match=r"made_by: .*surrogate"):
+        TraceFile(sequences=(first,), made_by="\ud800")
 
 
 @pytest.mark.parametrize(
