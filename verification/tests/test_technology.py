@@ -2,6 +2,7 @@
 
 import json
 import re
+import statistics
 import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -75,6 +76,10 @@ def test_every_number_has_provenance_source_and_error(library):
         assert entry["provenance"] in PROVENANCES
         assert entry["source"] in library["sources"]
         assert entry["error"] > 0
+
+
+def test_every_source_is_used(library):
+    assert {entry["source"] for entry in entries(library)} == set(library["sources"])
 
 
 def test_a_number_without_provenance_is_noticed(library):
@@ -192,6 +197,32 @@ def test_operator_energies_cover_both_published_tables(technology, facts, kind, 
     assert energy.low <= facts[f"horowitz45.{kind}{bits}"] * facts["scale.energy_45_40"]["HP_same_V"] <= energy.high
     if bits == 32:
         assert energy.low <= facts[f"aladdin40.int_{kind}32"]["energy_pJ"] <= energy.high
+
+
+def test_fitted_energies_and_leakage_are_means_of_the_published_rows(technology, facts):
+    scale = facts["scale.energy_45_40"]["HP_same_V"]
+    rows = {name: facts[f"aladdin40.{name}"] for name in ("reg_bit", "int_add32", "int_mul32", "shift32", "bitop32")}
+    mean = statistics.geometric_mean
+    for kind, units_8, units_32 in (("add", 8, 32), ("mul", 64, 1024)):
+        horowitz = [
+            facts[f"horowitz45.{kind}8"] * scale * 1e3 / units_8,
+            facts[f"horowitz45.{kind}32"] * scale * 1e3 / units_32,
+        ]
+        aladdin = rows[f"int_{kind}32"]["energy_pJ"] * 1e3 / units_32
+        energy = technology.operators[kind].energy_fj
+        assert energy.coefficients[0] == pytest.approx(mean([mean(horowitz), aladdin]), rel=1e-3)
+        farthest = max(max(e / energy.coefficients[0], energy.coefficients[0] / e) for e in (*horowitz, aladdin))
+        assert energy.quality.error == pytest.approx(farthest - 1, abs=0.02)
+    logic = [row for name, row in rows.items() if name != "reg_bit"]
+    per_gate = [row["energy_pJ"] * 1e3 / (row["area_um2"] / facts["nand2_area_40nm"]) for row in logic]
+    assert technology.operators["mux"].energy_fj.coefficients[0] == pytest.approx(mean(per_gate), rel=1e-3)
+    for kind, row, bits in (("shift_left", "shift32", 160), ("xor", "bitop32", 32)):
+        expected = rows[row]["energy_pJ"] * 1e3 / bits
+        assert technology.operators[kind].energy_fj.coefficients[0] == pytest.approx(expected, rel=1e-3)
+    densities = [row["leak_uW"] * 1e3 / row["area_um2"] for row in rows.values()]
+    assert technology.leakage_nw_per_um2.value == pytest.approx(mean(densities), rel=0.01)
+    assert technology.leakage_nw_per_um2.low <= min(densities)
+    assert technology.leakage_nw_per_um2.high >= max(densities)
 
 
 @given(operators, widths, widths, widths)
