@@ -46,7 +46,7 @@ def tokenize(facts: Facts, text: str, name: str, generate: int) -> Tokens:
             texts.append(facts.tokenizer.convert_ids_to_tokens(token))
         else:
             texts.append(text[end:stop])
-            end = max(end, stop)
+            end = stop
     return Tokens(ids, tuple(texts))
 
 

@@ -280,6 +280,12 @@ def test_bad_arguments_are_refused(directories, tmp_path):
     refuse(gpt2, "generate at most", generate=64)
 
 
+def test_every_position_of_the_model_can_be_used(directories):
+    room = 64 - capture(directories["gpt2"][0], TEXT).sequences[0].tokens
+    assert capture(directories["gpt2"][0], TEXT, room).sequences[0].tokens == 64
+    refuse(directories["gpt2"][0], "shorten it to", generate=room + 1)
+
+
 def changed_copy(source, target, file, edit):
     shutil.copytree(source, target)
     if edit is None:
