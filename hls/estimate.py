@@ -5,8 +5,8 @@
     energy    = every operator once a cycle on random data + every register bit clocked + memories read and written
     leakage   = logic area x leakage density + memories
 
-An upper bound in two ways: operators do not share logic, and all of them switch each cycle.  Every figure carries its
-error bar and provenance (:mod:`hls.quantity`).
+Operators are taken alone: synthesis may merge neighbours (shorter paths: a carry need not be complete before the next
+operator begins), and all of them switch in every cycle.  Every figure has an error bar and a provenance.
 """
 
 from __future__ import annotations
