@@ -2,12 +2,16 @@
 
 from collections.abc import Callable
 
-from hls.datapaths import query_key
+from hls.datapaths import head_importance, probability_value, query_key, zero_eliminator
 from hls.lower import Netlist
 from models.config import AcceleratorConfig
 
 Builder = Callable[[AcceleratorConfig], Netlist]
 
 BLOCKS: dict[str, Builder] = {
+    "head_importance": head_importance.build,
+    "probability_value": probability_value.build,
     "query_key": query_key.build,
+    "zero_eliminator": zero_eliminator.build,
+    "zero_eliminator_importance": zero_eliminator.build_importance,
 }
