@@ -16,21 +16,12 @@ from verification.equivalence.counterexample import Counterexample, Observation,
 from verification.equivalence.formula import Formula
 from verification.equivalence.netlist import Netlist, NetlistError, read_block
 from verification.equivalence.problem import IntegerSpecification, Operands, Problem, at_cycle, specified
-from verification.equivalence.sliced import Planes, Sliced
+from verification.equivalence.sliced import BLOCK_WORDS_BITS, Planes, Sliced, all_cases, case_value, first_case
 from verification.equivalence.symbolic import SymbolicRun
 from verification.equivalence.unrolling import Sources, Unrolling
 from verification.equivalence.verdict import Verdict, proved, refuted, sampled, unknown
 
 MAX_CASE_BITS = 32
-_BLOCK_WORDS_BITS = 14
-_PATTERNS = (
-    0xAAAA_AAAA_AAAA_AAAA,
-    0xCCCC_CCCC_CCCC_CCCC,
-    0xF0F0_F0F0_F0F0_F0F0,
-    0xFF00_FF00_FF00_FF00,
-    0xFFFF_0000_FFFF_0000,
-    0xFFFF_FFFF_0000_0000,
-)
 Variable = tuple[str, int]
 
 
@@ -121,25 +112,11 @@ def support(problem: Problem, netlist: Netlist) -> dict[Variable, int]:
     }
 
 
-def _counter_plane(bit: int, first_word: int, words: int) -> Any:
-    """Bit `bit` of the case number, for 64 cases in each of `words` words from `first_word` on."""
-    if bit < 6:
-        return np.full(words, _PATTERNS[bit], dtype=np.uint64)
-    index = np.arange(first_word, first_word + words, dtype=np.uint64)
-    return np.uint64(0) - ((index >> np.uint64(bit - 6)) & np.uint64(1))
-
-
 def _all_cases(widths: Mapping[Variable, int]) -> Iterator[Callable[[Variable, int], Planes]]:
-    offsets, position = {}, 0
-    for variable, width in widths.items():
-        offsets[variable] = position
-        position += width
-    words = 1 << max(0, position - 6)
-    block = min(words, 1 << _BLOCK_WORDS_BITS)
-    for first in range(0, words, block):
+    for planes in all_cases(widths):
 
-        def values(variable: Variable, width: int, first: int = first) -> Planes:
-            return tuple(_counter_plane(offsets[variable] + i, first, block) for i in range(width))
+        def values(variable: Variable, width: int, planes: Mapping[Variable, Planes] = planes) -> Planes:
+            return planes[variable]
 
         yield values
 
@@ -162,7 +139,7 @@ def _random_cases(cases: int, seed: int) -> Iterator[Callable[[Variable, int], P
     """Blocks of uniform and of biased bits in turn; at least one of each."""
     generator = np.random.default_rng(seed)
     words = cases // 64
-    size = min(1 << _BLOCK_WORDS_BITS, max(1, words // 2))
+    size = min(1 << BLOCK_WORDS_BITS, max(1, words // 2))
     for block, first in enumerate(range(0, words, size)):
         count, biased = min(size, words - first), bool(block % 2)
 
@@ -172,29 +149,18 @@ def _random_cases(cases: int, seed: int) -> Iterator[Callable[[Variable, int], P
         yield values
 
 
-def _case(planes: Planes, word: int, bit: int) -> int:
-    """The integer that a vector has in one case."""
-    value = 0
-    for i, plane in enumerate(planes):
-        chosen = plane if np.ndim(plane) == 0 else plane[word]
-        value |= ((int(chosen) >> bit) & 1) << i
-    return value
-
-
 def _counterexample(problem: Problem, netlist: Netlist, run: _Run, target: Variable, plane: Any) -> Counterexample:
-    plane = np.atleast_1d(plane)
-    word = int(np.flatnonzero(plane)[0])
-    bit = (int(plane[word]) & -int(plane[word])).bit_length() - 1
+    word, bit = first_case(plane)
     cycles = max([target[1], *(cycle for _, cycle in run.variables)]) + 1
     inputs = [{name: problem.fixed.get(name, 0) for name in netlist.inputs} for _ in range(cycles)]
     registers = {}
     for (name, cycle), planes in run.variables.items():
         if cycle < 0:
-            registers[name] = _case(planes, word, bit)
+            registers[name] = case_value(planes, word, bit)
         else:
-            inputs[cycle][name] = _case(planes, word, bit)
-    actual = _case(run.unrolling.value(*target), word, bit)
-    expected = _case(run.expected[target].value, word, bit)
+            inputs[cycle][name] = case_value(planes, word, bit)
+    actual = case_value(run.unrolling.value(*target), word, bit)
+    expected = case_value(run.expected[target].value, word, bit)
     return Counterexample(problem.claim, tuple(inputs), (Observation(*target, actual, expected),), registers=registers)
 
 

@@ -307,8 +307,7 @@ def _table_text(node: Node) -> str:
     return text
 
 
-def _text(node: Node) -> str:
-    args = [f"t{a}" for a in node.args]
+def _text(node: Node, args: list[str]) -> str:
     match node.op:
         case "constant":
             return _literal(node.params[0], node.width)
@@ -327,20 +326,40 @@ def _text(node: Node) -> str:
     return f"({_SMT_OPERATOR[node.op]} {' '.join(args)})"
 
 
-def smtlib(formula: Formula, assertions: Sequence[int]) -> tuple[str, tuple[str, ...]]:
-    """SMT-LIB text (QF_ABV) that asserts one-bit terms to be 1, and the names of its variables.
+def _visiting_order(formula: Formula, roots: Sequence[int]) -> list[int]:
+    """The cone of the roots, arguments before users, in an order that only its shape decides."""
+    order: dict[int, None] = {}
+    stack = [(root, False) for root in reversed(roots)]
+    while stack:
+        term, expanded = stack.pop()
+        if term in order:
+            continue
+        if expanded:
+            order[term] = None
+        else:
+            stack.append((term, True))
+            stack.extend((a, False) for a in reversed(formula.nodes[term].args))
+    return list(order)
 
-    Term i is called `ti`, a variable has its own name between bars.
+
+def smtlib(formula: Formula, assertions: Sequence[int]) -> tuple[str, tuple[str, ...]]:
+    """SMT-LIB text (QF_ABV) that asserts one-bit terms to be 1, and the formula's names of its variables.
+
+    Variable i of the text is called `vi`, terms are numbered by position: assertions of the same shape on
+    different variables have the same text.
     """
     lines = ["(set-logic QF_ABV)"]
-    names = []
-    for term in formula.cone(assertions):
+    names: list[str] = []
+    position: dict[int, int] = {}
+    for term in _visiting_order(formula, assertions):
         node = formula.nodes[term]
+        position[term] = len(position)
+        text = f"v{len(names)}"
         if node.op == "variable":
             names.append(str(node.params[0]))
-            lines.append(f"(declare-const |{node.params[0]}| {_sort(node)})")
-            lines.append(f"(define-fun t{term} () {_sort(node)} |{node.params[0]}|)")
+            lines.append(f"(declare-const {text} {_sort(node)})")
         else:
-            lines.append(f"(define-fun t{term} () {_sort(node)} {_text(node)})")
-    lines += [f"(assert (= t{term} #b1))" for term in assertions]
+            text = _text(node, [f"t{position[a]}" for a in node.args])
+        lines.append(f"(define-fun t{position[term]} () {_sort(node)} {text})")
+    lines += [f"(assert (= t{position[term]} #b1))" for term in assertions]
     return "\n".join(lines) + "\n", tuple(names)

@@ -6,9 +6,9 @@ NumPy scalar, all zeros or all ones.
 """
 # ruff: noqa: D102 (the operations are documented once, on `bits.Domain`)
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import reduce
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,19 @@ from numpy.typing import NDArray
 from verification.equivalence.bits import Domain
 
 MAX_INTEGER_BITS = 62
+BLOCK_WORDS_BITS = 14
+_PATTERNS = (
+    0xAAAA_AAAA_AAAA_AAAA,
+    0xCCCC_CCCC_CCCC_CCCC,
+    0xF0F0_F0F0_F0F0_F0F0,
+    0xFF00_FF00_FF00_FF00,
+    0xFFFF_0000_FFFF_0000,
+    0xFFFF_FFFF_0000_0000,
+)
 _ZERO = np.uint64(0)
 _ONES = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 
+Key = TypeVar("Key", bound=Hashable)
 Plane = Any
 Planes = tuple[Any, ...]
 
@@ -146,3 +156,42 @@ def sliced(values: NDArray[np.int64], width: int) -> Planes:
         np.packbits(((values >> i) & 1).astype(np.uint8), bitorder="little").view("<u8").astype(np.uint64)
         for i in range(width)
     )
+
+
+def _counter_plane(bit: int, first_word: int, words: int) -> Any:
+    """Bit `bit` of the case number, for 64 cases in each of `words` words from `first_word` on."""
+    if bit < 6:
+        return np.full(words, _PATTERNS[bit], dtype=np.uint64)
+    index = np.arange(first_word, first_word + words, dtype=np.uint64)
+    return np.uint64(0) - ((index >> np.uint64(bit - 6)) & np.uint64(1))
+
+
+def all_cases(widths: Mapping[Key, int]) -> Iterator[dict[Key, Planes]]:
+    """Planes of the variables, in blocks of at most 2^20 cases, over every combination of their values."""
+    offsets: dict[Key, int] = {}
+    position = 0
+    for variable, width in widths.items():
+        offsets[variable] = position
+        position += width
+    words = 1 << max(0, position - 6)
+    block = min(words, 1 << BLOCK_WORDS_BITS)
+    for first in range(0, words, block):
+        yield {
+            v: tuple(_counter_plane(offsets[v] + i, first, block) for i in range(width)) for v, width in widths.items()
+        }
+
+
+def first_case(plane: Plane) -> tuple[int, int]:
+    """Word and bit of the first case in which a plane is 1."""
+    plane = np.atleast_1d(plane)
+    word = int(np.flatnonzero(plane)[0])
+    return word, (int(plane[word]) & -int(plane[word])).bit_length() - 1
+
+
+def case_value(planes: Planes, word: int, bit: int) -> int:
+    """The integer that a vector has in one case."""
+    value = 0
+    for i, plane in enumerate(planes):
+        chosen = plane if np.ndim(plane) == 0 else plane[word]
+        value |= ((int(chosen) >> bit) & 1) << i
+    return value

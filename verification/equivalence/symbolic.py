@@ -5,11 +5,12 @@ share inputs and equally named state unless a prefix separates their state.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
 from verification.equivalence.counterexample import Counterexample, Observation
+from verification.equivalence.enumeration import enumerate_all, worth_enumerating
 from verification.equivalence.formula import Contents, Formula, smtlib
 from verification.equivalence.netlist import Netlist, NetlistError
 from verification.equivalence.solver import Answer, Limits, Query, solve
@@ -148,16 +149,31 @@ class SymbolicRun:
 def discharge(formula: Formula, obligations: Sequence[Obligation], limits: Limits) -> list[Answer]:
     """An answer to each: "unsat" if the claim follows, "sat" with a model if not, else "unknown".
 
-    Claims that rewriting alone has made true do not reach the solver.
+    Claims that rewriting alone has made true reach no solver; claims of the same shape are decided once;
+    products of few bits are decided by trying all their values.
     """
-    answers: list[Answer | None] = []
-    queries: list[Query] = []
+    texts: list[tuple[str, tuple[str, ...]]] = []
+    decided: dict[str, Answer] = {"": Answer("unsat", 0.0)}
+    queries: dict[str, Query] = {}
     for obligation in obligations:
         if formula.known(obligation.claim) == 1:
-            answers.append(Answer("unsat", 0.0))
+            texts.append(("", ()))
             continue
-        answers.append(None)
-        script, names = smtlib(formula, [*obligation.assumptions, formula.invert(obligation.claim, 1)])
-        queries.append(Query(script, names))
-    solved = iter(solve(queries, limits))
-    return [a if a is not None else next(solved) for a in answers]
+        roots = [*obligation.assumptions, formula.invert(obligation.claim, 1)]
+        script, names = smtlib(formula, roots)
+        texts.append((script, names))
+        if script in decided or script in queries:
+            continue
+        if worth_enumerating(formula, roots):
+            answer = enumerate_all(formula, obligation.assumptions, obligation.claim, limits)
+            position = {name: f"v{i}" for i, name in enumerate(names)}
+            decided[script] = replace(answer, model={position[n]: v for n, v in answer.model.items()})
+        else:
+            queries[script] = Query(script, tuple(f"v{i}" for i in range(len(names))))
+    decided.update(zip(queries, solve(queries.values(), limits), strict=True))
+    return [_named(decided[script], names) for script, names in texts]
+
+
+def _named(answer: Answer, names: Sequence[str]) -> Answer:
+    """The answer with its model in the names of an obligation's own variables."""
+    return replace(answer, model={name: answer.model[f"v{i}"] for i, name in enumerate(names) if answer.model})
