@@ -18,7 +18,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from models.config import PRESETS, AcceleratorConfig, Config, ConfigError
 from traces.atomic import write_atomically
-from traces.trace import Trace, TraceError
+from traces.reading import describe, read
+from traces.trace import Trace, TraceError, TraceFile
+from traces.workload import RecordedWorkload
 
 EVIDENCE_AGAINST = 1
 USAGE = 2
@@ -35,6 +37,16 @@ app = typer.Typer(
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of tables.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 PresetOption = Annotated[str, typer.Option("--preset", help=f"The machine: {', '.join(PRESETS)}.")]
+
+
+def single_thread() -> None:
+    """Keep PyTorch to one thread: the tensors are small, and threads that wait for each other cost more than they give.
+
+    Two threads on a busy machine of two cores were seen to take 60 times longer than one.
+    """
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @contextmanager
@@ -76,7 +88,10 @@ def top(
 @app.command()
 def run(
     workloads: Annotated[
-        list[Path] | None, typer.Argument(help="Trace files (.npz); default: the shipped ones.", show_default=False)
+        list[Path] | None,
+        typer.Argument(
+            help="Traces (.npz) and recorded workloads (.csv); default: the shipped ones.", show_default=False
+        ),
     ] = None,
     config: Annotated[
         list[Path] | None,
@@ -96,11 +111,16 @@ def run(
     """
     with user_errors():
         # PyTorch takes seconds to import: only the commands that compute wait for it.
+        from verification.recorded import recorded_as_json
         from verification.runs import Setting, strengths, summarize
 
+        single_thread()
         machine = AcceleratorConfig.preset(preset)
         settings = [Setting(path.stem, Config.load(path)) for path in config] if config else strengths(machine)
-        traces = [trace for path in workloads or shipped_traces() for trace in load_traces(path)]
+        contents = {path: read(path) for path in workloads or shipped_workloads()}
+        traces = [
+            trace for content in contents.values() if isinstance(content, TraceFile) for trace in content.sequences
+        ]
         with progress_bar(quiet) as progress:
             runs = [summarize(trace, setting, progress) for trace in traces for setting in settings]
         data = {
@@ -109,6 +129,11 @@ def run(
             "accelerator": {"name": preset, "parameters": asdict(machine)},
             "workloads": [workload_facts(trace) for trace in traces],
             "runs": [summary.as_json() for summary in runs],
+            "recorded": [
+                recorded_as_json(path.name, content)
+                for path, content in contents.items()
+                if isinstance(content, RecordedWorkload)
+            ],
         }
         from reports import markdown, terminal
 
@@ -126,26 +151,9 @@ def run(
         raise typer.Exit(EVIDENCE_AGAINST)
 
 
-def shipped_traces() -> list[Path]:
-    """Trace files that come with the project."""
-    return sorted(SHIPPED.glob("*.npz"))
-
-
-def load_traces(path: Path) -> tuple[Trace, ...]:
-    """Sequences of a trace file.
-
-    Raises:
-        TraceError: for a file that is not one.
-    """
-    from traces.reading import read
-    from traces.trace import TraceFile
-
-    content = read(path)
-    if not isinstance(content, TraceFile):
-        raise TraceError(
-            "holds counts of a recorded workload, not Q, K and V; `spatten info` describes it", path=str(path)
-        )
-    return content.sequences
+def shipped_workloads() -> list[Path]:
+    """Traces and recorded workloads that come with the project."""
+    return sorted([*SHIPPED.glob("*.npz"), *SHIPPED.glob("*.csv")])
 
 
 def workload_facts(trace: Trace) -> dict[str, Any]:
@@ -180,8 +188,103 @@ def info(
         else:
             facts = {
                 f"accelerator {preset}": asdict(AcceleratorConfig.preset(preset)),
-                "shipped": {"version": version("spatten"), **{path.name: str(path) for path in shipped_traces()}},
+                "shipped": {"version": version("spatten"), **{path.name: str(path) for path in shipped_workloads()}},
             }
+    show_facts(facts, as_json, quiet)
+
+
+def describe_file(path: Path) -> dict[str, Any]:
+    """Facts of a trace, a recorded workload or a configuration."""
+    if path.suffix == ".toml":
+        return asdict(Config.load(path))
+    return describe(read(path))
+
+
+@app.command()
+def capture(
+    model: Annotated[Path, typer.Option(help="Local Hugging Face directory: BERT-, GPT-2- or Llama-type.")],
+    text: Annotated[Path, typer.Option(help="UTF-8 text file: an encoder's input, or a decoder's prompt.")],
+    out: Annotated[Path, typer.Option(help="Trace file to write (.npz).")],
+    generate: Annotated[int, typer.Option(min=0, help="Tokens that a decoder generates after the prompt.")] = 0,
+    dtype: Annotated[str, typer.Option(help="float16, or float32 for values beyond it.")] = "float16",
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Run a model densely on a text and write down Q, K and V of every token: a trace to replay under any pruning.
+
+    Nothing is loaded from a network. Example: `spatten capture --model DIR --text FILE --generate 32 --out T.npz`.
+    """
+    with user_errors():
+        from traces.capture import capture as capture_trace
+        from traces.npz import write_trace
+
+        single_thread()
+        if dtype not in ("float16", "float32"):
+            raise TraceError(f"is {dtype!r}; should be float16 or float32", where="--dtype")
+        with progress_bar(quiet) as progress:
+            content = capture_trace(model, {text.stem: read_text(text)}, generate, dtype=dtype, progress=progress)
+        write_trace(out, content)
+        facts = describe_file(out)
+    show_facts({str(out): facts}, as_json, quiet)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Option(help="Local Hugging Face directory: BERT-, GPT-2- or Llama-type.")],
+    text: Annotated[Path, typer.Option(help="UTF-8 text: a stream for a decoder, an input a line for an encoder.")],
+    keep: Annotated[list[float] | None, typer.Option(help="Share of tokens kept; may be repeated.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="TOML: heads, values, scope, bits.")] = None,
+    integers: Annotated[bool, typer.Option("--integers", help="Attention in the machine's integers.")] = False,
+    prompt: Annotated[int, typer.Option(help="Decoder: tokens of a window read at once, not scored.")] = 64,
+    window: Annotated[int, typer.Option(help="Decoder: tokens of a window.")] = 256,
+    windows: Annotated[int, typer.Option(help="Decoder: windows of the text to use.")] = 8,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure what pruning costs a model: perplexity, or agreement of embeddings, against the share of tokens kept.
+
+    The method (`importance`) stands beside `per_query` and rules that need no importance: random, most recent, first
+    and recent. Example: `spatten evaluate --model DIR --text FILE --keep 0.5 --keep 0.25`.
+    """
+    with user_errors():
+        from verification.evaluation import evaluate_model
+
+        single_thread()
+        settings = Config.load(config) if config else Config()
+        with progress_bar(quiet) as progress:
+            data = evaluate_model(
+                model,
+                read_text(text),
+                keep or (0.7, 0.5, 0.3),
+                settings,
+                integers=integers,
+                prompt=prompt,
+                window=window,
+                windows=windows,
+                progress=progress,
+            )
+    if as_json:
+        print_json(data)
+    elif not quiet:
+        from reports.terminal import points_table
+
+        Console().print(points_table(data))
+
+
+def read_text(path: Path) -> str:
+    """Text of a UTF-8 file, without the line end that closes it.
+
+    Raises:
+        TraceError: for a file that is no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8").removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise TraceError(f"is not UTF-8 text at byte {error.start}", path=str(path)) from None
+
+
+def show_facts(facts: dict[str, dict[str, Any]], as_json: bool, quiet: bool) -> None:
+    """Print nested facts as JSON or as tables."""
     if as_json:
         print_json(facts)
     elif not quiet:
@@ -189,15 +292,6 @@ def info(
 
         for title, content in facts.items():
             Console().print(facts_table(title, content))
-
-
-def describe_file(path: Path) -> dict[str, Any]:
-    """Facts of a trace, a recorded workload or a configuration."""
-    if path.suffix == ".toml":
-        return asdict(Config.load(path))
-    from traces.reading import describe, read
-
-    return describe(read(path))
 
 
 def main() -> None:

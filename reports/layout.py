@@ -18,6 +18,11 @@ def reduction(run: dict[str, Any], baseline: str) -> float:
     return baseline_bits / bits
 
 
+def shortened(name: str, longest: int = 24) -> str:
+    """Return a name, cut to fit a column."""
+    return name if len(name) <= longest else name[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
 def flat_share(run: dict[str, Any]) -> float:
     """Share of query rows that were recomputed with all bits."""
     flat, rows = (sum(int(x[kind]) for x in run["layers"]) for kind in ("flat_rows", "rows"))
@@ -35,15 +40,11 @@ def stages(run: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
 def words(texts: list[str]) -> list[tuple[str, bool]]:
     """Token texts as they read: each with whether a space goes before it.
 
-    Word pieces (`##ing`) join the word before; where tokens carry their own leading space, the others join.
+    Texts that carry their own spaces say themselves where a word begins; others stand apart.
     """
     own_spaces = any(text.startswith(" ") for text in texts)
-    result = []
-    for text in texts:
-        joins = text.startswith("##") or (own_spaces and not text.startswith(" "))
-        shown = text.removeprefix("##").strip(" ").replace("\n", "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}")
-        result.append((shown, not joins))
-    return result
+    line_end = "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}"
+    return [(text.strip(" ").replace("\n", line_end), not own_spaces or text.startswith(" ")) for text in texts]
 
 
 def phrases(texts: list[str], alive: list[int], length: int) -> Iterator[tuple[str, bool, bool]]:

@@ -29,31 +29,53 @@ def overview(data: dict[str, Any]) -> Table:
     table = Table(title="All runs", caption=caption, **_STYLE)
     table.add_column("workload", no_wrap=True)
     table.add_column("setting", no_wrap=True)
-    for heading in ("reads vs\n12 bits", "vs\nfp32", "flat\nrows", "off from\nfloat", "error,\nof bound", "in\nbound"):
+    for heading in ("reads vs\n12 bits", "vs\nfp32", "flat\nrows", "RMS off\nfloat", "error,\nof bound", "in\nbound"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for run in data["runs"]:
-        layers = run["layers"]
-        table.add_row(
-            run["trace"],
-            run["setting"],
+    for run in data["runs"] + data["recorded"]:
+        counted = [
+            layout.shortened(run["trace"], 16),
+            layout.shortened(run["setting"], 11),
             f"{layout.reduction(run, 'dense12'):.2f}x",
             f"{layout.reduction(run, 'fp32'):.2f}x",
             f"{100 * layout.flat_share(run):.1f}%",
-            f"{100 * max(x['float_error'] for x in layers):.2f}%",
-            f"{100 * max(x['bound_use'] for x in layers):.0f}%",
-            "yes" if run["within_bounds"] else Text("NO", style="bold red"),
+        ]
+        if "within_bounds" in run:
+            layers = run["layers"]
+            counted.append(f"{100 * max(x['float_error'] for x in layers):.2f}%")
+            counted.append(f"{100 * max(x['bound_use'] for x in layers):.0f}%")
+        table.add_row(*counted, *_verdict(run))
+    return table
+
+
+def _verdict(run: dict[str, Any]) -> list[RenderableType]:
+    """Whether a run that computed anything stayed within its bounds."""
+    if "within_bounds" not in run:
+        return []
+    return ["yes" if run["within_bounds"] else Text("NO", style="bold red")]
+
+
+def points_table(data: dict[str, Any]) -> Table:
+    """What `spatten evaluate` measured: a row for each rule and share."""
+    points = data["points"]
+    names = [name for name in points[0] if name not in ("rule", "keep")]
+    table = Table(title=f"{data['model']}: {data['measure']}", **_STYLE)
+    table.add_column("rule")
+    for heading in ["keep", *(name.replace("_", " ") for name in names)]:
+        table.add_column(heading, justify="right")
+    for point in points:
+        values = [point[name] for name in names]
+        table.add_row(
+            point["rule"], f"{point['keep']:g}", *(f"{v:.4g}" if isinstance(v, float) else str(v) for v in values)
         )
     return table
 
 
 def layers_table(run: dict[str, Any], stage: str, layers: list[dict[str, Any]]) -> Table:
     """One row for each layer of a stage of a run."""
-    table = Table(title=f"{run['trace']}, {run['setting']}, {stage}", **_STYLE)
-    headings = (
-        *("layer", "tokens", "heads", "flat\nrows", "all\nrows", "reads\nkbit", "of dense\n12 bits", "of\nfp32"),
-        *("decided\nas float", "RMS off\nfloat"),
-    )
-    for heading in headings:
+    table = Table(title=f"{run['trace']}, {layout.shortened(run['setting'])}, {stage}", **_STYLE)
+    headings = ["layer", "tokens", "heads", "flat\nrows", "all\nrows", "reads\nkbit", "of dense\n12 bits", "of\nfp32"]
+    computed = "agreement" in layers[0]
+    for heading in headings + ["decided\nas float", "RMS off\nfloat"] * computed:
         table.add_column(heading, justify="right", no_wrap=True)
     for x in layers:
         bits = layout.read_bits(x["payload"])
@@ -66,8 +88,7 @@ def layers_table(run: dict[str, Any], stage: str, layers: list[dict[str, Any]]) 
             f"{bits / 1000:.1f}",
             f"{100 * bits / layout.read_bits(x['dense12']):.1f}%",
             f"{100 * bits / layout.read_bits(x['fp32']):.1f}%",
-            f"{100 * x['agreement']:.1f}%",
-            f"{100 * x['float_error']:.2f}%",
+            *([f"{100 * x['agreement']:.1f}%", f"{100 * x['float_error']:.2f}%"] if computed else []),
         )
     return table
 
@@ -83,6 +104,9 @@ def render(data: dict[str, Any], styled: bool) -> Iterator[RenderableType]:
             for layer, alive in enumerate(run["survivors"]):
                 grid.add_row(str(layer), struck(texts[run["trace"]], alive, run["last_length"], styled))
             yield grid
+    for recorded in data["recorded"]:
+        for stage, layers in layout.stages(recorded):
+            yield layers_table(recorded, stage, layers)
     yield overview(data)
 
 

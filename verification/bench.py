@@ -105,7 +105,8 @@ MEASUREMENTS: tuple[Callable[[], list[Speed]], ...] = (bert_base, gpt2_medium_st
 
 
 def main() -> None:
-    """Measure everything, print a table, write `reports/out/bench.json`."""
+    """Measure everything on one thread, print a table, write `reports/out/bench.json`."""
+    torch.set_num_threads(1)
     console = Console()
     table = Table("what", "value", "target", "baseline", "its value", "ratio")
     speeds = []
