@@ -83,6 +83,15 @@ def test_a_fault_in_the_reference_attention_shows(attend_calls):
         assert not all_equal(stock, outputs(model, batch))
 
 
+@pytest.mark.parametrize("changes", [{"scale_attn_by_inverse_layer_idx": True}, {"scale_attn_weights": False}])
+def test_the_scale_of_the_scores_is_the_model_s(changes):
+    model = small_model("gpt2", **changes)
+    batch = padded_batch((9, 14), "left")
+    stock = outputs(model, batch)
+    with spatten_attention(model):
+        assert all_equal(stock, outputs(model, batch))
+
+
 def generated(model, batch, **options):
     torch.manual_seed(11)
     out = model.generate(**batch, **GENERATE, return_dict_in_generate=True, output_logits=True, **options)

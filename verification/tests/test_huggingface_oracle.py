@@ -1,6 +1,7 @@
 """Pruned models, layer by layer, against an oracle that masks instead of gathering."""
 
 from dataclasses import replace
+from random import Random
 
 import pytest
 import torch
@@ -88,9 +89,9 @@ def test_encoder_rows_keep_what_they_left_with():
     torch.testing.assert_close(ours[real], expected[real])
 
 
-def generate_both(model, batch, pruning, merit="sum", **options):
+def generate_both(model, batch, pruning, merit="sum", oracle=None, **options):
     settings = {**GENERATE, "return_dict_in_generate": True, "output_logits": True, **options}
-    oracle = oracle_for(model, pruning, merit)
+    oracle = oracle or oracle_for(model, pruning, merit)
     with oracle.attached(model, layers_of(model)):
         torch.manual_seed(5)
         expected = model.generate(**batch, **settings, past_key_values=OracleCache(oracle))
@@ -158,3 +159,36 @@ def test_a_fault_is_caught(fault, monkeypatch):
         options["num_beams"] = 3
     with pytest.raises((AssertionError, IndexError, RuntimeError)):
         generate_both(small_model("gpt2", torch.float64), batch, replace(PRUNING, scope="sequence"), **options)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("seed", range(24))
+def test_random_schedules(seed):
+    random = Random(seed)
+    keep = tuple(random.choice([1.0, 0.8, 0.5, 0.25, 0.1]) for _ in range(LAYERS))
+    head_keep = tuple(random.choice([1.0, 0.7, 0.4]) for _ in range(LAYERS))
+    pruning = PruningConfig(
+        tokens=KeepSchedule(ratios=keep),
+        heads=KeepSchedule(ratios=head_keep),
+        value_ratio=random.choice([1.0, 0.5, 0.05]),
+        scope=random.choice(["step", "sequence"]),
+        prune_prompt=random.random() < 0.5,
+        rescale=random.random() < 0.5,
+    )
+    model = small_model(random.choice(["gpt2", "llama"]), torch.float64)
+    lengths = [random.randint(1, 14) for _ in range(random.randint(1, 3))]
+    batch = padded_batch(lengths, "left", seed)
+    options = {"num_beams": 2} if random.random() < 0.4 else {}
+    oracle = oracle_for(model, pruning)
+    oracle.keep, oracle.head_keep = keep, head_keep
+    generate_both(model, batch, pruning, oracle=oracle, max_new_tokens=9, min_new_tokens=9, **options)
+    encoder, batch = small_model("bert", torch.float64), padded_batch(lengths, "right", seed)
+    oracle = oracle_for(encoder, pruning)
+    oracle.keep, oracle.head_keep = keep, head_keep
+    with torch.no_grad():
+        with oracle.attached(encoder, layers_of(encoder)):
+            expected = encoder(**batch)
+        with spatten_attention(encoder, pruning) as controller:
+            ours = encoder(**batch)
+    compare(controller, oracle.log)
+    torch.testing.assert_close(ours.logits, expected.logits)

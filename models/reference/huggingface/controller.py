@@ -273,7 +273,9 @@ def attach(
     """Make SpAtten the attention of a BERT-, GPT-2- or Llama-type model, until `Controller.detach`.
 
     Without a cache, every call of a decoder is a prompt. With one, a call of one column continues the sequences by a
-    generation step. The sequences of a batch are pruned independently; padding never counts.
+    generation step. The sequences of a batch are pruned independently; padding never counts. In the last hidden state,
+    as in all others, a pruned token has the state with which it left; the first token of an encoder input never does.
+    With everything kept and float32, all outputs are bitwise those of the model's own eager attention.
 
     Args:
         model: of `transformers`, in float32 or float64, on the CPU, in evaluation mode, with or without a head.
