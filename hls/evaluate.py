@@ -7,7 +7,7 @@ Ports take and give raw integers (`real * 2^fraction`), nested lists for vectors
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from hls.graph import Graph, Node, Port
 from hls.types import Fixed, HlsError, Type, leaves, to_raw
@@ -110,7 +110,7 @@ def evaluate_nodes(graph: Graph, values: Mapping[str, Raw]) -> list[int]:
     return results
 
 
-def evaluate(graph: Graph, values: Mapping[str, Raw]) -> dict[str, Raw]:
+def evaluate(graph: Graph, values: Mapping[str, Raw]) -> dict[str, Any]:
     """Run the graph on raw integers: {input: value} to {output: value}, nested lists for vectors."""
     results = evaluate_nodes(graph, values)
     return {port.name: unflatten(port.type, [results[node] for node in port.nodes]) for port in graph.outputs}
@@ -125,7 +125,7 @@ def pack(type_: Type, value: Raw) -> int:
     return bits
 
 
-def unpack(type_: Type, bits: int) -> Raw:
+def unpack(type_: Type, bits: int) -> Any:
     """The value that the bits of a port encode; the inverse of `pack`."""
     scalars = []
     for leaf in leaves(type_):

@@ -2,8 +2,9 @@
 
 `trace(function)` calls the function once with symbolic arguments. Types come from the annotations, either the
 type itself (`x: SInt(12)`) or, as static checkers like it, `x: Annotated[Value, SInt(12)]`; `inputs=` gives
-or overrides them. The function returns a Value, a Vector (nested vectors, lists, tuples), or a dict of them,
-one entry per output port; a single result becomes the port "out". A tutorial is in `hls.graph`.
+or overrides them; a parameter with a default and no type keeps its default. The function returns a Value, a
+Vector (nested vectors, lists, tuples), or a dict of them, one entry per output port; a single result becomes
+the port "out". A tutorial is in `hls.graph`.
 """
 
 from __future__ import annotations
@@ -81,6 +82,8 @@ def _input_types(
     types: dict[str, Type] = {}
     for parameter in signature.parameters.values():
         type_ = inputs.get(parameter.name) or _declared(parameter.annotation)
+        if type_ is None and parameter.default is not parameter.empty:
+            continue  # a Python constant
         if type_ is None:
             raise HlsError(
                 f"{name}: parameter {parameter.name!r} has no hardware type; annotate it, for example "

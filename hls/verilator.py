@@ -196,14 +196,47 @@ def _tool_version(tool: str) -> str:
     return done.stdout.splitlines()[0] if done.stdout else "unknown"
 
 
+def _tool(command: list[str], what: str) -> str:
+    """Standard output of a tool; SimulatorError with the end of its output if it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        tail = "\n".join((done.stdout + done.stderr).splitlines()[-20:])
+        raise SimulatorError(f"{what} (exit {done.returncode}):\n{tail}")
+    return done.stdout
+
+
+def _key(*parts: str) -> str:
+    tools = (_tool_version("verilator"), _tool_version("c++"), platform.machine())
+    return hashlib.sha256("\0".join((*parts, *tools)).encode()).hexdigest()[:32]
+
+
+def runtime_library(trace: bool) -> Path:
+    """Verilator's own run-time library as one object, compiled once: it is most of the work for a small netlist."""
+    sources = ["verilated", "verilated_threads", *(["verilated_vcd_c"] if trace else [])]
+    flags = ["-O2", "-fPIC", "-DVM_COVERAGE=0", "-DVM_SC=0", f"-DVM_TRACE={int(trace)}"]
+    folder = cache_folder()
+    library = folder / f"runtime-{_key(*sources, *flags)}.o"
+    if not library.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        include = Path(_tool(["verilator", "--getenv", "VERILATOR_ROOT"], "verilator failed").strip()) / "include"
+        flags += [f"-I{include}", f"-I{include / 'vltstd'}"]
+        with tempfile.TemporaryDirectory(dir=folder, prefix="build-") as name:
+            objects = [str(Path(name) / f"{source}.o") for source in sources]
+            for source, output in zip(sources, objects, strict=True):
+                what = f"the compiler failed on verilator's {source}.cpp"
+                _tool(["c++", *flags, "-c", str(include / f"{source}.cpp"), "-o", output], what)
+            joined = str(Path(name) / "runtime.o")
+            _tool(["c++", "-r", "-nostdlib", *objects, "-o", joined], "the linker failed")
+            os.replace(joined, library)
+    return library
+
+
 def build(netlist: Netlist, trace: bool = False) -> Path:
     """The compiled simulator of a netlist, from the cache or built now; SimulatorError with the tool's output."""
     verilog, driver = to_verilog(netlist), _driver(netlist)
     options = [*_OPTIONS, *(["--trace"] if trace else [])]
-    tools = [_tool_version("verilator"), _tool_version("c++"), platform.machine()]
-    key = hashlib.sha256("\0".join([verilog, driver, *options, *tools]).encode()).hexdigest()[:32]
     folder = cache_folder()
-    library = folder / f"{netlist.name}-{key}.so"
+    library = folder / f"{netlist.name}-{_key(verilog, driver, *options)}.so"
     if library.exists():
         return library
     folder.mkdir(parents=True, exist_ok=True)
@@ -213,17 +246,10 @@ def build(netlist: Netlist, trace: bool = False) -> Path:
         (work / "driver.cpp").write_text(driver, encoding="utf-8")
         command = ["verilator", "--cc", "--exe", "--build", "-j", str(os.cpu_count() or 1), *options]
         command += ["--prefix", "Vtop", "--top-module", netlist.name, "--Mdir", str(work / "make")]
-        command += ["--output-split", "20000", "-CFLAGS", "-fPIC", "-LDFLAGS", "-shared"]
-        command += ["-MAKEFLAGS", "OPT_FAST=-O2 OPT_SLOW=-O0", "-o", "simulator.so"]
-        done = subprocess.run(
-            [*command, str(work / "top.v"), str(work / "driver.cpp")],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            tail = "\n".join((done.stdout + done.stderr).splitlines()[-20:])
-            raise SimulatorError(f"verilator failed on {netlist.name} (exit {done.returncode}):\n{tail}")
+        command += ["--output-split", "20000", "-CFLAGS", "-fPIC", "-o", "simulator.so"]
+        command += ["-LDFLAGS", f"-shared {runtime_library(trace)}"]
+        command += ["-MAKEFLAGS", "OPT_FAST=-O2 OPT_SLOW=-O0 VM_GLOBAL_FAST= VM_GLOBAL_SLOW="]
+        _tool([*command, str(work / "top.v"), str(work / "driver.cpp")], f"verilator failed on {netlist.name}")
         os.replace(work / "make" / "simulator.so", library)
     return library
 

@@ -4,10 +4,13 @@ import inspect
 from dataclasses import dataclass
 from fractions import Fraction
 from types import SimpleNamespace
+from typing import Any
 
+import pyrtl
 from hypothesis import strategies as st
 
 from hls.evaluate import unflatten
+from hls.lower import Netlist, building
 from hls.trace import Bool, Fixed, SInt, UInt, Vec, concat, maximum, minimum, select, table, trace
 from hls.types import leaves
 
@@ -61,7 +64,7 @@ def bit3(v):
 
 
 # name: (number of operands, on traced values, on integers)
-OPERATIONS = {
+OPERATIONS: dict[str, tuple[int, Any, Any]] = {
     "add": (2, lambda a, b: a + b, lambda a, b: a + b),
     "sub": (2, lambda a, b: a - b, lambda a, b: a - b),
     "mul": (2, lambda a, b: a * b, lambda a, b: a * b),
@@ -188,3 +191,47 @@ def dot_graph(lanes=4, width=12):
 
     vectors = Vec(SInt(width), lanes)
     return trace(dot, {"query": vectors, "key": vectors, "clear": Bool})
+
+
+def many_operators():
+    """Every kind of node, and ports of 1, 3, 25, 40, 48 and 300 bits."""
+
+    def f(a, b, n, v, wide):
+        product = a * b[0:21]
+        return {
+            "product": product,
+            "shifted": [a << n, a.shift_right(n, "half_up")],
+            "bitwise": [a & b, a | b, a ^ b, ~a, -a],
+            "flags": [a < b, a == b, a.any(), b.parity(), (a & b).all(), abs(a) > 5],
+            "best": v.max(),
+            "entry": table(TABLE, n),
+            "length": abs(b).bit_length(),
+            "chosen": select(a > 0, v, v * 3),
+            "copy": wide,
+        }
+
+    types: dict[str, Any] = {
+        "a": SInt(25),
+        "b": SInt(40),
+        "n": UInt(3),
+        "v": Vec(SInt(12), 4),
+        "wide": Vec(UInt(60), 5),
+    }
+    return trace(f, types)
+
+
+def counter_with_memory():
+    """State, a memory and a ROM, which no traced graph has: a running sum written to and read from a memory."""
+    block = pyrtl.Block()
+    with building(block):
+        write, address = pyrtl.Input(1, "write_it"), pyrtl.Input(3, "address")
+        data = pyrtl.Input(70, "data")
+        memory = pyrtl.MemBlock(70, 3, name="store", asynchronous=True, block=block)
+        rom = pyrtl.RomBlock(5, 3, [3, 1, 4, 1, 5, 9, 2, 6], name="digits", asynchronous=True, block=block)
+        total = pyrtl.Register(70, "total", reset_value=7)
+        total.next <<= (total + data)[:70]
+        memory[address] <<= pyrtl.MemBlock.EnabledWrite(total, write)
+        for name, wire in (("read", memory[address]), ("sum", total), ("digit", rom[address])):
+            output = pyrtl.Output(len(wire), name)
+            output <<= wire
+    return Netlist("counter", block)

@@ -4,7 +4,7 @@ import itertools
 import random
 from dataclasses import replace
 from fractions import Fraction
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given, settings
@@ -73,7 +73,7 @@ def test_a_range_that_is_too_tight_is_noticed(program, rng):
         evaluate_nodes(wrong, inputs)
 
 
-ROUND = {
+ROUND: dict[str, Any] = {
     "floor": lambda x: x.numerator // x.denominator,
     "half_up": lambda x: (x + Fraction(1, 2)).numerator // (x + Fraction(1, 2)).denominator,
     "half_even": round,
@@ -182,8 +182,7 @@ def test_vectors():
             "either": select(i == 0, v, w),
         }
 
-    types = {"v": Vec(SInt(5), 4), "w": Vec(SInt(5), 4), "i": UInt(2)}
-    graph = trace(f, types)
+    graph = trace(f, {"v": Vec(SInt(5), 4), "w": Vec(SInt(5), 4), "i": UInt(2)})
     rng = random.Random(0)
     for _ in range(50):
         v, w = ([rng.randint(-16, 15) for _ in range(4)] for _ in range(2))
@@ -207,7 +206,8 @@ def test_vectors():
 
 @given(st.integers(1, 40))
 def test_a_reduction_is_a_balanced_tree_in_order(count):
-    deep = reduce_tree(lambda a, b: (a, b), list(range(count)))
+    leaves: list[Any] = list(range(count))
+    deep = reduce_tree(lambda a, b: (a, b), leaves)
 
     def depth(tree):
         return 0 if isinstance(tree, int) else 1 + max(map(depth, tree))
@@ -269,7 +269,8 @@ def test_dead_code_goes_and_inputs_stay():
 
 def test_annotations_and_return_type():
     def f(x: Annotated[Value, SInt(4)], v: Annotated[Vector, Vec(UInt(3), 2)]) -> Annotated[Value, SInt(8)]:
-        return x + v.sum()
+        total: Value = v.sum()
+        return x + total
 
     graph = trace(f)
     assert graph.outputs[0].type == SInt(8)
@@ -297,7 +298,8 @@ def _if(x):
     return x if x > 0 else -x
 
 
-OTHER = {}
+OTHER: dict[str, Any] = {}
+PYTHON_TRUE: Any = True
 
 
 def _leak(x):
@@ -326,7 +328,7 @@ def _leak(x):
         (lambda x: x[8], "bits 0 to 7"),
         (lambda x: x[2:2], "bits 0 to 7"),
         (lambda x: select(x, 1, 2), r"compare it \(x != 0"),
-        (lambda x: select(True, x, 2), "a Python `if` will do"),
+        (lambda x: select(PYTHON_TRUE, x, 2), "a Python `if` will do"),
         (lambda x: select(x > 0, vector([x]), vector([x, x])), "two vectors of one length"),
         (lambda x: table([1, 2], x), "indexed by an integer from 0 to 1"),
         (lambda x: table([1, 300], x[0], UInt(8)), r"UInt\(9\) would"),
@@ -374,11 +376,12 @@ def test_errors_of_signatures():
 
 def test_errors_of_inputs():
     graph = one(lambda x, v: x + v.sum(), x=SInt(4), v=Vec(SInt(4), 2))
-    for inputs, message in [
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"x": 0}, "inputs are"),
         ({"x": 8, "v": [0, 0]}, "x: 8 is outside"),
         ({"x": 0, "v": [0, 9]}, r"v\[1\]: 9 is outside"),
         ({"x": 0, "v": [0]}, "a sequence of 1"),
-    ]:
+    ]
+    for inputs, message in cases:
         with pytest.raises(HlsError, match=message):
             evaluate(graph, inputs)

@@ -244,7 +244,7 @@ def test_pyrtl_signed_comparison_is_still_wrong_after_synthesis():
 )
 def test_errors_of_instances(make, message):
     block = pyrtl.Block()
-    made = []
+    made: list[pyrtl.Input] = []
 
     def wire(bits):
         made.append(pyrtl.Input(bits, f"w{len(made)}", block=block))

@@ -4,6 +4,7 @@ import io
 import itertools
 import random
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 from hypothesis import assume, given, settings
@@ -225,7 +226,7 @@ def test_a_slow_input_is_explained_and_counts_as_delay():
 
 def test_an_unknown_method_is_refused():
     with pytest.raises(ScheduleError, match="'asap' or 'registers'"):
-        schedule(dot_graph(), TINY, 400, method="alap")
+        schedule(dot_graph(), TINY, 400, method=cast(Any, "alap"))
 
 
 # ---- by hand ----
@@ -264,8 +265,8 @@ def test_a_full_size_dot_product_schedules_at_1_ghz():
     def f(q, k, wide, narrow):
         return {"dot": (q * k).sum(), "product": wide * narrow, "more": wide * narrow + 1}
 
-    inputs = {"q": Vec(SInt(12), 64), "k": Vec(SInt(12), 64), "wide": SInt(49), "narrow": SInt(25)}
-    plan = schedule(trace(f, inputs), technology, 1000)
+    graph = trace(f, {"q": Vec(SInt(12), 64), "k": Vec(SInt(12), 64), "wide": SInt(49), "narrow": SInt(25)})
+    plan = schedule(graph, technology, 1000)
     plan.verify(technology)
     assert isinstance(plan, Schedule)
     assert max(plan.stage_delays_ps) <= plan.budget_ps
