@@ -67,7 +67,7 @@ class HeadImportanceTypes:
             HlsError: unless `heads` is a power of two, 2 at least.
         """
         if heads < 2 or heads & (heads - 1):
-            nearest = max(2, 1 << (heads.bit_length() - 1))
+            nearest = 1 << max(1, heads.bit_length() - 1)
             raise HlsError(f"head importance of {heads} heads: a power of two from 2 on works; use {nearest}")
         lanes, row_cycles = config.native_head_dim, head_dims(config)[-1] // config.native_head_dim
         largest = lanes << (config.datapath_bits - 1)
