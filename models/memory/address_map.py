@@ -118,6 +118,22 @@ class AddressMap:
             values["bank"] ^= (values["row"] >> group_bits) & ((1 << bank_bits) - 1)
         return Location(**values)
 
+    def layout(self) -> IntArray:
+        """The map as numbers for compiled code, [1 + segments, 4].
+
+        Row 0: capacity in bytes, masks of the row bits that enter bank group and bank, bits of the bank group (by
+        which the row is shifted for the bank). Then (field as in `FIELDS`, address shift, mask, field shift).
+        """
+        group_bits, bank_bits = self.bits_of("bank_group"), self.bits_of("bank")
+        masks = ((1 << group_bits) - 1, (1 << bank_bits) - 1) if self.hash_bank else (0, 0)
+        rows = [(self.capacity_bytes, *masks, group_bits)]
+        position, shift = self.burst_bytes.bit_length() - 1, dict.fromkeys(FIELDS, 0)
+        for name, bits in self.segments:
+            rows.append((FIELDS.index(name), position, (1 << bits) - 1, shift[name]))
+            position += bits
+            shift[name] += bits
+        return np.array(rows, dtype=np.int64)
+
     def encode(self, location: Location) -> IntArray:
         """First byte address of each burst: the inverse of `decode`."""
         values = {name: np.asarray(getattr(location, name), dtype=np.int64) for name in FIELDS}

@@ -339,6 +339,7 @@ def commands(channel: Record, now: int) -> tuple[int, int, int]:
         direction = channel.pseudo_channel[p].direction
         tag = _column_command(channel, p, column[2], now)
         done = now + (d.read_done if direction == READ else d.write_done)
+        channel.last_done = max(channel.last_done, done)
         if row[1] == p and row[2] == column[2]:
             row, again = _best_row(channel, now), True
     if row[1] != NONE:

@@ -15,7 +15,12 @@ from models.memory.energy import Hbm2Energy
 from models.memory.interface import NONE, BoolArray, Completions, IntArray, MemoryStatistics, PortCycles
 from models.memory.timing import Hbm2Timing
 
-BLOCK = 1 << 14  # bursts decoded at a time: their arrays stay in the cache
+
+def _shaped(values: npt.ArrayLike, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    array = np.asarray(values, dtype)
+    if array.shape != shape:
+        array = np.broadcast_to(array, shape)
+    return np.ascontiguousarray(array)
 
 
 class Command(NamedTuple):
@@ -51,13 +56,12 @@ class Hbm2Memory:
         self.energy = energy or Hbm2Energy.default()
         self._channels = channels
         self._check_map()
-        self._delays = self.timing.delays()
-        self._state = state.new_state(channels, self._delays, trace_capacity)
+        self._layout = self.address_map.layout()
+        self._state = state.new_state(channels, self.timing.delays(), trace_capacity)
         self._requests = np.zeros(0, state.REQUEST)
         self._filled = 0
         self._groups: dict[int, tuple[int, int, IntArray]] = {}
         self._tickets = 0
-        self._port_owes = np.zeros(channels, np.int64)
 
     def _check_map(self) -> None:
         t = self.timing
@@ -101,12 +105,8 @@ class Hbm2Memory:
         writes: npt.ArrayLike | None = None,
     ) -> PortCycles:
         """One cycle of the ports; arguments [channels]."""
-        reply = self.steps(
-            np.asarray(valid)[None],
-            np.asarray(addresses)[None],
-            np.asarray(tags)[None],
-            None if writes is None else np.asarray(writes)[None],
-        )
+        offer, address, tag = (np.asarray(a)[None] for a in (valid, addresses, tags))
+        reply = self.steps(offer, address, tag, None if writes is None else np.asarray(writes)[None])
         return PortCycles(reply.accepted[0], reply.read_tag[0], reply.write_tag[0])
 
     def steps(
@@ -120,45 +120,29 @@ class Hbm2Memory:
 
         Raises RuntimeError while a submitted group is unfinished.
         """
-        if self._state.channel["unfinished"].any():
+        s = self._state
+        if self._groups and s.channel["unfinished"].any():
             raise RuntimeError("a submitted group is unfinished; finish() it before stepping the ports")
         offered: BoolArray = np.ascontiguousarray(valid, dtype=np.bool_)
         shape = offered.shape
         if len(shape) != 2 or shape[1] != self._channels:
             raise ValueError(f"ports are {self._channels} channels wide, got an array of shape {shape}")
-        address = np.where(offered, np.broadcast_to(np.asarray(addresses, dtype=np.int64), shape), 0)
-        where = self.address_map.decode(address)
-        wrong = offered & (where.channel != np.arange(self._channels))
-        if wrong.any():
-            cycle, port = (int(i) for i in np.argwhere(wrong)[0])
-            raise ValueError(
-                f"port {port} was offered address {int(address[cycle, port]):#x}, "
-                f"which channel {int(where.channel[cycle, port])} serves"
-            )
-        location = np.stack(
-            [
-                where.pseudo_channel,
-                where.bank_group * self.timing.banks_per_group + where.bank,
-                where.row,
-                where.column,
-            ],
-            axis=-1,
-        )
-        tag = np.ascontiguousarray(np.broadcast_to(np.asarray(tags, dtype=np.int64), shape))
-        if (offered & (tag < 0)).any():
-            raise ValueError("a tag is negative; 0 is the least that works")
-        direction = np.zeros(shape, np.int64)
-        if writes is not None:
-            direction[:] = np.asarray(writes, dtype=np.bool_)
-        accepted = np.zeros(shape, np.bool_)
-        answers = np.empty((*shape, 2), np.int64)
-        s = self._state
-        ports.steps(
-            *(s.channel, s.trace, s.traced, s.due, self.now_cycle),
-            *(offered, location, direction, tag, accepted, answers),
-        )
-        self._port_owes += accepted.sum(axis=0) - (answers != NONE).sum(axis=(0, 2))
-        return PortCycles(accepted, answers[..., engine.READ], answers[..., engine.WRITE])
+        address = _shaped(addresses, np.dtype(np.int64), shape)
+        tag = _shaped(tags, np.dtype(np.int64), shape)
+        write = _shaped(False if writes is None else writes, np.dtype(np.bool_), shape)
+        refused = ports.refused_offer(s.channel, offered, address, tag, self._layout)
+        if refused != NONE:
+            cycle, port = divmod(refused, self._channels)
+            self._refuse(port, int(address[cycle, port]), int(tag[cycle, port]))
+        accepted, answers = np.zeros(shape, np.bool_), np.empty((2, *shape), np.int64)
+        ports.steps(*s, offered, address, write, tag, self._layout, accepted, answers)
+        return PortCycles(accepted, answers[engine.READ], answers[engine.WRITE])
+
+    def _refuse(self, port: int, address: int, tag: int) -> None:
+        if tag < 0:
+            raise ValueError(f"port {port} was offered a request with tag {tag}; 0 is the least that works")
+        channel = int(self.channel_of(address))
+        raise ValueError(f"port {port} was offered address {address:#x}, which channel {channel} serves")
 
     def submit(
         self,
@@ -171,7 +155,7 @@ class Hbm2Memory:
         Within the group a channel takes bursts by issue cycle, ties in order; groups queue behind one another. Raises
         RuntimeError while a request taken by `step` is unanswered.
         """
-        if self._port_owes.any():
+        if self._state.channel["owes"].any():
             raise RuntimeError("the ports owe answers to step(); step until they came before submitting a group")
         address = np.atleast_1d(np.asarray(addresses, dtype=np.int64))
         (count,) = address.shape
@@ -185,26 +169,13 @@ class Hbm2Memory:
             grown = np.empty(max(last, 2 * len(self._requests)), state.REQUEST)
             grown[:first] = self._requests[:first]
             self._requests = grown
-        for start in range(0, count, BLOCK):
-            part = order[start : start + BLOCK]
-            self._fill(self._requests[first + start : last][:BLOCK], address[part], issue[part], write[part])
+        new = self._requests[first:last]
+        ports.fill(self._state.channel, new, order, address, issue, write, self._layout)
         ports.enqueue(self._state.channel, self._requests, first, last)
         self._filled = last
         self._tickets += 1
         self._groups[self._tickets] = (first, last, order)
         return self._tickets
-
-    def _fill(self, r: npt.NDArray[Any], address: IntArray, issue: IntArray, write: BoolArray) -> None:
-        where = self.address_map.decode(address)
-        r["issue"] = issue
-        r["channel"] = where.channel
-        r["pseudo_channel"] = where.pseudo_channel
-        r["bank"] = where.bank_group * self.timing.banks_per_group + where.bank
-        r["row"] = where.row
-        r["column"] = where.column
-        r["direction"] = write
-        for name in ("accepted", "done", "next"):
-            r[name] = NONE
 
     def advance(self, until_cycle: int) -> None:
         """Simulate every channel up to, not including, this cycle."""
@@ -254,17 +225,16 @@ class Hbm2Memory:
 
     def waiting(self) -> Sequence[str]:
         """One line a channel that owes an answer to the ports, saying how many."""
-        return [f"channel {c} owes {n} answers" for c, n in enumerate(self._port_owes.tolist()) if n]
+        return [f"channel {c} owes {n} answers" for c, n in enumerate(self._state.channel["owes"].tolist()) if n]
 
     def statistics(self) -> MemoryStatistics:
         """Totals since cycle 0, over all channels."""
-        s, d = self._state, self._delays
+        s = self._state
         p = s.channel["pseudo_channel"]
         total = {name: int(p[name].sum()) for name in state.PSEUDO_CHANNEL.names or ()}
         burst = self.timing.burst_bytes
-        busy = self.now_cycle + (d.read_done - 1 if total["reads"] + total["writes"] else 0)
         return MemoryStatistics(
-            cycles=busy,
+            cycles=max(self.now_cycle, int(s.channel["last_done"].max())),
             reads=total["reads"],
             writes=total["writes"],
             activates=total["activates"],

@@ -18,6 +18,59 @@ Array = npt.NDArray[Any]
 
 
 @compiled
+def locate(address: int, layout: Array, group_shift: int) -> tuple[int, int, int, int, int]:
+    """Channel, pseudo-channel, bank over all groups, row and column of an address; `AddressMap.decode` of one burst."""
+    channel = pseudo_channel = group = bank = row = column = 0
+    for i in range(1, layout.shape[0]):
+        value = ((address >> layout[i, 1]) & layout[i, 2]) << layout[i, 3]
+        field = layout[i, 0]
+        if field == 0:
+            channel |= value
+        elif field == 1:
+            pseudo_channel |= value
+        elif field == 2:
+            group |= value
+        elif field == 3:
+            bank |= value
+        elif field == 4:
+            row |= value
+        else:
+            column |= value
+    group ^= row & layout[0, 1]
+    bank ^= (row >> layout[0, 3]) & layout[0, 2]
+    return channel, pseudo_channel, (group << group_shift) + bank, row, column
+
+
+@compiled
+def fill(
+    channels: Record, requests: Array, order: Array, address: Array, issue: Array, write: Array, layout: Array
+) -> None:
+    """Write requests [0, n): the i-th is burst `order[i]`."""
+    group_shift = channels[0].delays.group_shift
+    for i in range(order.shape[0]):
+        k = order[i]
+        r = requests[i]
+        r.channel, r.pseudo_channel, r.bank, r.row, r.column = locate(address[k], layout, group_shift)
+        r.issue, r.direction = issue[k], write[k]
+        r.accepted, r.done, r.next = NONE, NONE, NONE
+
+
+@compiled
+def refused_offer(channels: Record, valid: Array, address: Array, tags: Array, layout: Array) -> int:
+    """Flat index of the first offer that its port cannot take at all (address, tag), or NONE."""
+    group_shift = channels[0].delays.group_shift
+    for i in range(valid.shape[0]):
+        for c in range(valid.shape[1]):
+            if valid[i, c]:
+                a = address[i, c]
+                outside = a < 0 or a >= layout[0, 0]
+                if outside or tags[i, c] < 0 or locate(a, layout, group_shift)[0] != c:
+                    found: int = i * valid.shape[1] + c
+                    return found
+    return NONE
+
+
+@compiled
 def enqueue(channels: Record, requests: Array, first: int, last: int) -> None:
     """Put requests [first, last) at the ports of their channels, in order."""
     for i in range(first, last):
@@ -100,43 +153,45 @@ def _loops(fingerprint: int) -> tuple[Callable[..., None], Callable[..., None]]:
     @compiled
     def steps(
         channels: Record,
+        due: Array,
         trace: Array,
         traced: Array,
-        due: Array,
-        start: int,
         valid: Array,
-        location: Array,
-        direction: Array,
+        address: Array,
+        write: Array,
         tags: Array,
+        layout: Array,
         accepted: Array,
         answers: Array,
     ) -> None:
-        """Cycles [start, start + n) of the ports; `location` is pseudo-channel, bank, row, column of each offer.
-
-        Arrays are [cycle, channel]; `answers` [cycle, channel, 2] receives the tag that answers, or NONE.
-        """
+        """Next cycles of the ports, [cycle, channel]; `answers` [2, cycle, channel] get tags of reads and of writes."""
         _ = fingerprint
         ring = due.shape[2]
+        start = 0
+        for c in range(valid.shape[1]):
+            start = max(start, channels[c].now)
         for i in range(valid.shape[0]):
             now = start + i
             for c in range(valid.shape[1]):
                 channel = channels[c]
                 for kind in range(2):
-                    answers[i, c, kind] = due[c, kind, now % ring]
+                    answer = due[c, kind, now % ring]
+                    answers[kind, i, c] = answer
                     due[c, kind, now % ring] = NONE
+                    channel.owes -= answer != NONE
                 tag, done, kind = commands(channel, now)
                 if tag != NONE:
                     due[c, kind, done % ring] = tag
                 if trace.shape[0]:
                     _trace(channel, c, now, trace, traced)
                 channel.now = now + 1
-                accepted[i, c] = False
-                if not valid[i, c]:
-                    continue
-                p, b, row, column = location[i, c, 0], location[i, c, 1], location[i, c, 2], location[i, c, 3]
-                if may_accept(channel, p, b, row, column, direction[i, c]):
-                    accept(channel, p, b, row, column, direction[i, c], tags[i, c], now)
-                    accepted[i, c] = True
+                if valid[i, c]:
+                    _, p, b, row, column = locate(address[i, c], layout, channel.delays.group_shift)
+                    direction = 1 if write[i, c] else 0
+                    if may_accept(channel, p, b, row, column, direction):
+                        accept(channel, p, b, row, column, direction, tags[i, c], now)
+                        accepted[i, c] = True
+                        channel.owes += 1
 
     return advance, steps
 

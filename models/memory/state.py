@@ -51,7 +51,7 @@ class State(NamedTuple):
 def channel_dtype(d: Delays) -> np.dtype[Any]:
     """Layout of a channel's record; the axis of two is READ and WRITE, `..._banks` are bit sets."""
     p, groups = d.pseudo_channels, d.banks >> d.group_shift
-    scalars = ("row_bus_free", "door_head", "door_tail", "now", "unfinished", "late")
+    scalars = ("row_bus_free", "door_head", "door_tail", "now", "unfinished", "late", "owes", "last_done")
     return np.dtype(
         [(name, np.int64) for name in scalars]
         + [

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from models.memory.address_map import FIELDS, AddressMap
 from models.memory.hbm2 import Hbm2Memory
+from models.memory.ports import locate
 from models.memory.timing import Hbm2Timing
 
 TIMING = Hbm2Timing.default()
@@ -48,6 +49,10 @@ def test_encode_inverts_decode(address_map, bursts):
     assert (address_map.encode(where) == addresses).all()
     for name in FIELDS:
         assert (address_map.field(addresses, name) == getattr(where, name)).all()
+    for i, address in enumerate(addresses.tolist()):
+        bank = where.bank_group[i] * 4 + where.bank[i]
+        compiled = locate(address, address_map.layout(), 2)
+        assert compiled == (where.channel[i], where.pseudo_channel[i], bank, where.row[i], where.column[i])
 
 
 def test_hash_spreads_a_stride_over_all_banks():

@@ -1,6 +1,9 @@
 """HBM2 memory: both faces are one engine, what it reaches, what it counts, what it refuses."""
 
 import json
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.memory import engine
 from models.memory.address_map import AddressMap
 from models.memory.energy import Hbm2Energy
 from models.memory.hbm2 import Hbm2Memory
@@ -147,6 +151,8 @@ def test_statistics_of_a_few_bursts():
     assert done.done_cycles.tolist() == [31, 35, 145, 207]
     s = memory.statistics()
     assert (s.reads, s.writes, s.activates, s.precharges, s.row_hits, s.refreshes) == (3, 1, 2, 1, 2, 0)
+    assert s.cycles == 207
+    assert s.bytes_per_cycle == 4 * 32 / 207
     assert s.queue_cycles == 15 + 18 + 29 + 1
     assert s.queue_cycles_max == 29
     assert s.energy.activate_pj == 2 * 909
@@ -240,7 +246,7 @@ def test_misuse_is_refused_with_the_way_out():
     memory = Hbm2Memory(2, trace_capacity=1)
     with pytest.raises(ValueError, match="port 0 was offered address 0x20, which channel 1 serves"):
         memory.step([True, False], [32, 0], [0, 0])
-    with pytest.raises(ValueError, match="a tag is negative"):
+    with pytest.raises(ValueError, match="tag -1; 0 is the least that works"):
         memory.step([True, False], [0, 0], [-1, 0])
     with pytest.raises(ValueError, match="2 channels wide"):
         memory.step([True], [0], [0])
@@ -259,6 +265,28 @@ def test_misuse_is_refused_with_the_way_out():
     memory.finish(ticket)
     with pytest.raises(KeyError, match=f"no group has ticket {ticket}; unfinished: none"):
         memory.finish(ticket)
+
+
+@pytest.mark.full
+def test_install_without_a_place_for_the_cache(tmp_path):
+    """Compiles anew in every process, and works, where neither the package nor the user's cache can be written."""
+    package = tmp_path / "models"
+    shutil.copytree(Path(engine.__file__).parents[1], package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "memory" / "__pycache__").touch()
+    code = (
+        "import numpy; from models.memory import engine; from models.memory.hbm2 import Hbm2Memory; "
+        "print(type(engine.commands._cache).__name__, Hbm2Memory().run(numpy.arange(64) * 32).last_cycle)"
+    )
+    nowhere = {"HOME": "/dev/null", "XDG_CACHE_HOME": "/dev/null", "PYTHONDONTWRITEBYTECODE": "1"}
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env=nowhere,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.split() == ["NullCache", str(Hbm2Memory().run(np.arange(64) * 32).last_cycle)]
 
 
 def test_empty_group_is_done():
