@@ -18,7 +18,7 @@ from hls.lower import Netlist
 from hls.names import KEYWORDS, check_identifier
 from hls.types import HlsError
 
-_TEMPORARY = re.compile(r"(?:tmp|const_)(\d+)(?:_.*)?\Z")
+_TEMPORARY = re.compile(r"tmp(\d+)(?:_.*)?\Z")
 
 
 def _range(bits: int) -> str:
@@ -35,6 +35,8 @@ class _Names:
     def __init__(self, block: pyrtl.Block) -> None:
         temporary, named = [], []
         for wire in block.wirevector_set:
+            if isinstance(wire, pyrtl.Const):
+                continue  # written as a literal
             match = _TEMPORARY.match(wire.name)
             if match and not isinstance(wire, pyrtl.Input | pyrtl.Output):
                 temporary.append((int(match.group(1)), wire))
