@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from models.config import PRESETS, AcceleratorConfig, Config, ConfigError
+from models.config import PRESETS, AcceleratorConfig, Config, ConfigError, require_choice
 from traces.atomic import write_atomically
 from traces.reading import describe, read
 from traces.trace import Trace, TraceError, TraceFile
@@ -183,11 +183,14 @@ def info(
     Examples: `spatten info`, `spatten info --preset tiny`, `spatten info my.npz recorded.csv mine.toml`.
     """
     with user_errors():
+        from hls.datapaths.catalog import BLOCKS
+
         if files:
             facts = {str(path): describe_file(path) for path in files}
         else:
             facts = {
                 f"accelerator {preset}": asdict(AcceleratorConfig.preset(preset)),
+                "datapaths": {"blocks": list(BLOCKS)},
                 "shipped": {"version": version("spatten"), **{path.name: str(path) for path in shipped_workloads()}},
             }
     show_facts(facts, as_json, quiet)
@@ -269,6 +272,111 @@ def evaluate(
         from reports.terminal import points_table
 
         Console().print(points_table(data))
+
+
+BlockOption = Annotated[str, typer.Option("--block", help="A datapath; `spatten info` lists them.")]
+
+
+@app.command()
+def verify(
+    block: Annotated[list[str] | None, typer.Option(help="A datapath; may be repeated. Default: all.")] = None,
+    seed: Annotated[int, typer.Option(help="Of everything that is sampled.")] = 1,
+    samples: Annotated[int, typer.Option(min=1, help="Mutants, and other samples, for each datapath.")] = 100,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+    out: Annotated[Path, typer.Option(help="Folder for verify.json, verify.xml (JUnit), counterexamples.")] = Path(
+        "reports/out"
+    ),
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Run the evidence for the datapaths: proofs, exhaustive and random comparison with the reference, mutants.
+
+    Exit code 1 if any check fails or stays unknown. Example: `spatten verify --block zero_eliminator --samples 1000`.
+    """
+    with user_errors():
+        from reports.terminal import evidence_table
+        from verification.results import Settings, write_json, write_junit
+        from verification.runner import available_blocks, rich_progress, run_checks
+
+        for name in block or ():
+            require_choice(name.replace("-", "_"), available_blocks(), "block")
+        settings = Settings(seed, samples, out / "counterexamples")
+        with rich_progress(Console(stderr=True, quiet=quiet)) as progress:
+            results = run_checks(block or (), progress=progress, jobs=jobs, settings=settings)
+        write_json(results, out / "verify.json", settings)
+        write_junit(results, out / "verify.xml")
+        data = json.loads((out / "verify.json").read_text(encoding="utf-8"))
+    if as_json:
+        print_json(data)
+    elif not quiet:
+        Console().print(evidence_table(data))
+    if not all(result.passed for result in results):
+        raise typer.Exit(EVIDENCE_AGAINST)
+
+
+def build_block(name: str, preset: str) -> Any:
+    """Netlist of a datapath in the size of a preset.
+
+    Raises:
+        ConfigError: for an unknown name; the message has the closest one.
+    """
+    from hls.datapaths.catalog import BLOCKS
+
+    require_choice(name.replace("-", "_"), tuple(BLOCKS), "block")
+    return BLOCKS[name.replace("-", "_")](AcceleratorConfig.preset(preset))
+
+
+@app.command()
+def estimate(
+    block: BlockOption,
+    preset: PresetOption = "spatten",
+    liberty: Annotated[Path | None, typer.Option(help="Your cells (.lib) in the place of the library's gates.")] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Estimate area, delay, register bits and power of a datapath, every figure with its error bar and provenance.
+
+    Example: `spatten estimate --block query_key --preset spatten-1-8`.
+    """
+    with user_errors():
+        from hls import technology
+        from hls.estimate_block import estimate_block
+        from hls.user_library import load_liberty
+
+        library = load_liberty(liberty) if liberty else technology.load()
+        netlist = build_block(block, preset)
+        period_ps = AcceleratorConfig.preset(preset).clock_period_ps
+        result = estimate_block(netlist.block, library, period_ps, netlist.name)
+    if as_json:
+        print_json(result.as_dict())
+    elif not quiet:
+        Console().print(result.table())
+
+
+@app.command()
+def export(
+    block: BlockOption,
+    out: Annotated[Path, typer.Option(help="Folder to write to.")],
+    preset: PresetOption = "spatten",
+    cycles: Annotated[int, typer.Option(min=1, help="Cycles of the self-checking testbench.")] = 200,
+    seed: Annotated[int, typer.Option(help="Of the testbench's stimulus.")] = 1,
+    quiet: QuietOption = False,
+) -> None:
+    """Write a datapath as Verilog, with a self-checking testbench and its recorded vectors.
+
+    Example: `spatten export --block zero_eliminator --out verilog`.
+    """
+    with user_errors():
+        from hls.export import export as export_netlist
+        from hls.export import random_inputs, record
+        from hls.simulate import open_simulator
+
+        netlist = build_block(block, preset)
+        with open_simulator(netlist, "fast") as simulator:
+            vectors = record(simulator, random_inputs(netlist, cycles, seed))
+        files = export_netlist(netlist, out, vectors)
+    if not quiet:
+        Console().print("written: " + ", ".join(str(file) for file in files), soft_wrap=True)
 
 
 def read_text(path: Path) -> str:

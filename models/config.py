@@ -151,7 +151,7 @@ class AcceleratorConfig:
         Raises:
             ConfigError: for another name; the message has the closest one.
         """
-        _require_choice(name, PRESETS, "preset")
+        require_choice(name, PRESETS, "preset")
         return _PRESETS[name]
 
     @property
@@ -335,7 +335,7 @@ class PruningConfig:
     def __post_init__(self) -> None:
         _check_share(self.value_ratio, "pruning.value_ratio")
         for name, options in _literals(PruningConfig).items():
-            _require_choice(getattr(self, name), options, f"pruning.{name}")
+            require_choice(getattr(self, name), options, f"pruning.{name}")
         for name in ("selection_seed", "selection_first"):
             value = getattr(self, name)
             _require(0 <= value <= _INT_LIMIT, f"pruning.{name}: {value} is outside 0 to {_INT_LIMIT}")
@@ -467,7 +467,7 @@ def from_mapping(cls: type[T], data: Any, where: str) -> T:
     _require(isinstance(data, dict), f"{where}: expected a table, found {_shown(data)}")
     hints = get_type_hints(cls)
     for key in data:
-        _require_choice(key, tuple(hints), f"{where}: unknown key")
+        require_choice(key, tuple(hints), f"{where}: unknown key")
     arguments = {key: _convert(hints[key], item, f"{where}: {key}") for key, item in data.items()}
     try:
         return cls(**arguments)
@@ -484,7 +484,7 @@ def _convert(hint: Any, item: Any, where: str) -> Any:
         _require(isinstance(item, list), f"{where}: expected a list, found {_shown(item)}")
         return tuple(_convert(get_args(hint)[0], entry, f"{where}[{i}]") for i, entry in enumerate(item))
     if get_origin(hint) is Literal:
-        _require_choice(item, get_args(hint), where)
+        require_choice(item, get_args(hint), where)
         return item
     if hint is float:
         _require(type(item) in (int, float), f"{where}: expected a number, found {_shown(item)}")
@@ -509,7 +509,12 @@ def _literals(cls: type) -> dict[str, tuple[Any, ...]]:
     return {name: get_args(hint) for name, hint in get_type_hints(cls).items() if get_origin(hint) is Literal}
 
 
-def _require_choice(value: Any, options: tuple[Any, ...], where: str) -> None:
+def require_choice(value: Any, options: tuple[Any, ...], where: str) -> None:
+    """Refuse a value that is not one of `options`.
+
+    Raises:
+        ConfigError: saying `where`, and the closest option.
+    """
     if value in options:
         return
     close = difflib.get_close_matches(str(value)[:80] if isinstance(value, str) else "", options, n=1, cutoff=0.5)

@@ -129,3 +129,15 @@ def _flattened(value: Any, name: str) -> Iterator[tuple[str, Any]]:
             yield from _flattened(inner, f"{name}[{i}]")
     else:
         yield name, value
+
+
+def evidence_table(data: dict[str, Any]) -> Table:
+    """What `spatten verify` found: a row for each check."""
+    table = Table(title="Evidence", **_STYLE)
+    for heading in ("block", "check", "method", "verdict"):
+        table.add_column(heading)
+    table.add_column("s", justify="right")
+    for result in data["results"]:
+        verdict = Text(str(result["verdict"]), style="green" if result["passed"] else "bold red")
+        table.add_row(result["block"], result["name"], result["method"], verdict, f"{result['seconds']:.1f}")
+    return table

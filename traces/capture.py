@@ -6,8 +6,7 @@ would choose, has none and is not part of the trace). An end-of-text token is a 
 generated as were asked for. Nothing is loaded from a network, and no code from the model's directory is run.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,9 +16,8 @@ import transformers
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 from transformers import DynamicCache
-from transformers.utils import logging as transformers_logging
 
-from traces.model_directory import ENCODERS, load_model, open_directory
+from traces.model_directory import ENCODERS, load_model, open_directory, quiet_transformers
 from traces.record import AttentionCall, check_explains, recorded_attention
 from traces.tokens import Tokens, generated_text, tokenize
 from traces.trace import Kind, ModelFacts, Trace, TraceError, TraceFile
@@ -55,7 +53,7 @@ def capture(
     texts = {"text": text} if isinstance(text, str) else dict(text)
     if not texts:
         raise TraceError("there is none; give at least one", where="text")
-    with _quiet():
+    with quiet_transformers():
         facts = open_directory(Path(model_dir), generate)
         prompts = {key: tokenize(facts, value, key, generate) for key, value in texts.items()}
         steps = _Steps(progress, 1 + len(texts) * (facts.layers + generate))
@@ -192,17 +190,3 @@ class _Steps:
         self._count += 1
         if self._progress is not None:
             self._progress(self._count, self._total, what)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the library's own progress bars and remarks out of ours."""
-    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()

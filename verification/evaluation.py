@@ -10,7 +10,7 @@ import torch
 from models.config import Config
 from models.reference.huggingface.evaluate import RULES, embedding_agreement, perplexity
 from models.reference.integer import IntegerArithmetic
-from traces.model_directory import ENCODERS, load_model, open_directory
+from traces.model_directory import ENCODERS, load_model, open_directory, quiet_transformers
 from traces.tokens import tokenize
 from traces.trace import TraceError
 
@@ -49,9 +49,10 @@ def evaluate_model(
         TraceError: for a directory or a text that cannot be used.
         ConfigError: for a share outside (0, 1].
     """
-    facts = open_directory(model_dir, generate=0)
-    encoder = facts.model_type in ENCODERS
-    model = load_model(facts, generate=0 if encoder else 1)
+    with quiet_transformers():
+        facts = open_directory(model_dir, generate=0)
+        encoder = facts.model_type in ENCODERS
+        model = load_model(facts, generate=0 if encoder else 1)
     name = facts.directory.resolve().name
 
     def report(done: int, total: int) -> None:
