@@ -199,8 +199,9 @@ def _column_command(channel: Record, p: int, b: int, now: int) -> int:
     port.free = hit
     port.count -= 1
     _find_hit(channel, p, direction, b, after)
-    _classify(channel, p, READ, b)
-    _classify(channel, p, WRITE, b)
+    _classify(channel, p, direction, b)
+    if channel.queue[p, 1 - direction, b].head != NONE:
+        _classify(channel, p, 1 - direction, b)
     served: int = slot.tag
     return served
 
@@ -213,7 +214,8 @@ def _close(channel: Record, p: int, b: int, now: int) -> None:
     bank.activate_ready = max(bank.activate_ready, now + d.precharge)
     for direction in range(2):
         channel.queue[p, direction, b].hit = NONE
-        _classify(channel, p, direction, b)
+        if channel.queue[p, direction, b].head != NONE:
+            _classify(channel, p, direction, b)
 
 
 @compiled
@@ -232,8 +234,9 @@ def _row_command(channel: Record, p: int, b: int, command: int, now: int) -> Non
         channel.queue[p, READ, b].column_ready = now + d.activate_to_read
         channel.queue[p, WRITE, b].column_ready = now + d.activate_to_write
         for direction in range(2):
-            _find_hit(channel, p, direction, b, channel.queue[p, direction, b].head)
-            _classify(channel, p, direction, b)
+            if channel.queue[p, direction, b].head != NONE:
+                _find_hit(channel, p, direction, b, channel.queue[p, direction, b].head)
+                _classify(channel, p, direction, b)
         channel.group[p, b >> d.group_shift].activate_ready = now + d.activate_long
         pc.activate0, pc.activate1, pc.activate2, pc.activate3 = pc.activate1, pc.activate2, pc.activate3, now
         pc.activate_ready = max(now + d.activate_short, pc.activate0 + d.four_activates)

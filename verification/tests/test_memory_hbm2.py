@@ -55,7 +55,7 @@ def stream(drawn):
     return (low + (row << 13)) * 32, cycles, writes
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(REQUESTS, st.booleans())
 def test_ports_and_groups_give_equal_results(drawn, eager):
     addresses, cycles, writes = stream(drawn)

@@ -47,7 +47,7 @@ def random_stream(seed, count):
     return address * 32, np.cumsum(gaps), writes
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 1 << 32), st.integers(1, 160), st.sampled_from([3900, 500]))
 def test_engine_equals_the_naive_scheduler(seed, count, refresh_interval):
     timing = replace(TIMING, refresh_interval_cycles=refresh_interval)
@@ -55,7 +55,7 @@ def test_engine_equals_the_naive_scheduler(seed, count, refresh_interval):
     assert fast == slow
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     st.integers(0, 1 << 32),
     st.fixed_dictionaries(
