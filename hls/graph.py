@@ -5,8 +5,7 @@ Tutorial
 A datapath is a plain function over annotated values; `hls.trace.trace` runs it once on symbols::
 
     from typing import Annotated
-    from hls.trace import Value, Vector, select, trace
-    from hls.types import Bool, SInt, UInt, Vec
+    from hls.trace import Bool, SInt, Value, Vec, Vector, evaluate, select, trace
 
     def dot(
         query: Annotated[Vector, Vec(SInt(12), 64)],

@@ -20,7 +20,11 @@ do return break continue static interface modport class enum struct union typede
 string void this super new null priority unique final assert assume cover property sequence global local
 const context ref var type expect inside matches tagged with within program checker bind before
 first_match iff let nexttime until virtual clk rst
-"""  # Verilog, the SystemVerilog that many tools read by default, and our own clock and reset
+
+alignas alignof auto bool catch char constexpr decltype delete double explicit false float friend goto
+inline long main mutable namespace noexcept nullptr operator private public short sizeof template throw true
+try typeid typename using volatile
+"""  # Verilog, the SystemVerilog that many tools read by default, C++ (compiled simulators), our clock and reset
 KEYWORDS = frozenset(_RESERVED.split())
 
 

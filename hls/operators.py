@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any, TypeVar, overload
 
+from hls.errors import TraceError
 from hls.types import Fixed, HlsError, Range, Rounding, smallest_type
-from hls.value import Constant, Operand, TraceError, Value
+from hls.value import Constant, Operand, Value
 
 T = TypeVar("T")
 

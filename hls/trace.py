@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeAlias, get_args, get_origin
 
 from hls.builder import Builder
+from hls.errors import TraceError
 from hls.evaluate import evaluate
 from hls.graph import Graph, Port
 from hls.names import check_identifier
@@ -30,7 +31,7 @@ from hls.operators import (
     vector,
 )
 from hls.types import Bool, Fixed, HlsError, Range, SInt, Type, UFixed, UInt, Vec, leaves, smallest_type
-from hls.value import Constant, TraceError, Value
+from hls.value import Constant, Value
 
 __all__ = [
     "Bool",

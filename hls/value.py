@@ -7,34 +7,15 @@ type only if the ranges prove that nothing is lost. Python integers mix in as re
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NoReturn, TypeAlias, Union
 
 from hls.builder import Builder
+from hls.errors import TraceError
 from hls.names import check_identifier
-from hls.types import ROUNDINGS, Fixed, HlsError, Range, Rounding, smallest_type
+from hls.types import ROUNDINGS, Fixed, Range, Rounding, smallest_type
 
 Operand: TypeAlias = Union["Value", "Constant", int]
-_HERE = Path(__file__).parent
-
-
-class TraceError(HlsError):
-    """The traced function asks for something that no netlist can do, or that could lose bits unnoticed."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(f"{message}{_user_location()}")
-
-
-def _user_location() -> str:
-    """The line of the traced function that is running, for messages."""
-    frame = sys._getframe(2)
-    while frame is not None and Path(frame.f_code.co_filename).parent == _HERE:
-        if frame.f_back is None:
-            return ""
-        frame = frame.f_back
-    return f" (at {Path(frame.f_code.co_filename).name}:{frame.f_lineno} in {frame.f_code.co_name})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ def _literal(value: int, bits: int) -> str:
 class _Names:
     """Verilog identifier of every wire and memory: its own if it has one, else t0, t1, ... in order of creation."""
 
-    def __init__(self, block: pyrtl.Block) -> None:
+    def __init__(self, block: pyrtl.Block, module: str) -> None:
         temporary, named = [], []
         for wire in block.wirevector_set:
             if isinstance(wire, pyrtl.Const):
@@ -43,10 +43,12 @@ class _Names:
             else:
                 named.append(wire)
         self._of: dict[int, str] = {}
-        self._taken = set(KEYWORDS)
+        self._taken = {*KEYWORDS, module}
         ports = [w for w in named if isinstance(w, pyrtl.Input | pyrtl.Output)]
         for port in ports:
             check_identifier(port.name, "port")
+            if port.name == module:
+                raise HlsError(f"a port of module {module!r} has its name: rename one, {module + '_unit'!r} would do")
             self._of[id(port)] = port.name
             self._taken.add(port.name)
         for wire in sorted(named, key=lambda w: w.name):
@@ -77,7 +79,7 @@ class _Writer:
     def __init__(self, netlist: Netlist) -> None:
         self.netlist = netlist
         self.block = netlist.block
-        self.names = _Names(self.block)
+        self.names = _Names(self.block, netlist.name)
         nets = [net for net in self.block.logic if net.dests]
         self.nets = sorted(nets, key=lambda net: _natural(self.names[net.dests[0]]))
         writes = [net for net in self.block.logic if net.op == "@"]

@@ -187,12 +187,15 @@ def test_hand_written_names_become_identifiers():
         inner = pyrtl.WireVector(2, "fifo.head[0]")
         inner <<= ~a
         reg = pyrtl.Register(2, "reg")
+        clash = pyrtl.Register(2, "names")  # the module's own name
+        clash.next <<= reg
         reg.next <<= inner.nand(a)
         out = pyrtl.Output(4, "out")
-        out <<= pyrtl.concat(reg, reg[0], reg > inner)
+        out <<= pyrtl.concat(clash, reg[0], reg > inner)
     text = to_verilog(Netlist("names", block))
     assert "fifo_head_0_" in text
     assert "reg [1:0] reg_1;" in text
+    assert "reg [1:0] names_1;" in text
     if shutil.which("verilator"):
         lint(Netlist("names", block))
 
@@ -202,6 +205,7 @@ def test_hand_written_names_become_identifiers():
     [
         (lambda: to_verilog(Netlist("module", pyrtl.Block())), "'module_' would do"),
         (lambda: to_verilog(lower(schedule(dot_graph(), TINY, 300), name="a-b")), "'a_b' would do"),
+        (lambda: to_verilog(lower(schedule(dot_graph(), TINY, 300), name="total")), "'total_unit' would do"),
     ],
 )
 def test_errors(make, message):

@@ -1,7 +1,9 @@
 """Tracing: what a traced function means, what folds, what the ranges prove, and what the errors teach."""
 
+import inspect
 import itertools
 import random
+import textwrap
 from dataclasses import replace
 from fractions import Fraction
 from typing import Annotated, Any
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import hls.graph as graph_module
 from hls.evaluate import evaluate, evaluate_nodes
 from hls.trace import (
     Bool,
@@ -385,3 +388,12 @@ def test_errors_of_inputs():
     for inputs, message in cases:
         with pytest.raises(HlsError, match=message):
             evaluate(graph, inputs)
+
+
+def test_the_tutorial_works():
+    block = inspect.cleandoc(graph_module.__doc__ or "").split("::\n", 1)[1].split("plan = ", 1)[0]
+    names: dict[str, Any] = {}
+    exec(textwrap.dedent(block), names)
+    result = evaluate(names["graph"], {"query": [1] * 64, "key": [2] * 64, "clear": 0})
+    assert result == {"out": 2}
+    assert '"clear": 0})      # {"out": 2}' in block

@@ -3,15 +3,16 @@
 import random
 import shutil
 import subprocess
+import time
 import warnings
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hls import verilator
+from hls import technology, verilator
 from hls.evaluate import evaluate, pack, unpack
 from hls.lower import lower
 from hls.schedule import schedule
@@ -24,8 +25,15 @@ from hls.simulate import (
     to_words,
     word_count,
 )
-from hls.trace import SInt, trace
-from verification.tests.hls_graphs import TinyTechnology, counter_with_memory, dot_graph, many_operators, random_inputs
+from hls.trace import SInt, UInt, Vec, trace, vector
+from verification.tests.hls_graphs import (
+    TinyTechnology,
+    counter_with_memory,
+    dot_graph,
+    many_operators,
+    programs,
+    random_inputs,
+)
 
 TINY = TinyTechnology()
 needs_verilator = pytest.mark.skipif(shutil.which("verilator") is None, reason="verilator is not installed")
@@ -244,3 +252,60 @@ def test_a_closed_simulator_says_so():
     simulator.close()
     with pytest.raises(SimulatorError, match="is closed"):
         simulator.step({})
+
+
+# ---- more of the same, and the full size ----
+
+
+@needs_verilator
+@pytest.mark.full
+@settings(deadline=None, max_examples=8)
+@given(programs(), st.randoms(use_true_random=False))
+def test_random_graphs_compile_to_what_the_evaluator_says(program, rng):
+    graph = program.graph()
+    netlist = lower(schedule(graph, TINY, 400))
+    items = [random_inputs(graph, rng) for _ in range(100)]
+    columns = {p.name: [pack(p.type, item[p.name]) for item in items] for p in graph.inputs}
+    offer, accept = (np.array(rng.choices([0, 1], k=200), bool) for _ in range(2))
+    with open_simulator(netlist, "verilator") as simulator:
+        words = {p.name: to_words(columns[p.name], p.type.total_bits) for p in graph.inputs}
+        result = simulator.stream(words, offer, accept)
+    for port in graph.outputs:
+        got = [unpack(port.type, bits) for bits in from_words(result.outputs[port.name])]
+        assert got == [evaluate(graph, item)[port.name] for item in items]
+
+
+def full_size_scores(query, key, log_group):
+    """512 products, summed in groups of 64, 128, 256 or 512: eight results, equal within a group."""
+    levels = [(query * key).chunks(64).map(lambda group: group.sum())]
+    while len(levels[-1]) > 1:
+        levels.append(levels[-1].chunks(2).map(lambda pair: pair.sum()))
+    return {"scores": [vector([level[i >> n] for n, level in enumerate(levels)])[log_group] for i in range(8)]}
+
+
+@needs_verilator
+@pytest.mark.full
+def test_a_full_size_dot_product_array_elaborates_and_simulates_fast():
+    started = time.process_time()
+    types = {"query": Vec(SInt(12), 512), "key": Vec(SInt(12), 512)}
+    graph = trace(full_size_scores, {**types, "log_group": UInt(2)}, name="score_array")
+    netlist = lower(schedule(graph, technology.load(), 1000))
+    assert time.process_time() - started < 2
+    rng = np.random.default_rng(0)
+    rows = {name: rng.integers(-2048, 2048, (64, 512)) for name in types}
+    groups = [i % 4 for i in range(64)]
+    columns = {name: to_words([pack(types[name], row) for row in table.tolist()], 6144) for name, table in rows.items()}
+    columns["log_group"] = to_words(groups, 2)
+    with open_simulator(netlist, "verilator") as simulator:
+        result = simulator.stream(columns)
+        products = (rows["query"] * rows["key"]).reshape(64, 8, 64).sum(axis=2)
+        for i, group in enumerate(groups):
+            sums = products[i].reshape(-1, 1 << group).sum(axis=1).repeat(1 << group)
+            assert unpack(graph.outputs[0].type, from_words(result.outputs["scores"])[i]) == sums.tolist()
+        many = {name: np.tile(words, (1000, 1)) for name, words in columns.items()}
+        started = time.process_time()
+        compiled_rate = 64000 / (simulator.stream(many), time.process_time() - started)[1]
+    with open_simulator(netlist, "fast") as simulator:
+        started = time.process_time()
+        interpreted_rate = 64 / (simulator.stream(columns), time.process_time() - started)[1]
+    assert compiled_rate > 30 * interpreted_rate
