@@ -170,7 +170,7 @@ def test_a_schedule_inside_a_hand_written_unit():
 
 
 def test_asserted_ranges_drop_input_bits():
-    graph = trace(lambda x: x + 1, {"x": SInt(12).within(0, 7)}, name="short")
+    graph = trace(lambda x: x + 1, {"x": SInt(12).within(0, 7)}, name="few_bits")
     netlist = lower(schedule(graph, TINY, 1000))
     assert netlist.inputs["x"] == 12
     assert netlist.register_bits == 4 + 1
