@@ -62,13 +62,13 @@ def _planes(domain: Sliced, node: Node, args: list[Any], widths: list[int]) -> A
     return getattr(domain, _METHODS[node.op])(*args, node.width)
 
 
-def enumerate_all(formula: Formula, assumptions: Sequence[int], claim: int, limits: Limits) -> Answer:
-    """The solver's answer, found by trying: "sat" with values that satisfy the assumptions and break the claim.
+def enumerate_all(formula: Formula, roots: Sequence[int], limits: Limits) -> Answer:
+    """The solver's answer, found by trying: "sat" with values that make all roots 1, or "unsat".
 
     "unknown" after the time limit. Raises ValueError above 26 free bits or with a writable memory.
     """
     started = time.monotonic()
-    cone = formula.cone([*assumptions, claim])
+    cone = formula.cone(roots)
     free = _free(formula, cone)
     if free is None or sum(free.values()) > MAX_FREE_BITS:
         bits = "a memory" if free is None else f"{sum(free.values())} free bits"
@@ -83,9 +83,9 @@ def enumerate_all(formula: Formula, assumptions: Sequence[int], claim: int, limi
                 node = formula.nodes[term]
                 widths = [formula.nodes[a].width for a in node.args]
                 values[term] = _planes(domain, node, [values[a] for a in node.args], widths)
-        wrong = domain.invert(values[claim], 1)
-        for assumption in assumptions:
-            wrong = domain.conjunction(wrong, values[assumption], 1)
+        wrong = domain.constant(1, 1)
+        for root in roots:
+            wrong = domain.conjunction(wrong, values[root], 1)
         if np.any(wrong[0]):
             word, bit = first_case(wrong[0])
             model = {str(formula.nodes[t].params[0]): case_value(block[t], word, bit) for t in free}

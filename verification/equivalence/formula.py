@@ -101,6 +101,10 @@ class Formula(Domain):
         """One bit: all words equal."""
         return self.constant(1, 1) if a == b else self._make("equal", (a, b), (), 1)
 
+    def rebuilt(self, node: Node, args: tuple[int, ...]) -> int:
+        """The same operation on other arguments of the same widths."""
+        return self._make(node.op, args, node.params, node.width, node.address_bits)
+
     def bits(self, term: int) -> Bits:
         """A bit-vector term with operators."""
         return Bits(self, term, self.nodes[term].width)

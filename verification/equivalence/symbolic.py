@@ -12,6 +12,7 @@ from typing import Any
 from verification.equivalence.counterexample import Counterexample, Observation
 from verification.equivalence.enumeration import enumerate_all, worth_enumerating
 from verification.equivalence.formula import Contents, Formula, smtlib
+from verification.equivalence.localize import Local, localized
 from verification.equivalence.netlist import Netlist, NetlistError
 from verification.equivalence.solver import Answer, Limits, Query, solve
 from verification.equivalence.unrolling import Sources, Unrolling
@@ -152,28 +153,30 @@ def discharge(formula: Formula, obligations: Sequence[Obligation], limits: Limit
     Claims that rewriting alone has made true reach no solver; claims of the same shape are decided once;
     products of few bits are decided by trying all their values.
     """
-    texts: list[tuple[str, tuple[str, ...]]] = []
+    shapes: list[tuple[str, tuple[str, ...], Local]] = []
     decided: dict[str, Answer] = {"": Answer("unsat", 0.0)}
     queries: dict[str, Query] = {}
     for obligation in obligations:
         if formula.known(obligation.claim) == 1:
-            texts.append(("", ()))
+            shapes.append(("", (), Local((), {})))
             continue
-        roots = [*obligation.assumptions, formula.invert(obligation.claim, 1)]
-        script, names = smtlib(formula, roots)
-        texts.append((script, names))
+        local = localized(formula, [*obligation.assumptions, formula.invert(obligation.claim, 1)])
+        script, names = smtlib(formula, local.roots)
+        shapes.append((script, names, local))
         if script in decided or script in queries:
             continue
-        if worth_enumerating(formula, roots):
-            answer = enumerate_all(formula, obligation.assumptions, obligation.claim, limits)
+        if worth_enumerating(formula, local.roots):
+            answer = enumerate_all(formula, local.roots, limits)
             position = {name: f"v{i}" for i, name in enumerate(names)}
             decided[script] = replace(answer, model={position[n]: v for n, v in answer.model.items()})
         else:
             queries[script] = Query(script, tuple(f"v{i}" for i in range(len(names))))
     decided.update(zip(queries, solve(queries.values(), limits), strict=True))
-    return [_named(decided[script], names) for script, names in texts]
+    return [_named(decided[script], names, local) for script, names, local in shapes]
 
 
-def _named(answer: Answer, names: Sequence[str]) -> Answer:
+def _named(answer: Answer, names: Sequence[str], local: Local) -> Answer:
     """The answer with its model in the names of an obligation's own variables."""
-    return replace(answer, model={name: answer.model[f"v{i}"] for i, name in enumerate(names) if answer.model})
+    if not answer.model:
+        return answer
+    return replace(answer, model=local.model({name: answer.model[f"v{i}"] for i, name in enumerate(names)}))

@@ -1,8 +1,14 @@
 """Invariants, machines and stallable pipelines: proved when right, refuted from reset when not."""
 
+from typing import Annotated
+
 import pyrtl
 import pytest
 
+from hls.lower import lower
+from hls.schedule import schedule
+from hls.technology import load as load_technology
+from hls.trace import SInt, UInt, Value, trace
 from verification.equivalence.bits import choose
 from verification.equivalence.counterexample import load, replay
 from verification.equivalence.exhaustive import exhaust
@@ -246,3 +252,28 @@ def test_a_fault_in_a_stallable_pipeline(fault, tmp_path):
 def test_a_wrong_latency_is_refuted(latency, tmp_path):
     block = in_new_block(pipeline)
     assert_refuted(prove_pipeline(block, three_times, latency, folder=tmp_path), block)
+
+
+def test_a_lowered_schedule():
+    """What `hls.lower` makes is such a pipeline."""
+
+    def product_and_sum(
+        a: Annotated[Value, SInt(6)], b: Annotated[Value, SInt(6)], c: Annotated[Value, UInt(5)]
+    ) -> Annotated[Value, SInt(8)]:
+        return (a * b + c).shift_right(3, "half_up").saturate(SInt(8))
+
+    def specification(operands):
+        product = operands["a"].sext(14) * operands["b"].sext(14)
+        rounded = product + operands["c"].zext(14) + 4
+        shifted = rounded[3:].sext(14)
+        return {"out": choose(shifted.constant(127).signed_below(shifted), shifted.constant(127), shifted)[:8]}
+
+    def unsaturated(operands):
+        return {"out": (operands["a"].sext(14) * operands["b"].sext(14) + operands["c"].zext(14) + 4)[3:11]}
+
+    plan = schedule(trace(product_and_sum), load_technology(), 700)
+    netlist = lower(plan)
+    assert netlist.latency_cycles > 1
+    assert prove_pipeline(netlist.block, specification, netlist.latency_cycles).kind is Kind.PROVED
+    assert prove_pipeline(netlist.block, unsaturated, netlist.latency_cycles).kind is Kind.REFUTED
+    assert prove_pipeline(netlist.block, specification, netlist.latency_cycles - 1).kind is Kind.REFUTED
