@@ -1,8 +1,10 @@
 """Mutants are complete, deterministic and real faults; survivors count unless proved equivalent."""
 
+import os
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 import pyrtl
 import pytest
@@ -123,7 +125,12 @@ def test_enumeration_and_sample_do_not_depend_on_the_process():
     """A block keeps its nets in a set, whose order changes with addresses and hash seeds."""
     listings = {
         subprocess.run(
-            [sys.executable, "-c", LISTING], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+            [sys.executable, "-c", LISTING],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
         for seed in ("1", "2")
     }
