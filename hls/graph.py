@@ -47,10 +47,6 @@ from dataclasses import dataclass
 from hls.types import Range, Type
 
 WIRING = frozenset({"input", "const", "shift_left_const", "shift_right_const", "slice", "wrap", "concat", "assume"})
-OPERATORS = frozenset(
-    {"add", "sub", "mul", "neg", "eq", "lt", "mux", "table", "shift_left", "shift_right"}
-    | {"and", "or", "xor", "not", "reduce_and", "reduce_or", "reduce_xor"}
-)
 COMMUTATIVE = frozenset({"add", "mul", "eq", "and", "or", "xor"})
 
 
@@ -97,14 +93,6 @@ class Graph:
         """How messages and reports call a node: its name, or kind and number."""
         node = self.nodes[index]
         return node.name or f"{node.kind}_{index}"
-
-    def users(self) -> list[list[int]]:
-        """For every node, the nodes that read it."""
-        users: list[list[int]] = [[] for _ in self.nodes]
-        for index, node in enumerate(self.nodes):
-            for arg in node.args:
-                users[arg].append(index)
-        return users
 
     def count(self) -> dict[str, int]:
         """How many nodes there are of each kind."""
