@@ -13,14 +13,14 @@ from models.reference.integer import IntegerArithmetic
 from verification.tests.huggingface_models import HEADS, LAYERS, VOCABULARY, small_model
 from verification.tests.huggingface_oracle import Oracle
 
-STREAM = torch.randint(2, VOCABULARY - 1, (67,), generator=torch.Generator().manual_seed(1))
-SIZES: dict[str, Any] = {"prompt": 9, "window": 22, "windows": 9}
+STREAM = torch.randint(2, VOCABULARY - 1, (49,), generator=torch.Generator().manual_seed(1))
+SIZES: dict[str, Any] = {"prompt": 9, "window": 16, "windows": 9}
 INPUTS = [[5, 9, 33, 4, 8, 20, 11, 2, 7, 50], [6, 3, 2], [17, 18, 19, 20, 21, 9]]
 
 
 def loss_of_one_call(model):
     """Perplexity of the scored tokens by plain calls, each window at once."""
-    windows = STREAM[:66].view(3, 22)
+    windows = STREAM[:48].view(3, 16)
     with torch.no_grad():
         logits = model(windows).logits[:, 8:-1]
     losses = torch.nn.functional.cross_entropy(logits.reshape(-1, VOCABULARY), windows[:, 9:].reshape(-1))
@@ -31,7 +31,7 @@ def loss_of_one_call(model):
 def test_dense_perplexity(family):
     model = small_model(family, torch.float64)
     points = perplexity(model, STREAM, [1.0], ["importance", "recent"], **SIZES)
-    assert [(p.rule, p.keep, p.scored) for p in points] == [("dense", 1, 39), ("importance", 1, 39), ("recent", 1, 39)]
+    assert [(p.rule, p.keep, p.scored) for p in points] == [("dense", 1, 21), ("importance", 1, 21), ("recent", 1, 21)]
     for point in points:
         assert point.perplexity == pytest.approx(loss_of_one_call(model), rel=1e-6)
         assert point.payload_share == 1
@@ -41,15 +41,15 @@ def test_pruned_perplexity_is_that_of_the_masking_oracle():
     model = small_model("gpt2", torch.float64)
     point = perplexity(model, STREAM, [0.4], ["importance"], **SIZES)[1]
     oracle = Oracle(LAYERS, HEADS, (1.0, 0.4, 0.4, 0.4), (1.0,) * 4)
-    windows = STREAM[:66].view(3, 22)
+    windows = STREAM[:48].view(3, 16)
     cache = DynamicCache(config=model.config)
     loss = 0.0
     with torch.no_grad(), oracle.attached(model, model.base_model.h):
-        for end in range(9, 22):
+        for end in range(9, 16):
             part = windows[:, :9] if end == 9 else windows[:, end - 1 : end]
             logits = model(part, past_key_values=cache).logits[:, -1]
             loss -= float(logits.log_softmax(dim=-1).gather(1, windows[:, end : end + 1]).sum())
-    assert point.perplexity == pytest.approx(math.exp(loss / 39), rel=1e-9)
+    assert point.perplexity == pytest.approx(math.exp(loss / 21), rel=1e-9)
     assert point.perplexity != pytest.approx(loss_of_one_call(model), rel=1e-3)
     assert point.payload_share < 0.9
 
@@ -61,7 +61,7 @@ def test_every_rule_differs_and_progress_is_told():
     )
     assert [point.rule for point in points] == ["dense", *RULES]
     assert len({point.perplexity for point in points}) == len(points)
-    assert told == [(i + 1, 78) for i in range(78)]
+    assert told == [(i + 1, 42) for i in range(42)]
 
 
 def test_agreement():

@@ -98,12 +98,16 @@ def generated(model, batch, **options):
     return [out.sequences, *out.logits]
 
 
-@pytest.mark.parametrize("scope", ["step", "sequence"])
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 @pytest.mark.parametrize(
-    "options",
-    [{}, {"do_sample": True, "num_return_sequences": 2}, {"num_beams": 3}],
-    ids=["greedy", "sampling", "beams"],
+    ("scope", "options"),
+    [
+        ("step", {}),
+        ("sequence", {}),
+        ("step", {"do_sample": True, "num_return_sequences": 2}),
+        ("sequence", {"num_beams": 3}),
+    ],
+    ids=["greedy-step", "greedy-sequence", "sampling", "beams"],
 )
 def test_twenty_generated_tokens(family, scope, options, monkeypatch):
     for name, value in options.items():

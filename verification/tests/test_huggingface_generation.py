@@ -235,6 +235,29 @@ def test_a_prompt_in_two_calls_is_the_prompt_in_one():
     assert torch.equal(one.tokens, two.tokens)
 
 
+def test_a_sequence_taken_out_of_a_batch_goes_on_as_if_alone():
+    model = small_model("gpt2", torch.float64)
+    ids = padded_batch((14, 14), "left")["input_ids"]
+    pruning = replace(PRUNING, scope="sequence", prune_prompt=True)
+
+    def last(prompt, taken):
+        cache = DynamicCache(config=model.config)
+        with torch.no_grad(), spatten_attention(model, pruning, INTEGERS) as controller:
+            model(prompt, past_key_values=cache)
+            cache.batch_select_indices(torch.tensor([taken]))
+            for token in (5, 8):
+                logits = model(torch.tensor([[token]]), past_key_values=cache).logits
+        return logits, controller.passes[-1].sequences[0]
+
+    from_batch, layers = last(ids, 1)
+    alone, layers_alone = last(ids[1:], 0)
+    torch.testing.assert_close(from_batch, alone)
+    for a, b in zip(layers, layers_alone, strict=True):
+        assert torch.equal(a.tokens, b.tokens)
+        assert torch.equal(a.importance.tokens, b.importance.tokens)
+        assert torch.equal(a.attention.out, b.attention.out)
+
+
 def test_minilm_and_checkpoint_prune():
     model, tokenizer = minilm()
     batch = tokenizer("Attention to every word costs time that most words do not repay.", return_tensors="pt")
