@@ -207,6 +207,7 @@ def test_vectors():
         }
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40))
 def test_a_reduction_is_a_balanced_tree_in_order(count):
     leaves: list[Any] = list(range(count))

@@ -1,7 +1,7 @@
 """Types, ranges, and the packing of values into port bits."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hls.evaluate import pack, unflatten, unpack
@@ -11,6 +11,7 @@ from hls.types import Bool, Fixed, HlsError, Range, SInt, UFixed, UInt, Vec, lea
 ranges = st.tuples(st.integers(-(2**70), 2**70), st.integers(0, 2**70)).map(lambda p: Range(p[0], p[0] + p[1]))
 
 
+@settings(deadline=None)
 @given(ranges)
 def test_the_smallest_type_holds_the_range_and_one_bit_less_does_not(range_):
     type_ = smallest_type(range_)
@@ -37,6 +38,7 @@ def test_widths_by_hand(range_, expected):
     assert smallest_type(range_) == expected
 
 
+@settings(deadline=None)
 @given(ranges, ranges)
 def test_union_covers_both_and_intersection_is_covered(a, b):
     assert a.union(b).covers(a)
@@ -48,6 +50,7 @@ def test_union_covers_both_and_intersection_is_covered(a, b):
             a.intersect(b)
 
 
+@settings(deadline=None)
 @given(st.integers(-(2**20), 2**20), st.integers(1, 24), st.booleans())
 def test_to_raw_is_the_residue_that_the_type_holds(bits, width, signed):
     raw = to_raw(bits, width, signed)
@@ -64,6 +67,7 @@ def typed_values(draw):
     return type_, unflatten(type_, scalars)
 
 
+@settings(deadline=None)
 @given(typed_values())
 def test_packing_is_invertible_and_fits(typed):
     type_, value = typed
