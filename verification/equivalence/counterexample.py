@@ -95,8 +95,7 @@ def simulate(block: pyrtl.Block, counterexample: Counterexample, wires: Sequence
     memories = {net.op_param[1].name: net.op_param[1] for net in block.logic_subset("m@")}
     words = {w: found for w in wires if w not in by_name and (found := _memory_word(w, memories)) is not None}
     tracked = [by_name[w] for w in dict.fromkeys(wires) if w not in words]
-    any_wire = list(block.wirevector_set)[:1]
-    tracer = pyrtl.SimulationTrace(wires_to_track=tracked or any_wire, block=block)
+    tracer: Any = pyrtl.SimulationTrace(wires_to_track=tracked, block=block) if tracked else None
     simulation = pyrtl.FastSimulation(
         register_value_map={by_name[n]: v for n, v in counterexample.registers.items() if n in by_name},
         memory_value_map={memories[n]: dict(c) for n, c in counterexample.memories.items() if n in memories},
