@@ -262,13 +262,12 @@ def _row_command(channel: Record, p: int, b: int, command: int, now: int) -> Non
 @compiled
 def _turn(channel: Record, p: int) -> None:
     """Serve reads or writes next: the write queue drains from its high to its low watermark."""
-    d = channel.delays
     pc = channel.pseudo_channel[p]
     reads, writes = channel.port[p, READ].count, channel.port[p, WRITE].count
     if pc.direction == READ:
-        if writes >= d.write_high or (writes > 0 and reads == 0):
+        if writes >= channel.delays.write_high or (writes > 0 and reads == 0):
             pc.direction = WRITE
-    elif writes == 0 or (writes <= d.write_low and reads > 0):
+    elif writes == 0 or (writes <= channel.delays.write_low and reads > 0):
         pc.direction = READ
 
 
@@ -364,8 +363,7 @@ def commands(channel: Record, now: int) -> tuple[int, int, int]:
 @compiled
 def may_accept(channel: Record, p: int, b: int, row: int, column: int, direction: int) -> bool:
     """Whether the port can take this request: there is room, and no queued request of the other kind for the burst."""
-    d = channel.delays
-    if channel.port[p, direction].count >= d.queue_depth:
+    if channel.port[p, direction].count >= channel.delays.queue_depth:
         return False
     slots = channel.slot[p, 1 - direction]
     i = channel.queue[p, 1 - direction, b].head

@@ -157,10 +157,10 @@ class Hbm2Memory:
         """
         if self._state.channel["owes"].any():
             raise RuntimeError("the ports owe answers to step(); step until they came before submitting a group")
-        address = np.atleast_1d(np.asarray(addresses, dtype=np.int64))
+        address = np.ascontiguousarray(addresses, dtype=np.int64)
         (count,) = address.shape
-        issue = np.broadcast_to(np.asarray(issue_cycles, dtype=np.int64), (count,))
-        write = np.broadcast_to(np.asarray(False if writes is None else writes, dtype=np.bool_), (count,))
+        issue = _shaped(issue_cycles, np.dtype(np.int64), (count,))
+        write = _shaped(False if writes is None else writes, np.dtype(np.bool_), (count,))
         order = np.argsort(self.channel_of(address).astype(np.int16), kind="stable")
         if count and (np.diff(issue) < 0).any():
             order = order[np.lexsort((issue[order], self.channel_of(address)[order]))]

@@ -16,16 +16,17 @@ TIMING = Hbm2Timing.default()
 MAP = AddressMap.default(1, TIMING)
 
 
-def both(addresses, cycles, writes, timing, engine_changes=None):
+def both(stream, timing, engine_changes=None):
     """(accepted, done) cycles of the engine and of the naive scheduler."""
+    addresses, cycles, writes = stream
     memory = Hbm2Memory(1, timing)
     for name, change in (engine_changes or {}).items():
         memory._state.channel["delays"][name] += change
     fast = memory.run(addresses, cycles, writes)
     where = MAP.decode(addresses)
     bank = where.bank_group * TIMING.banks_per_group + where.bank
-    columns = (cycles, where.pseudo_channel, bank, where.row, where.column, writes)
-    requests = [Request(*row, tag) for tag, row in enumerate(zip(*(c.tolist() for c in columns), strict=True))]
+    columns = (cycles, where.pseudo_channel, bank, where.row, where.column, writes, np.arange(len(cycles)))
+    requests = [Request._make(row) for row in zip(*(c.tolist() for c in columns), strict=True)]
     slow = NaiveChannel(timing).run(requests)
     return (
         list(zip(fast.accepted_cycles.tolist(), fast.done_cycles.tolist(), strict=True)),
@@ -51,7 +52,7 @@ def random_stream(seed, count):
 @given(st.integers(0, 1 << 32), st.integers(1, 160), st.sampled_from([3900, 500]))
 def test_engine_equals_the_naive_scheduler(seed, count, refresh_interval):
     timing = replace(TIMING, refresh_interval_cycles=refresh_interval)
-    fast, slow = both(*random_stream(seed, count), timing)
+    fast, slow = both(random_stream(seed, count), timing)
     assert fast == slow
 
 
@@ -71,7 +72,7 @@ def test_engine_equals_the_naive_scheduler(seed, count, refresh_interval):
     ),
 )
 def test_engine_equals_the_naive_scheduler_of_another_controller(seed, changes):
-    fast, slow = both(*random_stream(seed, 120), replace(TIMING, **changes))
+    fast, slow = both(random_stream(seed, 120), replace(TIMING, **changes))
     assert fast == slow
 
 
@@ -80,11 +81,11 @@ def test_engine_equals_the_naive_scheduler_of_another_controller(seed, changes):
 @given(st.integers(0, 1 << 32), st.sampled_from([3900, 500]))
 def test_engine_equals_the_naive_scheduler_at_length(seed, refresh_interval):
     timing = replace(TIMING, refresh_interval_cycles=refresh_interval)
-    fast, slow = both(*random_stream(seed, 400), timing)
+    fast, slow = both(random_stream(seed, 400), timing)
     assert fast == slow
 
 
 @pytest.mark.parametrize("name", ["row_hit_cap", "write_low", "column_long", "queue_depth"])
 def test_another_engine_is_told_apart(name):
     streams = (random_stream(seed, 160) for seed in range(20))
-    assert any(fast != slow for fast, slow in (both(*stream, TIMING, {name: -1}) for stream in streams))
+    assert any(fast != slow for fast, slow in (both(stream, TIMING, {name: -1}) for stream in streams))
