@@ -136,8 +136,8 @@ def _mul(e: Emitter, node: Node, args: Sequence[Operand]) -> Wire:
         if factor.signed and low < bits:
             sign = e.bits(factor.wire, low - 1, 1)
             correction = e.mask(sign, e.fit(Operand(other.wire, False), bits - low))
-            upper = e.net("-", (e.bits(product, low, bits - low), correction), bits - low)
-            product = e.concat(e.bits(product, 0, low), upper)
+            # At full width, so that synthesis can merge the subtraction with the adders of the product.
+            product = e.net("-", (product, e.concat(e.const(0, low), correction)), bits)
     return product
 
 
