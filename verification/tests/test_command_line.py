@@ -8,10 +8,15 @@ from typer.testing import CliRunner
 
 import spatten
 from models.config import Config, KeepSchedule, PruningConfig, QuantizationConfig
+from models.reference.huggingface.evaluate import RULES
 from traces.npz import write_trace
+from traces.reading import read
 from traces.synthetic import synthetic_trace
 from traces.trace import TraceFile
 from verification import runs
+from verification.recorded import recorded_layers
+from verification.recording import SHIPPED
+from verification.tests.tiny_models import TEXT, save_model
 
 
 def call(*arguments):
@@ -123,7 +128,7 @@ def test_info_describes_machine_traces_and_configurations(trace_path, config_pat
 
 def test_help_names_every_command_and_teaches_by_example():
     top = call("--help").output
-    for command in ("run", "info"):
+    for command in ("run", "info", "capture", "evaluate", "verify", "estimate", "export"):
         assert command in top
         assert "Example" in call(command, "--help").output
     assert call("--version").output.strip()
@@ -148,3 +153,81 @@ def test_an_unusual_softmax_scale_reaches_the_arithmetic():
     config = Config(quantization=QuantizationConfig(8, 4, 0.5))
     flat = [runs.summarize(t, runs.Setting("all", config)).layers[0].flat_rows for t in (usual, flatter)]
     assert flat[0] < flat[1] == 4
+
+
+@pytest.fixture(scope="module")
+def directories(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    for kind in ("bert", "gpt2"):
+        save_model(folder / kind, kind)
+    return {kind: folder / kind for kind in ("bert", "gpt2")}
+
+
+def test_a_captured_trace_runs(directories, tmp_path):
+    (tmp_path / "review.txt").write_text(TEXT)
+    call_capture = ("capture", "--model", directories["gpt2"], "--text", tmp_path / "review.txt")
+    result = call(*call_capture, "--generate", 2, "--out", tmp_path / "t.npz", "--json")
+    assert result.exit_code == 0, result.output
+    (facts,) = json.loads(result.stdout).values()
+    assert [(s["name"], s["generated"]) for s in facts["sequences"]] == [("review", 2)]
+    assert call("run", tmp_path / "t.npz", "--out", tmp_path, "--quiet").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("model", "text", "message"),
+    [("bert", b"\xff\xfe", "not UTF-8 text at byte 0"), ("bert", b" \n", "is empty"), ("none", b"a", "does not exist")],
+)
+def test_what_cannot_be_captured_is_named(directories, tmp_path, model, text, message):
+    (tmp_path / "t.txt").write_bytes(text)
+    arguments = ("--model", directories.get(model, tmp_path / "none"), "--text", tmp_path / "t.txt")
+    for command in (("capture", *arguments, "--out", tmp_path / "t.npz"), ("evaluate", *arguments)):
+        result = call(*command)
+        assert result.exit_code == 2
+        assert message in result.output.replace("\n", "")
+    assert not (tmp_path / "t.npz").exists()
+
+
+def test_evaluate_measures_every_rule_beside_the_dense_model(directories, tmp_path):
+    (tmp_path / "t.txt").write_text(f"{TEXT}\n{TEXT}\n")
+    for kind, options in (("bert", ()), ("gpt2", ("--prompt", 4, "--window", 8, "--windows", 1))):
+        arguments = ("--model", directories[kind], "--text", tmp_path / "t.txt", "--keep", 0.5, *options)
+        result = call("evaluate", *arguments, "--json")
+        assert result.exit_code == 0, result.output
+        points = json.loads(result.stdout)["points"]
+        assert [p["rule"] for p in points] == ["dense", *RULES]
+        assert points[0]["payload_share"] == 1
+        assert all(p["payload_share"] < 1 for p in points[1:])
+        assert "importance" in call("evaluate", *arguments, "--integers").output
+
+
+def test_a_recorded_workload_is_run_by_its_counts(tmp_path):
+    result = call("run", spatten.SHIPPED / "gpt2-lighthouse.csv", "--out", tmp_path, "--json")
+    assert result.exit_code == 0, result.output
+    (recorded,) = json.loads(result.stdout)["recorded"]
+    assert recorded["trace"] == "gpt2-lighthouse.csv"
+    assert "gpt2-lighthouse.csv, recorded" in (tmp_path / "run.md").read_text()
+
+
+def test_the_payload_of_a_recorded_workload_is_that_of_the_run_it_records():
+    trace = read(spatten.SHIPPED / "gpt2-lighthouse.npz").sequences[0]
+    recorded = recorded_layers(read(spatten.SHIPPED / "gpt2-lighthouse.csv"))
+    summary = runs.summarize(trace, runs.Setting("recorded", SHIPPED))
+    generation = [layer for layer in summary.layers if layer.stage == "generation"]
+    for ours, theirs in zip(recorded, generation, strict=True):
+        for field in ("layer", "passes", "tokens", "heads", "rows", "flat_rows", "payload", "dense12", "fp32"):
+            assert getattr(ours, field) == getattr(theirs, field), field
+
+
+def test_a_datapath_is_estimated_and_exported(tmp_path):
+    facts = json.loads(call("estimate", "--block", "zero_eliminator", "--preset", "tiny", "--json").stdout)
+    assert facts["totals"]["area"]["value"] > 0
+    result = call("export", "--block", "zero-eliminator", "--preset", "tiny", "--out", tmp_path, "--cycles", 5)
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in tmp_path.iterdir()} >= {"zero_eliminator.v", "zero_eliminator_tb.v"}
+
+
+@pytest.mark.parametrize("command", [("verify",), ("estimate",), ("export", "--out", "x")])
+def test_an_unknown_datapath_names_the_closest(command):
+    result = call(*command, "--block", "zero_elimnator")
+    assert result.exit_code == 2
+    assert "did you mean 'zero_eliminator'" in result.output.replace("\n", " ")
