@@ -2,16 +2,18 @@
 
 from collections.abc import Callable
 
-from hls.datapaths import head_importance, probability_value, query_key, zero_eliminator
+from hls.datapaths import flat_decision, head_importance, probability_value, query_key, softmax, zero_eliminator
 from hls.lower import Netlist
 from models.config import AcceleratorConfig
 
 Builder = Callable[[AcceleratorConfig], Netlist]
 
 BLOCKS: dict[str, Builder] = {
+    "flat_decision": flat_decision.build,
     "head_importance": head_importance.build,
     "probability_value": probability_value.build,
     "query_key": query_key.build,
+    "softmax": softmax.build,
     "zero_eliminator": zero_eliminator.build,
     "zero_eliminator_importance": zero_eliminator.build_importance,
 }
