@@ -2,7 +2,15 @@
 
 from collections.abc import Callable
 
-from hls.datapaths import flat_decision, head_importance, probability_value, query_key, softmax, zero_eliminator
+from hls.datapaths import (
+    flat_decision,
+    head_importance,
+    probability_value,
+    query_key,
+    softmax,
+    token_importance,
+    zero_eliminator,
+)
 from hls.lower import Netlist
 from models.config import AcceleratorConfig
 
@@ -14,6 +22,7 @@ BLOCKS: dict[str, Builder] = {
     "probability_value": probability_value.build,
     "query_key": query_key.build,
     "softmax": softmax.build,
+    "token_importance": token_importance.build,
     "zero_eliminator": zero_eliminator.build,
     "zero_eliminator_importance": zero_eliminator.build_importance,
 }
