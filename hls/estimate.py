@@ -1,7 +1,7 @@
 """Area, delay and power of a scheduled datapath; :mod:`hls.estimate_block` does the same for a raw PyRTL block.
 
     area      = operators + register bits x (flip-flop + enable) + memories
-    delay     = longest path of each stage + flip-flop setup, clock-to-output and clock uncertainty
+    delay     = longest path of each stage + flip-flop enable, setup, clock-to-output and uncertainty
     energy    = every operator once a cycle on random data + every register bit clocked + memories read and written
     leakage   = logic area x leakage density + memories
 
@@ -252,6 +252,11 @@ def overhead(technology: Technology) -> Quantity:
     return total((flip_flop.setup, flip_flop.clock_to_q, technology.clock_uncertainty), "ps", "register overhead")
 
 
+def enable_delay(technology: Technology) -> Quantity:
+    """What the multiplexer that holds a register adds to the path into it, in ps."""
+    return technology.cost("mux", (1, 1, 1), 1).delay
+
+
 def registers(technology: Technology, bits: int, enabled_bits: int) -> Quantity:
     """Area of `bits` flip-flops, of which `enabled_bits` hold their value by a multiplexer."""
     flip_flop = technology.flip_flop
@@ -316,7 +321,7 @@ def estimate_schedule(schedule: ScheduleLike, technology: Technology) -> Estimat
         area = total((c.area for c, s in zip(costs, schedule.stages, strict=True) if s == stage), "um2", "operators")
         boundary = schedule.register_bits[stage] + 1 if stage < len(schedule.register_bits) else 0
         names = tuple(nodes[i].kind for i in path if costs[i] is not WIRING)
-        delay = total((logic, overhead(technology)), "ps", "register to register")
+        delay = total((logic, enable_delay(technology), overhead(technology)), "ps", "register to register")
         stages.append(StageEstimate(stage, delay, area, boundary, names))
     kinds = by_kind(zip((n.kind for n in nodes), costs, strict=True))
     register_area = registers(technology, bits, bits)

@@ -1,8 +1,11 @@
 """Area, delay and power of a raw PyRTL block, net by net: ``estimate_block(block, technology, clock_period_ps)``.
 
-Every net is one operator of the technology; PyRTL extends operands before it adds or compares, and those extended
-bits are counted.  A multiplexer counts by the bits it selects, not by its select bit (as `pyrtl.area_estimation` does).
-A multiplexer that feeds a register its own output is that register's enable.  Memories with at most one port to read
+Every net is one operator of the technology; the zeros that operands are extended by before they are added, compared
+or multiplied are not counted, since synthesis removes them. A multiplexer counts by the bits it selects, not by its
+select bit (as `pyrtl.area_estimation` does); one that feeds a register its own output is that register's enable. The
+subtractions that correct an unsigned product for the signs of its factors are part of the multiplier, as the
+technology's signed multipliers are.
+Memories with at most one port to read
 and one to write are SRAM macros where the technology's fit reaches, else flip-flops with a multiplexer tree to read.
 The netlist has one stage: paths run from registers, inputs and memories to registers and outputs.
 """
@@ -11,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import pyrtl
 
@@ -20,6 +24,7 @@ from hls.estimate import (
     MemoryEstimate,
     StageEstimate,
     by_kind,
+    enable_delay,
     leakage,
     overhead,
     registers,
@@ -33,6 +38,10 @@ _KINDS = {
 }  # fmt: skip
 
 
+Makers: TypeAlias = dict[pyrtl.WireVector, pyrtl.LogicNet]
+"""The net that drives each wire."""
+
+
 @dataclass(frozen=True)
 class _Path:
     """Longest path to a wire: its delay, and the operators on it."""
@@ -41,7 +50,7 @@ class _Path:
     kinds: tuple[str, ...] = ()
 
 
-def _cost(technology: Technology, net: pyrtl.LogicNet) -> tuple[str, Cost]:
+def _cost(technology: Technology, net: pyrtl.LogicNet, makers: Makers) -> tuple[str, Cost]:
     """Operator and cost of one combinational net."""
     if net.op == "m":
         memory = net.op_param[1]
@@ -55,7 +64,24 @@ def _cost(technology: Technology, net: pyrtl.LogicNet) -> tuple[str, Cost]:
     constants = [a.val for a in net.args if isinstance(a, pyrtl.Const)]
     if kind == "mul" and constants:
         attributes["constant"] = constants[0]
-    return kind, technology.cost(kind, tuple(map(len, net.args)), len(net.dests[0]), **attributes)
+    out_bits = len(net.dests[0])
+    in_bits = tuple(map(len, net.args))
+    if net.op in "+-*<>=":
+        in_bits = tuple(len(a) - _leading_zeros(a, makers) for a in net.args)
+        out_bits = min(out_bits, {"*": sum(in_bits), "+": max(in_bits) + 1}.get(net.op, out_bits))
+    return kind, technology.cost(kind, in_bits, out_bits, **attributes)
+
+
+def _leading_zeros(wire: pyrtl.WireVector, makers: Makers) -> int:
+    """Constant zeros that a wire was extended by, at most all bits but one."""
+    maker = makers.get(wire)
+    zeros = 0
+    if maker is not None and maker.op == "c":
+        for part in maker.args:
+            if not _is_zero(part):
+                break
+            zeros += len(part)
+    return min(zeros, len(wire) - 1)
 
 
 def _memories(technology: Technology, block: pyrtl.Block) -> dict[str, MemoryEstimate]:
@@ -112,7 +138,8 @@ def estimate_block(block: pyrtl.Block, technology: Technology, clock_period_ps: 
         TechnologyError: if the technology has no cost for a net.
         pyrtl.PyrtlError: if the block has a combinational loop.
     """
-    enables = _enables(block)
+    makers = {wire: net for net in block.logic for wire in net.dests}
+    enables, corrections = _enables(block, makers), _sign_corrections(block, makers)
     memories = _memories(technology, block)
     costs: list[tuple[str, Cost]] = []
     zero = exactly(0.0, "ps", "start of a path")
@@ -123,11 +150,13 @@ def estimate_block(block: pyrtl.Block, technology: Technology, clock_period_ps: 
         if net.op in "r@":
             longest = max(longest, before, key=lambda p: p.delay.value)
             continue
-        kind, cost = ("enable", WIRING) if net in enables else _cost(technology, net)
+        kind, cost = ("enable", WIRING) if net in enables else _cost(technology, net, makers)
+        if net in corrections:
+            cost = WIRING
         costs.append((kind, cost))
         delay = cost.delay
         if net in enables:
-            delay = technology.cost("mux", (1, 1, 1), 1).delay
+            delay = enable_delay(technology)
         elif kind == "memory":
             memory = net.op_param[1]
             delay = _access(technology, memory, memories[memory.name])
@@ -155,14 +184,39 @@ def estimate_block(block: pyrtl.Block, technology: Technology, clock_period_ps: 
     )
 
 
-def _enables(block: pyrtl.Block) -> set[pyrtl.LogicNet]:
+def _enables(block: pyrtl.Block, makers: Makers) -> set[pyrtl.LogicNet]:
     """Multiplexers between a register's own value and its next: the register's enable."""
-    makers = {wire: net for net in block.logic for wire in net.dests if net.op in "xw"}
     found: set[pyrtl.LogicNet] = set()
     for register in block.logic_subset("r"):
         maker = makers.get(register.args[0])
         while maker is not None and maker.op == "w":
             maker = makers.get(maker.args[0])
-        if maker is not None and any(choice is register.dests[0] for choice in maker.args[1:]):
+        if maker is not None and maker.op == "x" and any(choice is register.dests[0] for choice in maker.args[1:]):
             found.add(maker)
     return found
+
+
+def _sign_corrections(block: pyrtl.Block, makers: Makers) -> set[pyrtl.LogicNet]:
+    """What `hls.netlist` adds to an unsigned product for each signed factor: `- ((sign & other factor) << width)`."""
+
+    def made_by(wire: pyrtl.WireVector, wiring: str) -> pyrtl.LogicNet | None:
+        maker = makers.get(wire)
+        while maker is not None and maker.op in wiring:
+            maker = makers.get(maker.args[0])
+        return maker
+
+    found: set[pyrtl.LogicNet] = set()
+    for net in block:
+        if net.op != "-":
+            continue
+        shifted = makers.get(net.args[1])
+        if shifted is None or shifted.op != "c" or not _is_zero(shifted.args[-1]):
+            continue
+        product, mask = made_by(net.args[0], "ws"), makers.get(shifted.args[0])
+        if product is not None and mask is not None and mask.op == "&" and (product.op == "*" or product in found):
+            found |= {net, mask}
+    return found
+
+
+def _is_zero(wire: pyrtl.WireVector) -> bool:
+    return isinstance(wire, pyrtl.Const) and wire.val == 0

@@ -1,6 +1,7 @@
 """Assigns the nodes of a dataflow graph to pipeline stages for a clock period and a technology.
 
-A stage holds `budget = period - clock_to_q - setup - clock uncertainty` of logic. Node n in stage s(n) is legal if
+A stage holds `budget = period - clock_to_q - enable - setup - clock uncertainty` of logic. Node n in stage s(n) is
+legal if
 
     s(a) <= s(n) for every argument a,   arrival(n) = delay(n) + max{arrival(a): s(a) = s(n)} <= budget
 
@@ -70,9 +71,10 @@ class ScheduleError(HlsError):
 
 
 def overhead_ps(technology: TechnologyLike) -> int:
-    """The part of every clock period that is not logic."""
+    """The part of every clock period that is not logic; a multiplexer before every register holds it in a stall."""
     flip_flop = technology.flip_flop
-    return flip_flop.setup_ps + flip_flop.clock_to_q_ps + technology.clock_uncertainty_ps
+    enable_ps = technology.cost("mux", (1, 1, 1), 1).delay_ps
+    return flip_flop.setup_ps + flip_flop.clock_to_q_ps + enable_ps + technology.clock_uncertainty_ps
 
 
 def delay_function(technology: TechnologyLike) -> DelayOf:
