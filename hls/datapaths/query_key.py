@@ -81,43 +81,65 @@ def multiplier_graph(config: AcceleratorConfig) -> Graph:
     return trace(lambda a, b: {"product": a * b}, {"a": element, "b": element}, name="multiplier")
 
 
-def query_key_graph(config: AcceleratorConfig) -> Graph:
-    """The dataflow of one row; nodes `operand_i`, `product_i`, `sum_N_j` (N nodes in that level of the tree)."""
+def reduce_products(
+    types: QueryKeyTypes, products: list[Value], dimension: Value, lane_valid: Vector
+) -> dict[str, object]:
+    """The tapped adder tree: scores and valid bits of all lanes; names the nodes `sum_N_j` (N nodes in that level)."""
+    dims, level, taps = types.head_dims, products, dict[int, list[Value]]()
+    is_dim = {d: (dimension == i) for i, d in enumerate(dims)}
+    while True:
+        if len(products) // len(level) in dims:
+            taps[len(products) // len(level)] = level
+        if len(level) == len(products) // dims[-1]:
+            break
+        pairs = zip(level[::2], level[1::2], strict=True)
+        level = [(a + b).named(f"sum_{len(level) // 2}_{j}") for j, (a, b) in enumerate(pairs)]
+
+    def lane(j: int) -> tuple[Value, Value]:
+        """The tap of the chosen D; lane j exists for D up to M / (j + 1)."""
+        reachable = [d for d in dims if j < len(taps[d])]
+        used = reduce(lambda a, b: a | b, [is_dim[d] for d in reachable])
+        score: Value = select(is_dim[reachable[0]], taps[reachable[0]][j], 0)
+        for d in reachable[1:]:
+            score = select(is_dim[d], taps[d][j], score)
+        return score, lane_valid[j] & used
+
+    lanes = [lane(j) for j in range(types.lanes)]
+    return {
+        "score": vector([score.narrow(types.score) for score, _ in lanes]),
+        "score_valid": vector([valid for _, valid in lanes]),
+    }
+
+
+def reduction_graph(config: AcceleratorConfig) -> Graph:
+    """The adder tree and its taps alone, from products to scores."""
     types = QueryKeyTypes.of(config)
-    dims, multipliers = types.head_dims, types.key.length
+
+    def reduction(product: Vector, dimension: Value, lane_valid: Vector) -> dict[str, object]:
+        return reduce_products(types, list(product), dimension, lane_valid)
+
+    return trace(
+        reduction,
+        inputs={
+            "product": Vec(SInt(2 * config.datapath_bits), types.key.length),
+            "dimension": types.dimension,
+            "lane_valid": Vec(Bool, types.lanes),
+        },
+        outputs={"score": Vec(types.score, types.lanes), "score_valid": Vec(Bool, types.lanes)},
+    )
+
+
+def query_key_graph(config: AcceleratorConfig) -> Graph:
+    """The dataflow of one row; nodes `operand_i`, `product_i` and those of `reduce_products`."""
+    types = QueryKeyTypes.of(config)
 
     def query_key(query: Vector, key: Vector, dimension: Value, lane_valid: Vector, last: Value) -> dict[str, object]:
-        is_dim = {d: (dimension == i) for i, d in enumerate(dims)}
-
         def operand(i: int) -> Value:
-            chosen: Value = vector([query[i % d] for d in dims])[dimension]
+            chosen: Value = vector([query[i % d] for d in types.head_dims])[dimension]
             return chosen.named(f"operand_{i}")
 
-        level = [(operand(i) * key[i]).named(f"product_{i}") for i in range(multipliers)]
-        taps: dict[int, list[Value]] = {}
-        while True:
-            if multipliers // len(level) in dims:
-                taps[multipliers // len(level)] = level
-            if len(level) == multipliers // dims[-1]:
-                break
-            pairs = zip(level[::2], level[1::2], strict=True)
-            level = [(a + b).named(f"sum_{len(level) // 2}_{j}") for j, (a, b) in enumerate(pairs)]
-
-        def lane(j: int) -> tuple[Value, Value]:
-            """The tap of the chosen D; lane j exists for D up to M / (j + 1)."""
-            reachable = [d for d in dims if j < len(taps[d])]
-            used = reduce(lambda a, b: a | b, [is_dim[d] for d in reachable])
-            score: Value = select(is_dim[reachable[0]], taps[reachable[0]][j], 0)
-            for d in reachable[1:]:
-                score = select(is_dim[d], taps[d][j], score)
-            return score, lane_valid[j] & used
-
-        lanes = [lane(j) for j in range(types.lanes)]
-        return {
-            "score": vector([score.narrow(types.score) for score, _ in lanes]),
-            "score_valid": vector([valid for _, valid in lanes]),
-            "score_last": last,
-        }
+        products = [(operand(i) * key[i]).named(f"product_{i}") for i in range(len(key))]
+        return {**reduce_products(types, products, dimension, lane_valid), "score_last": last}
 
     return trace(
         query_key,
@@ -134,7 +156,11 @@ def query_key_graph(config: AcceleratorConfig) -> Graph:
 
 def graphs(config: AcceleratorConfig) -> dict[str, Graph]:
     """The traced parts by name."""
-    return {"query_key": query_key_graph(config), "multiplier": multiplier_graph(config)}
+    return {
+        "query_key": query_key_graph(config),
+        "multiplier": multiplier_graph(config),
+        "reduction": reduction_graph(config),
+    }
 
 
 def plan(config: AcceleratorConfig, technology: Technology | None = None) -> Schedule:

@@ -1,0 +1,230 @@
+"""Evidence for Q x K at its published size, 512 multipliers.
+
+The specification is the definition: lane j is the sum over d < D of query[d] * key[j D + d], written node by node (each
+operand, product and partial sum is a cut point with a proof of its own), for every D and stall pattern. All products
+are one multiplier, proved by all 2^24 inputs against integers; the solver sees it as the same function on both sides.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pyrtl
+
+from hls import technology
+from hls.datapaths.query_key import QueryKeyTypes, build, multiplier_graph, plan, reduction_graph
+from hls.lower import Netlist, lower
+from hls.schedule import Schedule, schedule
+from hls.simulate import SimulatorError, open_simulator
+from models.config import AcceleratorConfig
+from verification.equivalence.bits import Bits, choose, concatenate
+from verification.equivalence.equality import prove_equal
+from verification.equivalence.exhaustive import exhaust
+from verification.equivalence.netlist import read_block
+from verification.equivalence.pipeline import prove_pipeline
+from verification.equivalence.problem import Assumption, IntegerSpecification, Operands, Problem, Specification
+from verification.equivalence.synthesis import prove_synthesized, synthesized
+from verification.equivalence.verdict import Kind, Verdict, refuted, sampled
+from verification.evidence.planted import FULL_SAMPLES, all_refuted, faults, sampled_mutants
+from verification.evidence.query_key_model import QueryKeyRows, expected, extreme_rows, observed, random_rows
+from verification.evidence.shared import applied, combinational, elements, named_stages
+from verification.mutation import Detector
+from verification.ports import Integers
+from verification.results import Check, Settings
+
+FULL = AcceleratorConfig.preset("spatten")
+TINY = AcceleratorConfig.preset("tiny")
+
+
+def node_by_node(config: AcceleratorConfig, schedules: Schedule, *, products_given: bool = False) -> Specification:
+    """The specification of the module; `products_given`: of the adder tree alone."""
+    types, stage = QueryKeyTypes.of(config), named_stages(schedules)
+    width, dims = config.datapath_bits, types.head_dims
+    multiplier = read_block(combinational(multiplier_graph(config)))
+
+    def specification(operands: Operands) -> dict[str | tuple[str, int], Bits]:
+        dimension = operands["dimension"]
+
+        def cut(name: str, value: Bits) -> Bits:
+            return operands.cut(name, value, cycle=stage[name]) if name in stage else value  # a plain input has no node
+
+        def by_dimension(values: list[Bits]) -> Bits:
+            chosen = values[-1]
+            for i in range(len(values) - 2, -1, -1):
+                chosen = choose(dimension == i, values[i], chosen)
+            return chosen
+
+        if products_given:
+            level = elements(operands, "product", 2 * width)
+        else:
+            query, key = elements(operands, "query", width), elements(operands, "key", width)
+            operand = [cut(f"operand_{i}", by_dimension([query[i % d] for d in dims])) for i in range(len(key))]
+            level = [
+                cut(f"product_{i}", applied(multiplier, {"a": key[i], "b": operand[i]}, "product"))
+                for i in range(len(key))
+            ]
+        taps, size = {1: level}, 1
+        while size < dims[-1]:
+            size *= 2
+            pairs = [(a.sext(a.width + 1), b.sext(b.width + 1)) for a, b in zip(level[::2], level[1::2], strict=True)]
+            level = [cut(f"sum_{len(pairs)}_{j}", a + b) for j, (a, b) in enumerate(pairs)]
+            taps[size] = level
+        nothing = operands.constant(0, types.score.width)
+
+        def lane(j: int) -> tuple[Bits, Bits]:
+            found = [taps[d][j].sext(types.score.width) if j < len(taps[d]) else nothing for d in dims]
+            exists = [operands.constant(int(j < len(taps[d])), 1) for d in dims]
+            return by_dimension(found), operands["lane_valid"][j] & by_dimension(exists)
+
+        lanes = [lane(j) for j in range(types.lanes - 1, -1, -1)]
+        values: dict[str | tuple[str, int], Bits] = {
+            "score": concatenate(*[score for score, _ in lanes]),
+            "score_valid": concatenate(*[valid for _, valid in lanes]),
+        }
+        return values if products_given else {**values, "score_last": operands["last"]}
+
+    return specification
+
+
+def proof(config: AcceleratorConfig, block: pyrtl.Block, settings: Settings) -> Verdict:
+    """The whole pipeline against the specification, for every stall pattern."""
+    schedules = plan(config)
+    return prove_pipeline(
+        block,
+        node_by_node(config, schedules),
+        schedules.latency_cycles,
+        claim="query key",
+        assume=dimension_exists(config),
+        limits=settings.limits,
+        folder=settings.folder,
+    )
+
+
+def dimension_exists(config: AcceleratorConfig) -> Assumption:
+    """What the sender promises: `dimension` is an index of `head_dims`."""
+    count = len(QueryKeyTypes.of(config).head_dims)
+    return lambda operands: operands["dimension"] <= count - 1
+
+
+def differs(config: AcceleratorConfig, netlist: Netlist, rows: QueryKeyRows, seed: int) -> bool:
+    """Whether a stream of rows, free at first and then under stalls, differs from the reference or its rate."""
+    count, rng = len(rows.last), np.random.default_rng(seed)
+    free = np.ones(count // 4, dtype=np.bool_)
+    stalls = np.concatenate([free, rng.random(count) < 0.7]), np.concatenate([free, rng.random(2 * count) < 0.6])
+    with open_simulator(netlist, "fast") as simulator:
+        try:
+            result = simulator.stream(rows.ports(config), *stalls)
+        except SimulatorError:
+            return True
+    early = max(0, count // 4 - netlist.latency_cycles)
+    if not (result.received_at - result.sent_at == netlist.latency_cycles)[:early].all():
+        return True
+    wanted, seen = expected(config, rows), observed(config, result.outputs)
+    return any(not np.array_equal(seen[port], wanted[port]) for port in wanted)
+
+
+def _product(config: AcceleratorConfig, block: pyrtl.Block) -> Problem:
+    """The multiplier against NumPy's product of the signed operands."""
+    width = config.datapath_bits
+
+    def signed(x: Integers) -> Integers:
+        return x - ((x >> (width - 1)) << width)
+
+    specification = IntegerSpecification(
+        lambda v: {"product": (signed(v["a"]) * signed(v["b"])) & ((1 << 2 * width) - 1)}, ("a", "b"), ("product",)
+    )
+    return Problem("product", block, specification, fixed={"in_valid": 1, "out_ready": 1})
+
+
+def _every_product(settings: Settings) -> Verdict:
+    return exhaust(_product(FULL, combinational(multiplier_graph(FULL))), folder=settings.folder)
+
+
+def _every_product_with_faults(settings: Settings) -> Verdict:
+    block = combinational(multiplier_graph(FULL))
+    planted = faults(block, ("operator", "", "* becomes +"), ("operator", "", "- becomes +"), ("width", "", "top bit"))
+    return all_refuted(planted, lambda faulty: exhaust(_product(FULL, faulty), folder=settings.folder))
+
+
+def _every_product_of_gates(settings: Settings) -> Verdict:
+    return exhaust(_product(FULL, synthesized(combinational(multiplier_graph(FULL)))[0]), folder=settings.folder)
+
+
+def _every_product_of_gates_with_faults(settings: Settings) -> Verdict:
+    gates = synthesized(combinational(multiplier_graph(FULL)))[0]
+    planted = faults(gates, ("operator", "", "& becomes |"), ("inversion", "", "dropped"))
+    return all_refuted(planted, lambda faulty: exhaust(_product(FULL, faulty), folder=settings.folder))
+
+
+def _function(settings: Settings) -> Verdict:
+    return proof(FULL, build(FULL).block, settings)
+
+
+def _function_with_faults(settings: Settings) -> Verdict:
+    block = build(FULL).block
+    planted = faults(
+        block,
+        ("operator", "", "+ becomes -"),
+        ("mux arms", "", "swapped"),
+        ("stage removed", "sum_", "becomes a wire"),
+    )
+    return all_refuted(planted, lambda faulty: proof(FULL, faulty, settings))
+
+
+def _reduction(config: AcceleratorConfig) -> Schedule:
+    return schedule(reduction_graph(config), technology.load(), config.clock_period_ps)
+
+
+def _tree_gates(settings: Settings) -> Verdict:
+    config = FULL if settings.samples >= FULL_SAMPLES else TINY
+    return prove_synthesized(lower(_reduction(config)).block, limits=settings.limits, folder=settings.folder)
+
+
+def _tree_gates_with_faults(settings: Settings) -> Verdict:
+    block = lower(_reduction(TINY)).block
+    gates, correspondence = synthesized(block)
+    planted = faults(gates, ("operator", "", "& becomes |"), ("inversion", "", "dropped"))
+
+    def equal(faulty: pyrtl.Block) -> Verdict:
+        return prove_equal(faulty, block, correspondence=correspondence, limits=settings.limits)
+
+    return all_refuted(planted, equal)
+
+
+def _against_the_reference(settings: Settings) -> Verdict:
+    netlist, tried = build(FULL), 0
+    for rows in (extreme_rows(FULL), random_rows(FULL, 2 * settings.samples, settings.seed)):
+        if differs(FULL, netlist, rows, settings.seed):
+            return refuted(f"a stream of {len(rows.last)} rows, seed {settings.seed}, differs from the reference")
+        tried += len(rows.last)
+    return sampled(tried, f"extremes and random rows, seed {settings.seed}, with stalls")
+
+
+def _mutants(settings: Settings) -> Verdict:
+    netlist = build(TINY)
+
+    def streamed(block: pyrtl.Block) -> bool:
+        mutant = Netlist("mutant", block, netlist.latency_cycles)
+        return differs(TINY, mutant, random_rows(TINY, 60, settings.seed), settings.seed)
+
+    quiet = replace(settings, folder=None)
+    detectors = [Detector("stream", streamed)]
+    return sampled_mutants(netlist.block, detectors, lambda block: proof(TINY, block, quiet), settings)
+
+
+CHECKS = (
+    Check("every product", "exhaustive simulation, 2^24 inputs", _every_product),
+    Check("every product with planted faults", "must be refuted", _every_product_with_faults, least=Kind.TESTED),
+    Check("every product of the gates", "exhaustive simulation, 2^24 inputs", _every_product_of_gates),
+    Check(
+        "every product of the gates with planted faults",
+        "must be refuted",
+        _every_product_of_gates_with_faults,
+        least=Kind.TESTED,
+    ),
+    Check("function, handshake and stalls", "SMT, node by node, all states", _function),
+    Check("function with planted faults", "SMT, must be refuted", _function_with_faults, least=Kind.TESTED),
+    Check("gates of the adder tree equal the netlist", "SMT", _tree_gates),
+    Check("gates with planted faults", "SMT, must be refuted", _tree_gates_with_faults, least=Kind.TESTED),
+    Check("against the reference", "simulation", _against_the_reference, least=Kind.TESTED),
+    Check("mutants", "mutation", _mutants, least=Kind.TESTED),
+)
