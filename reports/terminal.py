@@ -25,7 +25,7 @@ def struck(texts: list[str], alive: list[int], length: int, styled: bool) -> Tex
 
 def overview(data: dict[str, Any]) -> Table:
     """One row for each run."""
-    caption = "reads: bits of Q, K and V, times fewer; errors: largest over the layers"
+    caption = "reads: bits of Q, K and V, times fewer; off float: RMS; both errors: largest over layers"
     table = Table(title="All runs", caption=caption, **_STYLE)
     table.add_column("workload", no_wrap=True)
     table.add_column("setting", no_wrap=True)
