@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from hls.datapaths import (
+    bitwidth_converter,
     flat_decision,
     head_importance,
     probability_value,
@@ -17,6 +18,7 @@ from models.config import AcceleratorConfig
 Builder = Callable[[AcceleratorConfig], Netlist]
 
 BLOCKS: dict[str, Builder] = {
+    "bitwidth_converter": bitwidth_converter.build,
     "flat_decision": flat_decision.build,
     "head_importance": head_importance.build,
     "probability_value": probability_value.build,
