@@ -25,11 +25,11 @@ def struck(texts: list[str], alive: list[int], length: int, styled: bool) -> Tex
 
 def overview(data: dict[str, Any]) -> Table:
     """One row for each run."""
-    caption = "reads: bits of Q, K and V, times fewer; off float: RMS; both errors: largest over layers"
+    caption = "reads: bits of Q, K, V, times fewer; off float: RMS; errors: the largest layer"
     table = Table(title="All runs", caption=caption, **_STYLE)
     table.add_column("workload", no_wrap=True)
     table.add_column("setting", no_wrap=True)
-    for heading in ("reads vs\n12 bits", "vs\nfp32", "flat\nrows", "RMS off\nfloat", "error,\nof bound", "in\nbound"):
+    for heading in ("reads vs\n12 bits", "vs\nfp32", "flat\nrows", "off\nfloat", "error\nin bound", "ok"):
         table.add_column(heading, justify="right", no_wrap=True)
     for run in data["runs"] + data["recorded"]:
         counted = [
