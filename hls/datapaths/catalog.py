@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 from hls.datapaths import (
     bitwidth_converter,
+    crossbar,
     flat_decision,
     head_importance,
+    operand_sram,
     probability_value,
     query_key,
     softmax,
@@ -18,13 +20,17 @@ from models.config import AcceleratorConfig
 Builder = Callable[[AcceleratorConfig], Netlist]
 
 BLOCKS: dict[str, Builder] = {
+    "address_crossbar": crossbar.build,
     "bitwidth_converter": bitwidth_converter.build,
+    "data_crossbar": crossbar.build_data,
     "flat_decision": flat_decision.build,
     "head_importance": head_importance.build,
+    "key_sram": operand_sram.build,
     "probability_value": probability_value.build,
     "query_key": query_key.build,
     "softmax": softmax.build,
     "token_importance": token_importance.build,
+    "value_sram": operand_sram.build_value,
     "zero_eliminator": zero_eliminator.build,
     "zero_eliminator_importance": zero_eliminator.build_importance,
 }
