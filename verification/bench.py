@@ -7,19 +7,26 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from models.config import PruningConfig, QuantizationConfig
+from hls.datapaths import query_key
+from hls.export import random_inputs
+from hls.lower import Netlist
+from hls.simulate import open_simulator
+from models.config import AcceleratorConfig, PruningConfig, QuantizationConfig
 from models.reference.attention import Arithmetic, H
 from models.reference.cascade import Cascade, begin_pass, enter_layer, plan_pass
 from models.reference.floating import FloatArithmetic
 from models.reference.integer import IntegerArithmetic
 from models.reference.stack import Sequence, prepare
 from traces.atomic import write_atomically
+from verification.bench_memory import bench_memory
 
 OUT = Path("reports/out/bench.json")
 
@@ -101,7 +108,36 @@ def gpt2_medium_step() -> list[Speed]:
     return [Speed("GPT-2-Medium step, integers, 8+4", integers, "s", "float32", floats, 1.0)]
 
 
-MEASUREMENTS: tuple[Callable[[], list[Speed]], ...] = (bert_base, gpt2_medium_step)
+def query_key_simulation() -> list[Speed]:
+    """Elaboration and simulation of the full-size Q x K: Verilator in batches, beside PyRTL's FastSimulation."""
+    tiny, full = (best_of(2, partial(query_key.build, AcceleratorConfig.preset(name))) for name in ("tiny", "spatten"))
+    netlist = query_key.build(AcceleratorConfig())
+    compiled = cycles_per_second(netlist, "verilator", 20_000)
+    interpreted = cycles_per_second(netlist, "fast", 200)
+    return [
+        Speed("Q x K, elaboration", full, "s", "the tiny preset", tiny, 2.0),
+        Speed("Q x K, batched", compiled, "cycles/s", "FastSimulation", interpreted, 100_000),
+    ]
+
+
+def cycles_per_second(netlist: Netlist, back_end: Literal["fast", "verilator"], cycles: int) -> float:
+    """Speed of a simulation of `cycles` cycles of random inputs, the build not counted."""
+    inputs = random_inputs(netlist, cycles, seed=1)
+    with open_simulator(netlist, back_end) as simulator:
+        return cycles / best_of(2, partial(simulator.run, inputs))
+
+
+def memory() -> list[Speed]:
+    """Bursts a second of the HBM2 model, pattern by pattern."""
+    speeds = bench_memory()
+    stream = speeds["stream"].bursts_per_second
+    return [
+        Speed(f"HBM2, {name}", speed.bursts_per_second, "bursts/s", "stream", stream, 5e6)
+        for name, speed in speeds.items()
+    ]
+
+
+MEASUREMENTS: tuple[Callable[[], list[Speed]], ...] = (bert_base, gpt2_medium_step, query_key_simulation, memory)
 
 
 def main() -> None:

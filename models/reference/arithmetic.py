@@ -81,7 +81,12 @@ def exact_matmul(a: Tensor, b: Tensor) -> Tensor:
         OverflowError: if the operands are so large that a partial sum could leave float64's exact range.
     """
     if a.numel() and b.numel():
-        bound = float(a.abs().max()) * float(b.abs().max()) * a.shape[-1]
+        bound = _magnitude(a) * _magnitude(b) * a.shape[-1]
         if bound >= 2.0**53:
             raise OverflowError(f"a sum of {a.shape[-1]} products could reach 2^{math.log2(bound):.1f}, beyond 2^53")
     return torch.matmul(a.double(), b.double()).to(torch.int64)
+
+
+def _magnitude(x: Tensor) -> int:
+    low, high = torch.aminmax(x)
+    return max(-int(low), int(high))
