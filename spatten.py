@@ -344,9 +344,10 @@ def estimate(
         from hls.user_library import load_liberty
 
         library = load_liberty(liberty) if liberty else technology.load()
-        netlist = build_block(block, preset)
-        period_ps = AcceleratorConfig.preset(preset).clock_period_ps
-        result = estimate_block(netlist.block, library, period_ps, netlist.name)
+        with Console(stderr=True, quiet=quiet).status(f"building {block}"):
+            netlist = build_block(block, preset)
+            period_ps = AcceleratorConfig.preset(preset).clock_period_ps
+            result = estimate_block(netlist.block, library, period_ps, netlist.name)
     if as_json:
         print_json(result.as_dict())
     elif not quiet:
@@ -360,6 +361,7 @@ def export(
     preset: PresetOption = "spatten",
     cycles: Annotated[int, typer.Option(min=1, help="Cycles of the self-checking testbench.")] = 200,
     seed: Annotated[int, typer.Option(help="Of the testbench's stimulus.")] = 1,
+    as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Write a datapath as Verilog, with a self-checking testbench and its recorded vectors.
@@ -371,12 +373,15 @@ def export(
         from hls.export import random_inputs, record
         from hls.simulate import open_simulator
 
-        netlist = build_block(block, preset)
-        with open_simulator(netlist, "fast") as simulator:
-            vectors = record(simulator, random_inputs(netlist, cycles, seed))
-        files = export_netlist(netlist, out, vectors)
-    if not quiet:
-        Console().print("written: " + ", ".join(str(file) for file in files), soft_wrap=True)
+        with Console(stderr=True, quiet=quiet).status(f"building and simulating {block}"):
+            netlist = build_block(block, preset)
+            with open_simulator(netlist, "fast") as simulator:
+                vectors = record(simulator, random_inputs(netlist, cycles, seed))
+            files = [str(file) for file in export_netlist(netlist, out, vectors)]
+    if as_json:
+        print_json({"files": files})
+    elif not quiet:
+        Console().print("written: " + ", ".join(files), soft_wrap=True)
 
 
 def read_text(path: Path) -> str:

@@ -72,8 +72,11 @@ def export(netlist: Netlist, folder: Path, vectors: Vectors | None = None) -> li
         files[f"{name}_tb.v"] = testbench(netlist, vectors.cycles)
         files[f"{name}_in.hex"] = _rows(netlist.inputs, vectors.inputs)
         files[f"{name}_out.hex"] = _rows(netlist.outputs, vectors.outputs)
-    for file, text in files.items():
-        (folder / file).write_text(text, encoding="utf-8")
+    with tempfile.TemporaryDirectory(dir=folder) as work:
+        for file, text in files.items():
+            (Path(work) / file).write_text(text, encoding="utf-8")
+        for file in files:
+            (Path(work) / file).replace(folder / file)
     return [folder / file for file in files]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from verification.equivalence.counterexample import write_text
+from traces.atomic import write_atomically
 from verification.equivalence.solver import Limits
 from verification.equivalence.verdict import Kind, Verdict
 
@@ -83,7 +83,8 @@ def write_json(results: Sequence[Result], path: Path, settings: Settings) -> Non
         "passed": all(r.passed for r in results) and bool(results),
         "results": [r.record() for r in results],
     }
-    write_text(path, json.dumps(document, indent=1) + "\n")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, (json.dumps(document, indent=1) + "\n").encode())
 
 
 def _case(result: Result) -> ElementTree.Element:
@@ -123,4 +124,5 @@ def write_junit(results: Sequence[Result], path: Path) -> None:
         )
         suite.extend(_case(r) for r in own)
     ElementTree.indent(root)
-    write_text(path, '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, ElementTree.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n")

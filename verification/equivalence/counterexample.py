@@ -6,15 +6,15 @@ what they should have. A refutation is reported only after `replay` has seen the
 """
 
 import json
-import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyrtl
+
+from traces.atomic import write_atomically
 
 FORMAT = "spatten-counterexample-1"
 
@@ -44,25 +44,13 @@ class Counterexample:
     memories: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file completely or not at all (temporary file, then rename)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
 def save(counterexample: Counterexample, folder: Path) -> Path:
     """Write the file, named after the claim, into a folder; returns its path."""
     name = re.sub(r"[^A-Za-z0-9_.-]+", "_", counterexample.claim).strip("_")[:100] or "claim"
     path = folder / f"{name}.counterexample.json"
-    write_text(path, json.dumps({"format": FORMAT, **asdict(counterexample)}, indent=1, sort_keys=True) + "\n")
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"format": FORMAT, **asdict(counterexample)}, indent=1, sort_keys=True) + "\n"
+    write_atomically(path, text.encode())
     return path
 
 
