@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import os
 import subprocess
 import sys
 import time
@@ -109,7 +110,7 @@ def test_a_file_that_cannot_be_written_leaves_nothing(blocks, tmp_path, monkeypa
     results = run_checks(["good-block"])
     write_json(results, tmp_path / "results.json", Settings())
     before = (tmp_path / "results.json").read_text()
-    monkeypatch.setattr(Path, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="disk full"):
         write_json(results, tmp_path / "results.json", Settings(seed=2))
     assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["results.json"]
