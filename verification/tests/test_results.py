@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import os
 import subprocess
 import sys
 import time
