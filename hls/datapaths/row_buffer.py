@@ -57,12 +57,18 @@ def _pointer(depth: int, move: Wire, name: str) -> Wire:
     return pointer
 
 
+def _named(wire: Wire, name: str) -> Wire:
+    named = pyrtl.WireVector(len(wire), name)
+    named <<= wire
+    return named
+
+
 def _ring(depth: int, data: Wire, writing: Wire, reading: Wire, name: str) -> _Ring:
     written, read = _pointer(depth, writing, f"{name}_written"), _pointer(depth, reading, f"{name}_read")
     memory = pyrtl.MemBlock(
         len(data), len(read), f"{name}_memory", max_read_ports=1, max_write_ports=1, asynchronous=False
     )
-    memory[written] <<= pyrtl.MemBlock.EnabledWrite(data, writing)
+    memory[written] <<= pyrtl.MemBlock.EnabledWrite(_named(data, f"{name}_in"), _named(writing, f"{name}_writing"))
     held = pyrtl.Register(len(data), name, reset_value=0)
     held.next <<= pyrtl.select(reading, memory[read], held)
     return _Ring(written, read, held)

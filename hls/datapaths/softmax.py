@@ -29,6 +29,7 @@ be anywhere and hold anything, a row of them alone is zeros.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyrtl
@@ -49,15 +50,16 @@ RUNNING = ("running_maximum", "running_sum")
 
 def graphs(config: AcceleratorConfig) -> dict[str, Graph]:
     """The traced parts by name."""
+    types = SoftmaxTypes.of(config)
     return {
-        "lane_maximum": arithmetic.lane_maximum_graph(config),
-        "running_maximum": arithmetic.running_maximum_graph(config),
-        "scale": arithmetic.scale_graph(config),
-        "exponential": arithmetic.exponential_graph(config.softmax_lanes),
-        "lane_sum": arithmetic.lane_sum_graph(config),
-        "running_sum": arithmetic.running_sum_graph(config),
-        "reciprocal": arithmetic.reciprocal_graph(config),
-        "normalize": arithmetic.normalize_graph(config.softmax_lanes),
+        "lane_maximum": arithmetic.lane_maximum_graph(types),
+        "running_maximum": arithmetic.running_maximum_graph(types),
+        "scale": arithmetic.scale_graph(types),
+        "exponential": arithmetic.exponential_graph(types),
+        "lane_sum": arithmetic.lane_sum_graph(types),
+        "running_sum": arithmetic.running_sum_graph(types),
+        "reciprocal": arithmetic.reciprocal_graph(types),
+        "normalize": arithmetic.normalize_graph(types),
     }
 
 
@@ -151,19 +153,18 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
         score_bits, maximum_bits = len(ports["score"]), SoftmaxTypes.of(config).score.width
         scale_inputs = {
             "score": scores.beat[:score_bits],
-            "lane_valid": scores.beat[score_bits:],
-            "last": scores.last,
+            "score_flags": pyrtl.concat(scores.last, scores.beat[score_bits:]),
             "row_maximum": scores.row[:maximum_bits],
             "mantissa": scores.row[maximum_bits : maximum_bits + arithmetic.MANTISSA.width],
             "exponent": scores.row[maximum_bits + arithmetic.MANTISSA.width :],
         }
         scaled = instantiate(parts.scale, scale_inputs, block, advance, scores.valid, "scale_")
         raised = instantiate(parts.exponential, scaled.outputs, block, advance, scaled.out_valid, "exponential_")
-        e, e_valid, e_last = (raised.outputs[name] for name in ("e", "e_valid", "e_last"))
-        row, row_valid = _row_reciprocal(parts, {"e": e, "e_last": e_last}, raised.out_valid, advance, block)
+        e, e_flags = raised.outputs["e"], raised.outputs["e_flags"]
+        row, row_valid = _row_reciprocal(parts, raised.outputs, raised.out_valid, advance, block)
         exponentials = row_buffer(
-            beat=pyrtl.concat(e_valid, e),
-            last=e_last,
+            beat=pyrtl.concat(e_flags[:-1], e),
+            last=e_flags[-1],
             beat_valid=raised.out_valid,
             row=row,
             row_valid=row_valid,
@@ -173,14 +174,15 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
         )
         normalize_inputs = {
             "e": exponentials.beat[: len(e)],
-            "e_valid": exponentials.beat[len(e) :],
-            "e_last": exponentials.last,
+            "e_flags": pyrtl.concat(exponentials.last, exponentials.beat[len(e) :]),
             "inverse": exponentials.row[: arithmetic.RECIPROCAL.width],
             "shift": exponentials.row[arithmetic.RECIPROCAL.width :],
         }
         normal = instantiate(parts.normalize, normalize_inputs, block, advance, exponentials.valid, "normalize_")
         advance <<= out_ready | ~normal.out_valid
-        for name, wire in {**normal.outputs, "in_ready": advance, "out_valid": normal.out_valid}.items():
+        flags = normal.outputs["prob_flags"]
+        results = {"prob": normal.outputs["prob"], "prob_valid": flags[:-1], "prob_last": flags[-1]}
+        for name, wire in {**results, "in_ready": advance, "out_valid": normal.out_valid}.items():
             port = pyrtl.Output(len(wire), name)
             port <<= wire
     block.sanity_check()
@@ -201,7 +203,7 @@ def _row_maximum(
 
 
 def _row_reciprocal(
-    parts: SoftmaxPlan, exponentials: dict[str, Wire], valid: Wire, advance: Wire, block: pyrtl.Block
+    parts: SoftmaxPlan, exponentials: Mapping[str, Wire], valid: Wire, advance: Wire, block: pyrtl.Block
 ) -> tuple[Wire, Wire]:
     """R and t of a row side by side, and when they are valid."""
     added = instantiate(parts.lane_sum, exponentials, block, advance, valid, "lane_sum_")

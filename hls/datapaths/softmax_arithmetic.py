@@ -54,6 +54,7 @@ class SoftmaxTypes:
 
     Attributes:
         lanes: scores a cycle.
+        flags: what passes by of a cycle: which lanes are valid, lane 0 lowest, and on top whether it ends its row.
         score: as Q x K gives it.
         distance: of a score from the maximum of its row.
         partial: sum of the exponentials of a cycle.
@@ -61,6 +62,7 @@ class SoftmaxTypes:
     """
 
     lanes: int
+    flags: Fixed
     score: Fixed
     distance: Fixed
     partial: Fixed
@@ -69,12 +71,18 @@ class SoftmaxTypes:
     @classmethod
     def of(cls, config: AcceleratorConfig) -> SoftmaxTypes:
         """The types of `config`."""
+        return cls.of_lanes(config, config.softmax_lanes)
+
+    @classmethod
+    def of_lanes(cls, config: AcceleratorConfig, lanes: int) -> SoftmaxTypes:
+        """The types of `config` with another number of lanes."""
         score = QueryKeyTypes.of(config).score
         return cls(
-            lanes=config.softmax_lanes,
+            lanes=lanes,
+            flags=UInt(lanes + 1),
             score=score,
             distance=UInt(score.width),
-            partial=UInt((config.softmax_lanes * EXPONENTIAL.full_range.high).bit_length()),
+            partial=UInt((lanes * EXPONENTIAL.full_range.high).bit_length()),
             total=UInt(max((config.context_keys * EXP_ONE).bit_length(), EXPONENTIAL.width + 1)),
         )
 
@@ -86,9 +94,13 @@ def _saturated(value: Value, bits: int) -> Value:
     return select(value[bits:].any(), (1 << bits) - 1, value[:bits])
 
 
-def lane_maximum_graph(config: AcceleratorConfig) -> Graph:
+def _valid(e: Vector, flags: Value) -> list[Value]:
+    """The exponentials of the valid lanes, 0 in the others."""
+    return [select(flags[i], lane, 0) for i, lane in enumerate(e)]
+
+
+def lane_maximum_graph(types: SoftmaxTypes) -> Graph:
     """The largest valid score of a cycle, the lowest number if there is none; what belongs to the row passes by."""
-    types = SoftmaxTypes.of(config)
 
     def lane_maximum(
         score: Vector, lane_valid: Vector, last: Value, mantissa: Value, exponent: Value
@@ -113,9 +125,8 @@ def lane_maximum_graph(config: AcceleratorConfig) -> Graph:
     )
 
 
-def running_maximum_graph(config: AcceleratorConfig) -> Graph:
+def running_maximum_graph(types: SoftmaxTypes) -> Graph:
     """The largest score of a row so far."""
-    types = SoftmaxTypes.of(config)
 
     def running_maximum(held: Value, beat_maximum: Value, first: Value) -> dict[str, Value]:
         return {"so_far": select(first | (held < beat_maximum), beat_maximum, held)}
@@ -127,16 +138,15 @@ def running_maximum_graph(config: AcceleratorConfig) -> Graph:
     )
 
 
-def scale_graph(config: AcceleratorConfig) -> Graph:
+def scale_graph(types: SoftmaxTypes) -> Graph:
     """The argument of every exponential. Nodes `distance_i`, `product_i`, `argument_i`.
 
     The shift of 2^10 d m to the right by 5 - x, 0 at least: beyond, every distance but 0 saturates anyway. After each
     stage of the shifter, bits that the rest of it cannot bring below 2^25 only say that the result saturates.
     """
-    types = SoftmaxTypes.of(config)
 
     def scale(
-        score: Vector, lane_valid: Vector, last: Value, row_maximum: Value, mantissa: Value, exponent: Value
+        score: Vector, score_flags: Value, row_maximum: Value, mantissa: Value, exponent: Value
     ) -> dict[str, object]:
         amount = (5 - exponent).clamp(0, 5 - EXPONENT.range.low).named("amount")
 
@@ -148,30 +158,25 @@ def scale_graph(config: AcceleratorConfig) -> Graph:
                 halves = _saturated(halves, ARGUMENT.width + (1 << position))
             return _saturated(halves.shift_right(1, "half_up"), ARGUMENT.width).named(f"argument_{i}")
 
-        return {
-            "u": vector([argument(i) for i in range(types.lanes)]),
-            "u_valid": lane_valid,
-            "u_last": last,
-        }
+        return {"u": vector([argument(i) for i in range(types.lanes)]), "u_flags": score_flags}
 
     return trace(
         scale,
         inputs={
             "score": Vec(types.score, types.lanes),
-            "lane_valid": Vec(Bool, types.lanes),
-            "last": Bool,
+            "score_flags": types.flags,
             "row_maximum": types.score,
             "mantissa": MANTISSA,
             "exponent": EXPONENT,
         },
-        outputs={"u": Vec(ARGUMENT, types.lanes), "u_valid": Vec(Bool, types.lanes), "u_last": Bool},
+        outputs={"u": Vec(ARGUMENT, types.lanes), "u_flags": types.flags},
     )
 
 
-def exponential_graph(lanes: int) -> Graph:
-    """exp(-u) of every lane, 0 for an invalid one. Nodes `multiple_i` (n), `rest_i` (r), `taylor_k_i`."""
+def exponential_graph(types: SoftmaxTypes) -> Graph:
+    """exp(-u) of every lane, also of an invalid one. Nodes `multiple_i` (n), `rest_i` (r), `taylor_k_i`, `raised_i`."""
 
-    def exponential(u: Vector, u_valid: Vector, u_last: Value) -> dict[str, object]:
+    def exponential(u: Vector, u_flags: Value) -> dict[str, object]:
         def lane(i: int) -> Value:
             n = (u[i] * LOG2_E).shift_right(40, "half_up").named(f"multiple_{i}")
             # r fits REMAINDER_BITS, so it is computed modulo 2^REMAINDER_BITS
@@ -183,42 +188,36 @@ def exponential_graph(lanes: int) -> Graph:
                 a = (series.shift_right(26, "half_up") + TAYLOR[k]).named(f"taylor_{k}_{i}")
                 series = a * r
             shifted = minimum(a, SEAM).shift_right(1, "floor").shift_right(n, "floor").shift_right(1, "half_up")
-            return select(u_valid[i], shifted, 0)
+            return shifted.narrow(EXPONENTIAL).named(f"raised_{i}")
 
-        return {
-            "e": vector([lane(i).narrow(EXPONENTIAL) for i in range(lanes)]),
-            "e_valid": u_valid,
-            "e_last": u_last,
-        }
+        return {"e": vector([lane(i) for i in range(types.lanes)]), "e_flags": u_flags}
 
     return trace(
         exponential,
-        inputs={"u": Vec(ARGUMENT, lanes), "u_valid": Vec(Bool, lanes), "u_last": Bool},
-        outputs={"e": Vec(EXPONENTIAL, lanes), "e_valid": Vec(Bool, lanes), "e_last": Bool},
+        inputs={"u": Vec(ARGUMENT, types.lanes), "u_flags": types.flags},
+        outputs={"e": Vec(EXPONENTIAL, types.lanes), "e_flags": types.flags},
     )
 
 
-def lane_sum_graph(config: AcceleratorConfig) -> Graph:
-    """The sum of the exponentials of a cycle. Nodes `sum_N_i` (N in that level)."""
-    types = SoftmaxTypes.of(config)
+def lane_sum_graph(types: SoftmaxTypes) -> Graph:
+    """The sum of the valid exponentials of a cycle. Nodes `sum_N_i` (N in that level)."""
 
-    def lane_sum(e: Vector, e_last: Value) -> dict[str, Value]:
-        level = list(e)
+    def lane_sum(e: Vector, e_flags: Value) -> dict[str, Value]:
+        level = _valid(e, e_flags)
         while len(level) > 1:
             pairs = zip(level[::2], level[1::2], strict=True)
             level = [(a + b).named(f"sum_{len(level) // 2}_{i}") for i, (a, b) in enumerate(pairs)]
-        return {"partial": level[0], "row_end": e_last}
+        return {"partial": level[0], "row_end": e_flags[types.lanes]}
 
     return trace(
         lane_sum,
-        inputs={"e": Vec(EXPONENTIAL, types.lanes), "e_last": Bool},
+        inputs={"e": Vec(EXPONENTIAL, types.lanes), "e_flags": types.flags},
         outputs={"partial": types.partial, "row_end": Bool},
     )
 
 
-def running_sum_graph(config: AcceleratorConfig) -> Graph:
+def running_sum_graph(types: SoftmaxTypes) -> Graph:
     """The sum of a row so far; the sum of `context_keys` exponentials fits, each being 2^24 at most."""
-    types = SoftmaxTypes.of(config)
 
     def running_sum(held: Value, partial: Value, first: Value) -> dict[str, Value]:
         return {"so_far": (select(first, 0, held) + partial).wrap(types.total)}
@@ -230,54 +229,50 @@ def running_sum_graph(config: AcceleratorConfig) -> Graph:
     )
 
 
-def reciprocal_graph(config: AcceleratorConfig) -> Graph:
+def reciprocal_graph(types: SoftmaxTypes) -> Graph:
     """R and t of a row. Nodes `divisor`, and for bit k of R: `trial_k`, `remainder_k`.
 
     With divisor D in [2^24, 2^25) and remainder_26 = 2^23 before the first step,
     trial_k = 2 remainder_(k+1) - D; bit k is trial_k >= 0, and then remainder_k = trial_k, else 2 remainder_(k+1).
     A row without a valid lane has the sum 0, which reads as 2^24: its probabilities are 0 by their exponentials.
     """
-    types = SoftmaxTypes.of(config)
 
     def reciprocal(total: Value) -> dict[str, Value]:
         shift = total[EXPONENTIAL.width :].bit_length()
         divisor = (total.shift_right(shift, "floor")[: EXPONENTIAL.width - 1] | EXP_ONE).named("divisor")
         doubled: Value | int = EXP_ONE
-        bits: list[Value] = []
+        quotient: list[Value] = []
         for k in reversed(range(RECIPROCAL.width)):
             trial = (doubled - divisor).named(f"trial_{k}")
             below = trial.is_negative()
             remainder = select(below, doubled, trial).wrap(UInt(25)).named(f"remainder_{k}")
-            bits.append(~below)
+            quotient = [concat(~below, *quotient)]
             doubled = remainder << 1
-        return {"inverse": concat(*reversed(bits)), "shift": shift.narrow(SUM_SHIFT)}
+        return {"inverse": quotient[0], "shift": shift.narrow(SUM_SHIFT)}
 
     return trace(reciprocal, inputs={"total": types.total}, outputs={"inverse": RECIPROCAL, "shift": SUM_SHIFT})
 
 
-def normalize_graph(lanes: int) -> Graph:
-    """The probability of every lane. Nodes `weighted_i`."""
+def normalize_graph(types: SoftmaxTypes) -> Graph:
+    """The probability of every lane, 0 of an invalid one. Nodes `weighted_i`."""
 
-    def normalize(e: Vector, e_valid: Vector, e_last: Value, inverse: Value, shift: Value) -> dict[str, object]:
+    def normalize(e: Vector, e_flags: Value, inverse: Value, shift: Value) -> dict[str, object]:
+        valid_e = _valid(e, e_flags)
+
         def lane(i: int) -> Value:
-            weighted = (e[i] * inverse).named(f"weighted_{i}")
+            weighted = (valid_e[i] * inverse).named(f"weighted_{i}")
             halves = weighted.shift_right(36, "floor").shift_right(shift, "floor")
             return _saturated(halves.shift_right(1, "half_up"), PROBABILITY.width)
 
-        return {
-            "prob": vector([lane(i) for i in range(lanes)]),
-            "prob_valid": e_valid,
-            "prob_last": e_last,
-        }
+        return {"prob": vector([lane(i) for i in range(types.lanes)]), "prob_flags": e_flags}
 
     return trace(
         normalize,
         inputs={
-            "e": Vec(EXPONENTIAL, lanes),
-            "e_valid": Vec(Bool, lanes),
-            "e_last": Bool,
+            "e": Vec(EXPONENTIAL, types.lanes),
+            "e_flags": types.flags,
             "inverse": RECIPROCAL,
             "shift": SUM_SHIFT,
         },
-        outputs={"prob": Vec(PROBABILITY, lanes), "prob_valid": Vec(Bool, lanes), "prob_last": Bool},
+        outputs={"prob": Vec(PROBABILITY, types.lanes), "prob_flags": types.flags},
     )
