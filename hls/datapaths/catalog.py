@@ -12,6 +12,7 @@ from hls.datapaths import (
     query_key,
     softmax,
     token_importance,
+    top_k,
     zero_eliminator,
 )
 from hls.lower import Netlist
@@ -30,6 +31,8 @@ BLOCKS: dict[str, Builder] = {
     "query_key": query_key.build,
     "softmax": softmax.build,
     "token_importance": token_importance.build,
+    "top_k": top_k.build,
+    "top_k_probability": top_k.build_probability,
     "value_sram": operand_sram.build_value,
     "zero_eliminator": zero_eliminator.build,
     "zero_eliminator_importance": zero_eliminator.build_importance,

@@ -127,9 +127,9 @@ CHECKS = (
     Check("fork to 4", "induction", _proof(lambda: watched_fork(64, 4))),
     Check("join of 3", "induction", _proof(lambda: watched_join(64, 3))),
     Check(
-        "arbiter of 4, 5 and 32, fairness",
+        "arbiter of 4, 5 and 16, fairness",
         "induction",
-        _proof(*[lambda count=count: watched_arbiter(16, count) for count in (4, 5, 32)]),
+        _proof(*[lambda count=count: watched_arbiter(16, count) for count in (4, 5, 16)]),
     ),
     Check(
         "width adapter, both ways",

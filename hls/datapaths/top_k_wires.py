@@ -1,0 +1,44 @@
+"""Small wiring that the units of the top-k engine share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyrtl
+
+from hls.netlist import Wire
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """What select hands to the filter in the cycle in which `valid` is 1, which the filter must be free for.
+
+    `count` is n, of which `row_count` and `rest_lanes` are the shape; `status` other than 0 refuses the request.
+    """
+
+    valid: Wire
+    row_count: Wire
+    rest_lanes: Wire
+    threshold: Wire
+    num_equal: Wire
+    status: Wire
+
+
+def lanes_of(packed: Wire, lanes: int) -> list[Wire]:
+    """The elements of a packed wire, lane 0 first."""
+    bits = len(packed) // lanes
+    return [packed[i * bits : (i + 1) * bits] for i in range(lanes)]
+
+
+def hold(target: pyrtl.Register, enable: Wire, following: Wire) -> None:
+    """Load a register where `enable` is 1."""
+    target.next <<= pyrtl.select(enable, following, target)
+
+
+def align(wire: Wire, cycles: int, name: str, enable: Wire | None = None) -> Wire:
+    """The wire some clock edges later; registers move where `enable` is 1 (None: always)."""
+    for cycle in range(cycles):
+        later = pyrtl.Register(len(wire), f"{name}_d{cycle + 1}", reset_value=0)
+        later.next <<= wire if enable is None else pyrtl.select(enable, wire, later)
+        wire = later
+    return wire
