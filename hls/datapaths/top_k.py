@@ -27,7 +27,7 @@ from hls.datapaths.top_k_wires import align, hold, lanes_of
 from hls.datapaths.zero_eliminator import IMPORTANCE_BITS, PROBABILITY_BITS
 from hls.lower import Netlist, building, instantiate
 from hls.netlist import Wire
-from hls.stream import Stream, drive, fifo, register, skid_buffer
+from hls.stream import Stream, drive, fifo, register
 from hls.stream_rows import Rows, row_packer
 from hls.technology import Technology
 from models.config import AcceleratorConfig
@@ -69,7 +69,9 @@ def build_plan(made: TopKPlan) -> Netlist:
         filtered = build_filter(made, items, chosen, block)
         read_pointer <<= filtered.read_pointer
         filter_free <<= filtered.free
-        _result_ports(types, skid_buffer(filtered.result, block=block, prefix="result_"))
+        # two places written in turn: no multiplexer behind the row packer, no path from `out_ready` into the engine
+        queued = fifo(filtered.result, 2, block=block, storage="memory", prefix="result_")
+        _result_ports(types, queued.stream)
     block.sanity_check()
     return Netlist("top_k", block)
 

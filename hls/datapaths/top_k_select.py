@@ -63,7 +63,7 @@ def build_select(
     )
     row_count, rest_lanes = reg(types.row_count.width, "row_count"), reg(lanes, "rest_lanes")
     lfsr, pivot = reg(16, "lfsr"), reg(types.value.width, "pivot")
-    from_first, from_left = reg(1, "from_first"), reg(1, "from_left")
+    sources = {name: reg(1, f"from_{name}") for name in ("first", "left", "right")}
 
     # a request: refused, passed on whole, or begun
     n, k, overflow = requests.data[:count_bits], requests.data[count_bits:-1], requests.data[-1]
@@ -99,23 +99,29 @@ def build_select(
     load(row_count, shape["row_count"], decided["next_row_count"])
     load(rest_lanes, shape["rest_lanes"], decided["next_rest_lanes"])
     load(lfsr, pyrtl.Const(first_lfsr(), 16), part("step", lfsr=lfsr)["stepped"])
-    load(from_first, pyrtl.Const(1, 1), pyrtl.Const(0, 1))
-    load(from_left, pyrtl.Const(0, 1), ~decided["up"])
+    load(sources["first"], pyrtl.Const(1, 1), pyrtl.Const(0, 1))
+    load(sources["left"], pyrtl.Const(0, 1), ~decided["up"])
+    load(sources["right"], pyrtl.Const(0, 1), decided["up"])
 
     # the pivot, and the rows
-    pivot_row.next <<= part("pivot_row", lfsr=lfsr, row_count=row_count)["row"]
+    chosen_row = part("pivot_row", lfsr=lfsr, row_count=row_count)["row"]
+    pivot_row.next <<= chosen_row
     last_row.next <<= (row_count - 1)[: types.address.width]
     issues, is_last = picking | streaming, index == last_row
     streaming.next <<= issues & ~is_last
     after = pyrtl.select(issues, (index + 1)[: len(index)], index)
     index.next <<= pyrtl.select(rowing, pyrtl.Const(0, len(index)), after)
-    address = (base + pyrtl.select(fetching, pivot_row, index))[: types.address.width]
+    # the address is ready when the cycle begins, and so are the masks that choose a memory
+    address = reg(types.address.width, "read_address")
+    pivot_address = (base + chosen_row)[: types.address.width]
+    onward = pyrtl.select(fetching, base, (address + 1)[: types.address.width])
+    address.next <<= pyrtl.select(rowing, pivot_address, onward)
     row = reg(lanes * types.value.width, "row")
-    hold(
-        row,
-        fetching | issues,
-        pyrtl.select(from_first, first[address], pyrtl.select(from_left, left[address], right[address])),
-    )
+    read = [
+        memory[address] & sources[name].sign_extended(len(row))
+        for name, memory in (("first", first), ("left", left), ("right", right))
+    ]
+    hold(row, fetching | issues, read[0] | read[1] | read[2])
     if lanes > 1:
         lane = reg(types.lane_bits, "lane")
         rest = count[: types.lane_bits]
