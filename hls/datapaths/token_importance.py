@@ -130,7 +130,7 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
         banks = [_bank(types, parts, block, b, placed, located, advance) for b in range(types.banks)]
 
         total = pyrtl.MemBlock(types.ids * SCORE.width, types.id_row.width, "total", asynchronous=True, block=block)
-        fetched = _held(located.out_valid, "fetched", advance)
+        fetched = _held(located.out_valid, "fetched", advance, reset_value=0)
         merge_inputs = {
             "total": _held(total[at["located_row"]], "total_read", advance),
             "partial": [_held(word, f"partial_read_{b}", advance) for b, (word, _) in enumerate(banks)],
@@ -143,8 +143,9 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
 
         sweeping = pyrtl.Register(1, "sweeping", reset_value=0)
         sweeping.next <<= pyrtl.select(sweep_taken, ~sweep["sweep_last"], sweeping)
-        sweep_moves = pyrtl.rtl_any(locating, *merged.valids)
-        add_moves = pyrtl.rtl_any(*placed.valids[1:], *(writing for _, writing in banks))
+        sweep_moves, add_moves = (pyrtl.WireVector(1, n) for n in ("sweep_moves", "add_moves"))
+        sweep_moves <<= pyrtl.rtl_any(locating, *merged.valids)
+        add_moves <<= pyrtl.rtl_any(*placed.valids[1:], *(writing for _, writing in banks))
         advance <<= out_ready | ~merged.out_valid
         sweep_ready <<= advance & (sweeping | ~(sweep_moves | add_moves))
         in_ready <<= ~(sweep_valid | sweeping | sweep_moves)
@@ -210,12 +211,16 @@ def _bank(
 
     row_bits = types.bank_row.width
     memory = pyrtl.MemBlock(SCORE.width, row_bits, f"partial_{index}", asynchronous=True, block=block)
-    read_row = pyrtl.select(located.out_valid, part(located, "bank_row", row_bits), part(placed, "row", row_bits))
+    read_row = pyrtl.WireVector(row_bits, f"read_row_{index}")
+    read_row <<= pyrtl.select(located.out_valid, part(located, "bank_row", row_bits), part(placed, "row", row_bits))
     read = memory[read_row]
-    touched, emptied = placed.out_valid & part(placed, "touched", 1), located.out_valid & part(located, "emptied", 1)
+    touched, emptied = (pyrtl.WireVector(1, f"{name}_{index}") for name in ("touched", "emptied"))
+    touched <<= placed.out_valid & part(placed, "touched", 1)
+    emptied <<= located.out_valid & advance & part(located, "emptied", 1)
 
-    writing = _held(touched | (emptied & advance), f"writing_{index}")
-    emptying, write_row = _held(emptied, f"emptying_{index}"), _held(read_row, f"write_row_{index}")
+    writing = _held(touched | emptied, f"writing_{index}", reset_value=0)
+    emptying = _held(emptied, f"emptying_{index}", reset_value=0)
+    write_row = _held(read_row, f"write_row_{index}")
     written = pyrtl.WireVector(SCORE.width, f"written_{index}")
     add_inputs = {
         "stored": _held(read, f"stored_{index}"),
@@ -229,8 +234,10 @@ def _bank(
     return read, writing
 
 
-def _held(wire: pyrtl.WireVector, name: str, enable: pyrtl.WireVector | None = None) -> pyrtl.Register:
-    """A register that takes the wire in every cycle, or where `enable` is 1."""
-    register = pyrtl.Register(len(wire), name, reset_value=0)
+def _held(
+    wire: pyrtl.WireVector, name: str, enable: pyrtl.WireVector | None = None, reset_value: int | None = None
+) -> pyrtl.Register:
+    """A register that takes the wire in every cycle, or where `enable` is 1; payload needs no reset."""
+    register = pyrtl.Register(len(wire), name, reset_value=reset_value)
     register.next <<= wire if enable is None else pyrtl.select(enable, wire, register)
     return register

@@ -113,13 +113,18 @@ def add_graph() -> Graph:
     """The new partial sum of a bank: `recent` is what the cycle before has added to the same slot, if it has."""
 
     def add(stored: Value, recent: Value, same_slot: Value, amount: Value) -> dict[str, Value]:
-        return {"added": (select(same_slot, recent, stored) + amount).saturate(SCORE)}
+        return {"added": limited(select(same_slot, recent, stored) + amount)}
 
     return trace(
         add,
         inputs={"stored": SCORE, "recent": SCORE, "same_slot": Bool, "amount": PROBABILITY},
         outputs={"added": SCORE},
     )
+
+
+def limited(total: Value) -> Value:
+    """The sum of two scores, saturated: its top bit says that it is too large."""
+    return select(total[SCORE.width], SCORE.full_range.high, total[: SCORE.width])
 
 
 def count_graph(config: AcceleratorConfig) -> Graph:
@@ -205,7 +210,7 @@ def merge_graph(config: AcceleratorConfig) -> Graph:
         scores = []
         for i in range(types.ids):
             mine = select(survivor[i], partial[source[i]], 0).named(f"mine_{i}")
-            both = (total[i] + mine).saturate(SCORE).named(f"both_{i}")
+            both = limited(total[i] + mine).named(f"both_{i}")
             scores.append(select(clear, 0, select(halve, both.shift_right(1, "floor"), both)))
         return {"score": vector(scores), "score_survivor": survivor, "score_row": row, "score_last": last}
 

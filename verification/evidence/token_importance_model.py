@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyrtl
 import torch
+from numpy.typing import NDArray
 
+from hls.datapaths.token_importance import plan
 from hls.datapaths.token_importance_parts import PROBABILITY, SCORE, TokenImportanceTypes
 from models.config import AcceleratorConfig, QuantizationConfig
 from models.reference.attention import Attention
@@ -15,7 +17,8 @@ from models.reference.integer import IntegerArithmetic
 from models.reference.quantization import Planes
 from verification.ports import Integers
 
-Pattern = Sequence[bool] | Integers
+Pattern = Sequence[bool] | Integers | NDArray[np.bool_]
+LIMIT = SCORE.full_range.high
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,7 @@ class Driver:
         self._inputs = {wire.name for wire in block.wirevector_subset(pyrtl.Input)}
         self._outputs = {wire.name for wire in block.wirevector_subset(pyrtl.Output)}
         self.types = TokenImportanceTypes.of(config)
+        self.schedules = plan(config)
         self.cycle = 0
 
     def step(self, **inputs: int) -> dict[str, int]:
@@ -128,7 +132,10 @@ class Driver:
         while len(sent) < len(beats):
             valid = self.cycle - start >= len(offer) or bool(offer[self.cycle - start])
             seen = self.step(**beats[len(sent)], in_valid=int(valid)) if valid else self.step()
-            if valid and seen["in_ready"]:
+            adding = bool(sent) and self.cycle - 1 - sent[-1] < self.schedules.latency_cycles
+            assert seen["idle"] == int(not adding), "idle between probabilities"
+            assert seen["in_ready"], "probabilities were stalled"
+            if valid:
                 sent.append(self.cycle - 1)
             self._check(start, len(beats) + len(offer))
         return sent
@@ -154,9 +161,9 @@ class Driver:
                 last = int(len(sent) == rows - 1)
                 row |= {"survivor": mask, "halve": halve, "clear": clear, "sweep_last": last, "sweep_valid": 1}
             seen = self.step(**row)
+            assert not (sent and (seen["in_ready"] or seen["idle"])), "takes probabilities during a sweep"
             if "sweep_valid" in row and seen["sweep_ready"]:
                 sent.append(self.cycle - 1)
-            assert not (sent and seen["in_ready"]), "takes probabilities during a sweep"
             result = {n: seen[n] for n in ("score", "score_survivor", "score_row", "score_last")}
             assert held is None or (seen["out_valid"] and result == held), "a stalled result changed"
             held = result if seen["out_valid"] and not row["out_ready"] else None
@@ -191,3 +198,74 @@ def noise(config: AcceleratorConfig, seed: int) -> dict[str, dict[int, int]]:
         name: {a: packed([int(x) for x in rng.integers(0, 1 << 32, lanes)], 32) for a in range(1 << bits)}
         for name, (bits, lanes) in words.items()
     }
+
+
+def exercise(block: pyrtl.Block, config: AcceleratorConfig, seed: int, layers: int = 3) -> None:
+    """Layers of random rows and sweeps, from reset and from a clear, with and without stalls.
+
+    Raises:
+        AssertionError: where scores, order, handshake, rate or latency are not those of the reference and the schedule.
+    """
+    types, rng = TokenImportanceTypes.of(config), np.random.default_rng(seed)
+    tokens = config.context_keys
+    start = LIMIT - rng.integers(0, 3 * 4095, tokens)
+    start[::3] = rng.integers(0, LIMIT, len(start[::3]))
+    rows = start.reshape(-1, types.ids)
+    totals = {row: packed([int(s) for s in ids], SCORE.width) for row, ids in enumerate(rows)}
+    partials = {f"partial_{b}": {0: LIMIT - 5000 * (b % 2)} for b in range(types.banks)}
+
+    driver = Driver(block, config, {"total": totals, **partials})
+    first = driver.step()
+    assert (first["idle"], first["in_ready"], first["out_valid"]) == (1, 1, 0), "not idle after reset"
+    everything = Layer(np.arange(tokens), rng.integers(4000, 4096, (2, tokens)), np.full(2, tokens), types.lanes)
+    driver.add(everything)
+    left = np.zeros(tokens, dtype=np.int64)
+    left[: types.banks] = [partials[f"partial_{b}"][0] for b in range(types.banks)]
+    scores = np.minimum(start + np.minimum(added(left, everything), LIMIT), LIMIT)
+    assert np.array_equal(driver.sweep(everything.ids, tokens).scores, scores), "saturated scores"
+    _banks_busy(driver)
+    _handshakes(driver)
+
+    driver = Driver(block, config, noise(config, seed))
+    driver.clear()
+    scores = np.zeros(tokens, dtype=np.int64)
+    for _ in range(layers):
+        layer, halve = random_layer(config, tokens, 3, rng), int(rng.integers(0, 2))
+        driver.add(layer, rng.random(60) < 0.7)
+        stalls = rng.random(400) < 0.7, rng.random(400) < 0.6
+        swept = driver.sweep(layer.ids, tokens, *stalls, halve=halve)
+        scores = halved(added(scores, layer)) if halve else added(scores, layer)
+        assert np.array_equal(swept.scores, scores), "scores"
+        assert np.array_equal(swept.survivors, layer.ids), "survivors"
+    assert np.array_equal(driver.sweep(np.arange(tokens), tokens).scores, scores), "a partial sum was left"
+
+
+def _banks_busy(driver: Driver) -> None:
+    """No pair of banks that are written hides that they are; what is added is 0."""
+    lanes, latency = driver.types.lanes, driver.schedules.latency_cycles
+    for lane_valid in {1 << i | 1 << j for i in range(lanes) for j in range(i + 1)}:
+        for slot in range(0, driver.types.banks, lanes):
+            driver.step(lane_valid=lane_valid, slot=slot, in_valid=1)
+            idle = [driver.step()["idle"] for _ in range(latency)]
+            assert idle == [0] * (latency - 1) + [1], "idle while banks are written"
+
+
+def _handshakes(driver: Driver) -> None:
+    """Rows of one cycle, and who waits for whom, cycle by cycle."""
+    latency, sweep_latency = driver.schedules.latency_cycles, driver.schedules.sweep_latency_cycles
+    beat = {"prob": 9, "lane_valid": 1, "in_valid": 1}
+    sweep = {"survivor": 1, "sweep_valid": 1, "out_ready": 1}
+    assert all(driver.step(**beat)["in_ready"] for _ in range(5)), "probabilities were stalled"
+    waiting = [driver.step(**beat, **sweep) for _ in range(latency)]
+    assert not any(s["in_ready"] for s in waiting), "took probabilities before a sweep"
+    for name in ("sweep_ready", "idle"):
+        assert [s[name] for s in waiting] == [0] * (latency - 1) + [1], f"{name} before a sweep"
+    unfinished = [driver.step(**beat, out_ready=1) for _ in range(sweep_latency + 2)]
+    assert not any(s["in_ready"] or s["idle"] for s in unfinished), "took probabilities in an unfinished sweep"
+    resumed = driver.step(**beat, **sweep, sweep_last=1)
+    assert (resumed["sweep_ready"], resumed["in_ready"]) == (1, 0), "an unfinished sweep goes on, and nothing else"
+    ending = [driver.step(**beat, **sweep) for _ in range(sweep_latency)]
+    assert not any(s["in_ready"] or s["sweep_ready"] or s["idle"] for s in ending), "began within a sweep"
+    assert [s["out_valid"] for s in ending] == [0] * (sweep_latency - 1) + [1], "latency of a sweep"
+    after = driver.step()
+    assert (after["idle"], after["in_ready"], after["out_valid"]) == (1, 1, 0), "not idle after a sweep"

@@ -140,5 +140,5 @@ def test_a_context_that_does_not_fill_the_banks_is_refused():
 
 
 def test_an_impossible_clock_is_refused():
-    with pytest.raises(HlsError, match=r"add needs one cycle of about \d+ ps, not 700"):
-        token_importance.build(replace(machine("tiny"), clock_period_ps=700))
+    with pytest.raises(HlsError, match=r"add needs one cycle of about \d+ ps, not 600"):
+        token_importance.build(replace(machine("tiny"), clock_period_ps=600))
