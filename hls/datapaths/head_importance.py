@@ -31,7 +31,7 @@ from hls.datapaths.query_key import head_dims
 from hls.lower import Netlist, building, instantiate
 from hls.schedule import Schedule, schedule
 from hls.technology import Technology
-from hls.trace import Bool, Graph, HlsError, SInt, UInt, Value, Vec, Vector, select, trace
+from hls.trace import Bool, Graph, HlsError, SInt, UInt, Value, Vec, Vector, reduce_tree, select, trace
 from hls.types import Fixed
 from models.config import AcceleratorConfig
 
@@ -112,12 +112,24 @@ def sum_row_graph(config: AcceleratorConfig, heads: int = HEADS) -> Graph:
     )
 
 
+def multiplier_graph(magnitude_bits: int) -> Graph:
+    """A multiplier of `scale`: up to a byte of the magnitude x the mantissa, unsigned, exact."""
+    return trace(lambda a, b: {"product": a * b}, {"a": UInt(magnitude_bits), "b": MANTISSA}, name="multiplier")
+
+
 def scale_graph(config: AcceleratorConfig, heads: int = HEADS) -> Graph:
-    """The contribution of a row, in the units that all heads share."""
+    """The contribution of a row in the units that all heads share; each byte of the magnitude has a multiplier.
+
+    Nodes `product_i` (of byte i) and `product`.
+    """
     types = HeadImportanceTypes.of(config, heads)
 
     def scale(magnitude: Value, mantissa: Value, shift: Value, scale_head: Value) -> dict[str, Value]:
-        product = (magnitude * mantissa).named("product")
+        parts = [
+            (magnitude[low:high] * mantissa).named(f"product_{i}") << low
+            for i, (low, high) in enumerate(bytes_of(types.magnitude.width))
+        ]
+        product = reduce_tree(lambda a, b: a + b, parts).named("product")
         left = product << select(shift < 0, -shift, 0).clamp(0, 1 << (SHIFT.width - 1))
         right = product.shift_right(select(shift < 0, 0, shift).clamp(0, SHIFT.range.high), "floor")
         return {"contribution": select(shift < 0, left, right).saturate(SCORE), "add_head": scale_head}
@@ -127,6 +139,11 @@ def scale_graph(config: AcceleratorConfig, heads: int = HEADS) -> Graph:
         inputs={"magnitude": types.magnitude, "mantissa": MANTISSA, "shift": SHIFT, "scale_head": types.head},
         outputs={"contribution": SCORE},
     )
+
+
+def bytes_of(width: int) -> list[tuple[int, int]]:
+    """The bits (low, high) of each byte of a magnitude of `width` bits; the last may be shorter."""
+    return [(low, min(low + 8, width)) for low in range(0, width, 8)]
 
 
 def add_graph() -> Graph:

@@ -78,42 +78,63 @@ class ProbabilityValueTypes:
 
 
 def multiplier_graph(config: AcceleratorConfig) -> Graph:
-    """The one multiplier that the array repeats: 12 bits unsigned x W bits signed, exact."""
+    """The one multiplier that the array repeats: W bits signed x 12 bits unsigned, exact."""
     return trace(
         lambda a, b: {"product": a * b},
-        {"a": UInt(PROBABILITY_BITS), "b": SInt(config.datapath_bits)},
+        {"a": SInt(config.datapath_bits), "b": UInt(PROBABILITY_BITS)},
         name="multiplier",
     )
 
 
-def weigh_graph(config: AcceleratorConfig) -> Graph:
-    """What one cycle adds to every output; nodes `operand_i`, `product_i`, `sum_N_i` (N sums in that level)."""
+def reduce_products(types: ProbabilityValueTypes, products: list[Value], dimension: Value) -> Vector:
+    """The folded, tapped adder tree: what a cycle adds to every output; names the nodes `sum_N_i` (N in that level)."""
+    dims, level, taps = types.head_dims, products, {len(products): products}
+    is_dim = {d: (dimension == i) for i, d in enumerate(dims)}
+    while len(level) > dims[0]:
+        half = len(level) // 2
+        level = [(level[i] + level[i + half]).named(f"sum_{half}_{i}") for i in range(half)]
+        taps[half] = level
+
+    def partial(i: int) -> Value:
+        """The tap of the chosen D; output i exists for D above i."""
+        reachable = [d for d in dims if i < d]
+        chosen: Value = select(is_dim[reachable[0]], taps[reachable[0]][i], 0)
+        for d in reachable[1:]:
+            chosen = select(is_dim[d], taps[d][i], chosen)
+        return chosen
+
+    return vector([partial(i) for i in range(dims[-1])])
+
+
+def reduction_graph(config: AcceleratorConfig) -> Graph:
+    """The adder tree and its taps alone, from products to what is accumulated."""
     types = ProbabilityValueTypes.of(config)
-    dims, multipliers = types.head_dims, types.value.length
+    product = SInt(PROBABILITY_BITS + config.datapath_bits)
+
+    def reduction(product: Vector, dimension: Value) -> dict[str, object]:
+        return {"partial": reduce_products(types, list(product), dimension)}
+
+    return trace(
+        reduction,
+        inputs={"product": Vec(product, types.value.length), "dimension": types.dimension},
+        outputs={"partial": types.partial},
+    )
+
+
+def weigh_graph(config: AcceleratorConfig) -> Graph:
+    """What one cycle adds to every output; nodes `weight_j`, `operand_i`, `product_i`, and of `reduce_products`."""
+    types = ProbabilityValueTypes.of(config)
 
     def weigh(prob: Vector, value: Vector, lane_valid: Vector, dimension: Value, last: Value) -> dict[str, object]:
-        is_dim = {d: (dimension == i) for i, d in enumerate(dims)}
-        weight = [select(valid, p, 0) for p, valid in zip(prob, lane_valid, strict=True)]
+        lanes = enumerate(zip(prob, lane_valid, strict=True))
+        weight = [select(valid, p, 0).named(f"weight_{j}") for j, (p, valid) in lanes]
 
         def operand(i: int) -> Value:
-            chosen: Value = vector([weight[i // d] for d in dims])[dimension]
+            chosen: Value = vector([weight[i // d] for d in types.head_dims])[dimension]
             return chosen.named(f"operand_{i}")
 
-        level = [(operand(i) * value[i]).named(f"product_{i}") for i in range(multipliers)]
-        taps = {len(level): level}
-        while len(level) > dims[0]:
-            half = len(level) // 2
-            level = [(level[i] + level[i + half]).named(f"sum_{half}_{i}") for i in range(half)]
-            taps[half] = level
-
-        def partial(i: int) -> Value:
-            reachable = [d for d in dims if i < d]
-            chosen: Value = select(is_dim[reachable[0]], taps[reachable[0]][i], 0)
-            for d in reachable[1:]:
-                chosen = select(is_dim[d], taps[d][i], chosen)
-            return chosen
-
-        return {"partial": vector([partial(i) for i in range(dims[-1])]), "row_end": last}
+        products = [(operand(i) * value[i]).named(f"product_{i}") for i in range(len(value))]
+        return {"partial": reduce_products(types, products, dimension), "row_end": last}
 
     return trace(
         weigh,
@@ -161,6 +182,7 @@ def graphs(config: AcceleratorConfig) -> dict[str, Graph]:
         "accumulate": accumulate_graph(config),
         "round_row": round_row_graph(config),
         "multiplier": multiplier_graph(config),
+        "reduction": reduction_graph(config),
     }
 
 

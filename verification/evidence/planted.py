@@ -5,11 +5,14 @@ from collections.abc import Callable, Sequence
 
 import pyrtl
 
+from verification.equivalence.solver import Limits
 from verification.equivalence.verdict import Kind, Verdict, refuted, sampled
 from verification.mutants.netlist import Mutant, netlist_mutants
 from verification.mutation import Detector, kill_rate, sample_mutants
 from verification.results import Settings
 
+MUTANT_LIMITS = Limits(time_s=5)
+"""For one obligation of the proof of a mutant: a product that no cut point matches any more is not waited for."""
 FULL_SAMPLES = 1000
 """From so many samples on, a run is the full evidence: what takes minutes is then done at full size, not at tiny's."""
 

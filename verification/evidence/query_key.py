@@ -24,9 +24,9 @@ from verification.equivalence.pipeline import prove_pipeline
 from verification.equivalence.problem import Assumption, IntegerSpecification, Operands, Problem, Specification
 from verification.equivalence.synthesis import prove_synthesized, synthesized
 from verification.equivalence.verdict import Kind, Verdict, refuted, sampled
-from verification.evidence.planted import FULL_SAMPLES, all_refuted, faults, sampled_mutants
+from verification.evidence.planted import FULL_SAMPLES, MUTANT_LIMITS, all_refuted, faults, sampled_mutants
 from verification.evidence.query_key_model import QueryKeyRows, expected, extreme_rows, observed, random_rows
-from verification.evidence.shared import applied, combinational, elements, named_stages
+from verification.evidence.shared import SMALLEST, applied, combinational, elements, named_stages
 from verification.mutation import Detector
 from verification.ports import Integers
 from verification.results import Check, Settings
@@ -180,7 +180,7 @@ def _tree_gates(settings: Settings) -> Verdict:
 
 
 def _tree_gates_with_faults(settings: Settings) -> Verdict:
-    block = lower(_reduction(TINY)).block
+    block = lower(_reduction(SMALLEST)).block
     gates, correspondence = synthesized(block)
     planted = faults(gates, ("operator", "", "& becomes |"), ("inversion", "", "dropped"))
 
@@ -201,12 +201,13 @@ def _against_the_reference(settings: Settings) -> Verdict:
 
 def _mutants(settings: Settings) -> Verdict:
     netlist = build(TINY)
+    streams = random_rows(TINY, 60, settings.seed), extreme_rows(TINY)
 
     def streamed(block: pyrtl.Block) -> bool:
         mutant = Netlist("mutant", block, netlist.latency_cycles)
-        return differs(TINY, mutant, random_rows(TINY, 60, settings.seed), settings.seed)
+        return any(differs(TINY, mutant, rows, settings.seed) for rows in streams)
 
-    quiet = replace(settings, folder=None)
+    quiet = replace(settings, folder=None, limits=MUTANT_LIMITS)
     detectors = [Detector("stream", streamed)]
     return sampled_mutants(netlist.block, detectors, lambda block: proof(TINY, block, quiet), settings)
 

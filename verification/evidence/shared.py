@@ -1,6 +1,7 @@
 """A block as a function inside a specification: parts proved once, by all inputs, and used wherever they repeat."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 
 import pyrtl
@@ -9,10 +10,24 @@ from hls import technology
 from hls.graph import Graph
 from hls.lower import lower
 from hls.schedule import Schedule, schedule
+from models.config import AcceleratorConfig
 from verification.equivalence.bits import Bits
 from verification.equivalence.netlist import Netlist, NetlistError, read_block
 from verification.equivalence.problem import Operands
 from verification.equivalence.unrolling import Sources, Unrolling
+
+SMALLEST = replace(
+    AcceleratorConfig.preset("tiny"),
+    qk_multipliers=8,
+    pv_multipliers=8,
+    native_head_dim=4,
+    max_head_dim=8,
+    key_sram_bytes=6144,
+    value_sram_bytes=6144,
+    softmax_lanes=2,
+    softmax_fifo_rows=256,
+)
+"""Two lanes and two head dimensions: the least that has every kind of node, for planted faults among gates."""
 
 
 @cache
