@@ -210,6 +210,7 @@ def exercise(block: pyrtl.Block, config: AcceleratorConfig, seed: int, layers: i
     tokens = config.context_keys
     start = LIMIT - rng.integers(0, 3 * 4095, tokens)
     start[::3] = rng.integers(0, LIMIT, len(start[::3]))
+    start[: types.banks] = 0  # so that the limit of a partial sum shows
     rows = start.reshape(-1, types.ids)
     totals = {row: packed([int(s) for s in ids], SCORE.width) for row, ids in enumerate(rows)}
     partials = {f"partial_{b}": {0: LIMIT - 5000 * (b % 2)} for b in range(types.banks)}
