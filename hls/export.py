@@ -25,7 +25,7 @@ import numpy as np
 from hls.lower import Netlist
 from hls.simulate import Simulator, Words, from_words, to_words, word_count
 from hls.types import HlsError
-from hls.verilog import to_verilog
+from hls.verilog import to_verilog, writable_memories
 
 
 class ExportError(HlsError):
@@ -95,7 +95,7 @@ def _rows(ports: Mapping[str, int], columns: Mapping[str, Words]) -> str:
 
 
 _TESTBENCH = """// Self-checking testbench of @NAME@: @CYCLES@ recorded cycles. Run it in the folder of its .hex files;
-// +vcd writes @NAME@.vcd.
+// +vcd writes @NAME@.vcd. Memories begin at zero, as in the recording; +unwritten_x leaves them unknown, as in silicon.
 `timescale 1ps / 1ps
 module @NAME@_tb;
     reg clk, rst;
@@ -103,7 +103,7 @@ module @NAME@_tb;
     reg [@OUT@:0] expected [0:@LAST@];
     reg [@IN@:0] in_row;
     wire [@OUT@:0] out_row;
-    integer cycle, failures;
+    integer cycle, failures, word;
     @NAME@ dut (
         .clk(clk),
         .rst(rst)@CONNECTIONS@
@@ -119,7 +119,7 @@ module @NAME@_tb;
         clk = 0;
         rst = 1;
         in_row = 0;
-        failures = 0;
+        failures = 0;@CLEAR@
         @(negedge clk);
         rst = 0;
         for (cycle = 0; cycle < @CYCLES@; cycle = cycle + 1) begin
@@ -158,6 +158,11 @@ def testbench(netlist: Netlist, cycles: int) -> str:
         "IN": str(sum(netlist.inputs.values()) - 1),
         "OUT": str(sum(netlist.outputs.values()) - 1),
         "CONNECTIONS": "".join(connections),
+        "CLEAR": "".join(
+            f'\n        if (!$test$plusargs("unwritten_x"))'
+            f"\n            for (word = 0; word < {words}; word = word + 1) dut.{memory}[word] = 0;"
+            for memory, words in writable_memories(netlist).items()
+        ),
     }
     text = _TESTBENCH
     for key, value in values.items():
@@ -184,11 +189,18 @@ def lint(netlist: Netlist) -> None:
         _run(["verilator", "--lint-only", "-Wall", f"{netlist.name}.v"], Path(name))
 
 
-def run_icarus(netlist: Netlist, folder: Path, vcd: bool = False) -> str:
-    """Compile and run an exported testbench in Icarus Verilog; returns its PASS line, ExportError otherwise."""
+def run_icarus(netlist: Netlist, folder: Path, vcd: bool = False, unwritten_x: bool = False) -> str:
+    """Compile and run an exported testbench in Icarus Verilog; returns its PASS line, ExportError otherwise.
+
+    Args:
+        netlist: what was exported.
+        folder: where to.
+        vcd: write a waveform.
+        unwritten_x: a memory word is unknown until it is written, instead of zero.
+    """
     name = netlist.name
     _run(["iverilog", "-g2001", "-Wall", "-Wno-timescale", "-o", f"{name}.vvp", f"{name}.v", f"{name}_tb.v"], folder)
-    output = _run(["vvp", "-n", f"{name}.vvp", *(["+vcd"] if vcd else [])], folder)
+    output = _run(["vvp", "-n", f"{name}.vvp", *["+vcd"] * vcd, *["+unwritten_x"] * unwritten_x], folder)
     verdict = [line for line in output.splitlines() if line.startswith(f"PASS: {name}")]
     if not verdict:
         raise ExportError(f"Icarus Verilog does not agree with the recorded vectors of {name}:\n{output[-4000:]}")

@@ -189,10 +189,14 @@ class _Writer:
         yield "endmodule"
         yield "/* verilator lint_on UNUSEDSIGNAL */"
 
-    def _memories(self) -> Iterator[str]:
+    def memories(self) -> Iterator[tuple[pyrtl.MemBlock, str, int]]:
+        """Every memory with its identifier and number of words."""
         blocks = {id(n.op_param[1]): n.op_param[1] for n in self.block.logic if n.op in "m@"}
         for memory in sorted(blocks.values(), key=lambda m: m.name):
-            name, size = self.names.memory(memory), 1 << memory.addrwidth
+            yield memory, self.names.memory(memory), 1 << memory.addrwidth
+
+    def _memories(self) -> Iterator[str]:
+        for memory, name, size in self.memories():
             yield f"    reg {_range(memory.bitwidth)}{name} [0:{size - 1}];"
             if isinstance(memory, pyrtl.RomBlock):
                 yield "    initial begin"
@@ -231,3 +235,9 @@ def to_verilog(netlist: Netlist) -> str:
     """The text of the module `netlist.name` with ports clk, rst (synchronous, active high) and those of the netlist."""
     check_identifier(netlist.name, "module")
     return "\n".join(_Writer(netlist).lines()) + "\n"
+
+
+def writable_memories(netlist: Netlist) -> dict[str, int]:
+    """Identifier in the module, and number of words, of every memory that is not a table."""
+    found = _Writer(netlist).memories()
+    return {name: words for memory, name, words in found if not isinstance(memory, pyrtl.RomBlock)}
