@@ -8,7 +8,7 @@ An item moves in the cycle in which `valid` and `ready` are both 1. Everything h
 
 A producer drives `data` and `valid` of a `Stream`, a consumer its `ready`. Each function takes the stream that it
 consumes, drives its `ready`, and returns the stream that it produces, whose `ready` the caller or the next function
-drives. All wires go into `block`, under names that begin with `prefix`; state has reset values.
+drives. All wires go into `block`, under names that begin with `prefix`. What decides has reset values, payload none.
 
     taken = source_ports(8, block)                             Inputs in_data, in_valid; Output in_ready
     stored = fifo(taken, 64, block=block, storage="memory")
@@ -87,6 +87,11 @@ def register(bits: int, name: str, block: pyrtl.Block, reset_value: int = 0) -> 
     return pyrtl.Register(bits, name, reset_value=reset_value, block=block)
 
 
+def payload_register(bits: int, name: str, block: pyrtl.Block) -> pyrtl.Register:
+    """A register that nothing reads before it is loaded: without reset value, so that proofs begin with any content."""
+    return pyrtl.Register(bits, name, block=block)
+
+
 def skid_buffer(source: Stream, *, block: pyrtl.Block, prefix: str = "skid_") -> Stream:
     """Two items of storage that cut all paths between both sides, at full rate; an item stays one cycle at least.
 
@@ -94,7 +99,7 @@ def skid_buffer(source: Stream, *, block: pyrtl.Block, prefix: str = "skid_") ->
     spare register; `ready` falls one cycle later.
     """
     with building(block):
-        main, spare = (register(source.bits, f"{prefix}{name}", block) for name in ("main", "spare"))
+        main, spare = (payload_register(source.bits, f"{prefix}{name}", block) for name in ("main", "spare"))
         main_valid, spare_valid = (register(1, f"{prefix}{name}_valid", block) for name in ("main", "spare"))
         out = produced(main, main_valid, block, prefix)
         moves = out.ready | ~main_valid
@@ -138,7 +143,7 @@ def fifo(
 
 def _registers(data: Wire, depth: int, count: Wire, push: Wire, pop: Wire, block: pyrtl.Block, prefix: str) -> Wire:
     """Entries that shift towards entry 0, the output; an item goes in behind the last one."""
-    entries = [register(len(data), f"{prefix}entry_{i}", block) for i in range(depth)]
+    entries = [payload_register(len(data), f"{prefix}entry_{i}", block) for i in range(depth)]
     for i, entry in enumerate(entries):
         shifted = pyrtl.select(pop, entries[i + 1], entry) if i + 1 < depth else entry
         behind_last = push & pyrtl.select(pop, count == i + 1, count == i)

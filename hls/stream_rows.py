@@ -9,7 +9,7 @@ import pyrtl
 
 from hls.lower import building
 from hls.netlist import Wire
-from hls.stream import Stream, drive, produced, register
+from hls.stream import Stream, drive, payload_register, produced, register
 from hls.types import HlsError
 
 
@@ -33,7 +33,7 @@ def width_adapter(source: Stream, out_bits: int, *, block: pyrtl.Block, prefix: 
         part = register(max(1, (parts - 1).bit_length()), f"{prefix}part", block)
         is_last = part == parts - 1
         if out_bits >= source.bits:
-            held = [register(narrow, f"{prefix}held_{i}", block) for i in range(parts - 1)]
+            held = [payload_register(narrow, f"{prefix}held_{i}", block) for i in range(parts - 1)]
             out = produced(pyrtl.concat(source.data, *reversed(held)), source.valid & is_last, block, prefix)
             drive(source.ready, out.ready | ~is_last)
             moves = source.valid & source.ready
@@ -100,15 +100,15 @@ def row_packer(source: Rows, *, block: pyrtl.Block, prefix: str = "pack_") -> Ro
     if lanes != 1 << rounds:
         raise HlsError(f"row packer {prefix!r} of {lanes} lanes: a power of two works; use {1 << (rounds + 1)}")
     with building(block):
-        held = [register(width, f"{prefix}held_{i}", block) for i in range(lanes)]
+        held = [payload_register(width, f"{prefix}held_{i}", block) for i in range(lanes - 1)]
         filled = register(max(1, rounds), f"{prefix}filled", block)
         flushing = register(1, f"{prefix}flushing", block)
         total = (filled + source.count)[: rounds + 2]
         is_full, overflows = total >= lanes, total > lanes
         ends = source.last & ~overflows
         rotated = rotate_up(source.elements, [filled[b] for b in range(rounds)])
-        below = [filled > i for i in range(lanes)]
-        row = [pyrtl.select(b, old, new) for b, old, new in zip(below, held, rotated, strict=True)]
+        below = [filled > i for i in range(lanes - 1)]
+        row = [pyrtl.select(b, old, new) for b, old, new in zip(below, held, rotated[:-1], strict=True)]
 
         emits = is_full | source.last
         ready = pyrtl.WireVector(1, f"{prefix}ready")
@@ -126,7 +126,10 @@ def row_packer(source: Rows, *, block: pyrtl.Block, prefix: str = "pack_") -> Ro
         count_bits = lanes.bit_length()
         passed = pyrtl.select(is_full, pyrtl.Const(lanes, count_bits), total[:count_bits])
         return Rows(
-            tuple(pyrtl.select(flushing, old, new) for old, new in zip(held, row, strict=True)),
+            (
+                *(pyrtl.select(flushing, old, new) for old, new in zip(held, row, strict=True)),
+                rotated[-1] & (~flushing).sign_extended(width),
+            ),
             pyrtl.select(flushing, filled.zero_extended(count_bits), passed),
             flushing | ends,
             flushing | (source.valid & emits),

@@ -23,11 +23,11 @@ import pyrtl
 from hls.datapaths.top_k_filter import build_filter
 from hls.datapaths.top_k_graphs import TopKPlan, TopKTypes, plan
 from hls.datapaths.top_k_select import build_select
-from hls.datapaths.top_k_wires import align, hold, lanes_of
+from hls.datapaths.top_k_wires import align, hold, lanes_of, remove_unread
 from hls.datapaths.zero_eliminator import IMPORTANCE_BITS, PROBABILITY_BITS
 from hls.lower import Netlist, building, instantiate
 from hls.netlist import Wire
-from hls.stream import Stream, drive, fifo, register
+from hls.stream import Stream, drive, fifo, payload_register, register
 from hls.stream_rows import Rows, row_packer
 from hls.technology import Technology
 from models.config import AcceleratorConfig
@@ -72,6 +72,7 @@ def build_plan(made: TopKPlan) -> Netlist:
         # two places written in turn: no multiplexer behind the row packer, no path from `out_ready` into the engine
         queued = fifo(filtered.result, 2, block=block, storage="memory", prefix="result_")
         _result_ports(types, queued.stream)
+    remove_unread(block)
     block.sanity_check()
     return Netlist("top_k", block)
 
@@ -138,7 +139,7 @@ def _build_fill(
     )
     rows = row_packer(entering, block=block, prefix="fill_pack_")
     enters = entering.valid & entering.ready
-    held_k = register(types.count.width, "fill_k", block)
+    held_k = payload_register(types.count.width, "fill_k", block)
     held_k.next <<= pyrtl.select(enters, row_k, held_k)
 
     write_pointer = register(types.row_count.width, "write_pointer", block)

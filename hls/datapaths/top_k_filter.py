@@ -18,7 +18,7 @@ from hls.datapaths.top_k_graphs import TopKPlan
 from hls.datapaths.top_k_wires import Chosen, align, hold, lanes_of
 from hls.lower import instantiate
 from hls.netlist import Wire
-from hls.stream import Stream, register
+from hls.stream import Stream, payload_register, register
 from hls.stream_rows import Rows, row_packer
 
 
@@ -42,16 +42,19 @@ def build_filter(made: TopKPlan, items: pyrtl.MemBlock, chosen: Chosen, block: p
     def reg(bits: int, name: str, reset_value: int = 0) -> pyrtl.Register:
         return register(bits, f"filter_{name}", block, reset_value)
 
+    def payload(bits: int, name: str) -> pyrtl.Register:
+        return payload_register(bits, f"filter_{name}", block)
+
     def staged(wire: Wire, name: str) -> Wire:
         return align(wire, 1, f"filter_{name}", advance)
 
     # reading
     load, refused = chosen.valid, chosen.status != 0
     idle, reading = reg(1, "idle", 1), reg(1, "reading")
-    status, threshold = reg(2, "status"), reg(types.value.width, "threshold")
-    num_equal, remaining = reg(types.count.width, "num_equal"), reg(types.count.width, "remaining")
-    index, last_row = reg(types.address.width, "index"), reg(types.address.width, "last_row")
-    rest_lanes, read_pointer = reg(lanes, "rest_lanes"), reg(types.row_count.width, "read_pointer")
+    status, threshold = payload(2, "status"), payload(types.value.width, "threshold")
+    num_equal, remaining = payload(types.count.width, "num_equal"), payload(types.count.width, "remaining")
+    index, last_row = payload(types.address.width, "index"), payload(types.address.width, "last_row")
+    rest_lanes, read_pointer = payload(lanes, "rest_lanes"), reg(types.row_count.width, "read_pointer")
     for target, wire in ((status, chosen.status), (threshold, chosen.threshold), (num_equal, chosen.num_equal)):
         hold(target, load, wire)
     # a refused request is one row of no items; those that it has in the ring are skipped

@@ -22,7 +22,7 @@ from hls.datapaths.top_k_graphs import LFSR_POLYNOMIAL, LFSR_SEED, TopKPlan
 from hls.datapaths.top_k_wires import Chosen, align, hold, lanes_of
 from hls.lower import instantiate
 from hls.netlist import Wire
-from hls.stream import Stream, drive, register
+from hls.stream import Stream, drive, payload_register, register
 from hls.stream_rows import Rows, row_packer
 
 STATUS_OK, STATUS_ZERO_K, STATUS_EMPTY, STATUS_OVERFLOW = range(4)
@@ -50,20 +50,23 @@ def build_select(
     def reg(bits: int, name: str, reset_value: int = 0) -> pyrtl.Register:
         return register(bits, name, block, reset_value)
 
+    def payload(bits: int, name: str) -> pyrtl.Register:
+        return payload_register(bits, name, block)
+
     waiting = reg(1, "waiting", 1)
     rowing, fetching, picking, streaming, deciding = (
         reg(1, name) for name in ("rowing", "fetching", "picking", "streaming", "deciding")
     )
     count_bits = types.count.width
     count, target, smaller_total, larger_total, equal_total = (
-        reg(count_bits, name) for name in ("count", "target", "smaller_total", "larger_total", "equal_total")
+        payload(count_bits, name) for name in ("count", "target", "smaller_total", "larger_total", "equal_total")
     )
     base, index, last_row, pivot_row = (
-        reg(types.address.width, name) for name in ("base", "index", "last_row", "pivot_row")
+        payload(types.address.width, name) for name in ("base", "index", "last_row", "pivot_row")
     )
-    row_count, rest_lanes = reg(types.row_count.width, "row_count"), reg(lanes, "rest_lanes")
-    lfsr, pivot = reg(16, "lfsr"), reg(types.value.width, "pivot")
-    sources = {name: reg(1, f"from_{name}") for name in ("first", "left", "right")}
+    row_count, rest_lanes = payload(types.row_count.width, "row_count"), payload(lanes, "rest_lanes")
+    lfsr, pivot = payload(16, "lfsr"), payload(types.value.width, "pivot")
+    sources = {name: payload(1, f"from_{name}") for name in ("first", "left", "right")}
 
     # a request: refused, passed on whole, or begun
     n, k, overflow = requests.data[:count_bits], requests.data[count_bits:-1], requests.data[-1]
@@ -112,18 +115,18 @@ def build_select(
     after = pyrtl.select(issues, (index + 1)[: len(index)], index)
     index.next <<= pyrtl.select(rowing, pyrtl.Const(0, len(index)), after)
     # the address is ready when the cycle begins, and so are the masks that choose a memory
-    address = reg(types.address.width, "read_address")
+    address = payload(types.address.width, "read_address")
     pivot_address = (base + chosen_row)[: types.address.width]
     onward = pyrtl.select(fetching, base, (address + 1)[: types.address.width])
     address.next <<= pyrtl.select(rowing, pivot_address, onward)
-    row = reg(lanes * types.value.width, "row")
+    row = payload(lanes * types.value.width, "row")
     read = [
         memory[address] & sources[name].sign_extended(len(row))
         for name, memory in (("first", first), ("left", left), ("right", right))
     ]
     hold(row, fetching | issues, read[0] | read[1] | read[2])
     if lanes > 1:
-        lane = reg(types.lane_bits, "lane")
+        lane = payload(types.lane_bits, "lane")
         rest = count[: types.lane_bits]
         lane.next <<= part("pivot_lane", lfsr=lfsr, rest=rest, is_last=pivot_row == last_row)["lane"]
         hold(pivot, picking, part("pick", value=row, lane=lane)["pivot"])
@@ -168,7 +171,7 @@ def build_select(
             Rows(elements, tallies[side], last_out, out_valid, ready), block=block, prefix=f"{side}_pack_"
         )
         drive(rows.ready, pyrtl.Const(1, 1))
-        start, tail = (reg(types.address.width, f"{side}_{name}") for name in ("start", "tail"))
+        start, tail = payload(types.address.width, f"{side}_start"), reg(types.address.width, f"{side}_tail")
         writes = rows.valid & (rows.count != 0)
         memory[tail] <<= pyrtl.MemBlock.EnabledWrite(pyrtl.concat(*reversed(rows.elements)), writes)
         hold(tail, writes, (tail + 1)[: len(tail)])
@@ -182,7 +185,7 @@ def build_select(
     for name, wire in (("pass_starts", rowing), ("pass_candidates", count)):
         port = pyrtl.Output(len(wire), name)
         port <<= wire
-    n_rows, n_rest = reg(types.row_count.width, "request_row_count"), reg(lanes, "request_rest_lanes")
+    n_rows, n_rest = payload(types.row_count.width, "request_row_count"), payload(lanes, "request_rest_lanes")
     hold(n_rows, starts, shape["row_count"])
     hold(n_rest, starts, shape["rest_lanes"])
     return Chosen(

@@ -42,3 +42,19 @@ def align(wire: Wire, cycles: int, name: str, enable: Wire | None = None) -> Wir
         later.next <<= wire if enable is None else pyrtl.select(enable, wire, later)
         wire = later
     return wire
+
+
+def remove_unread(block: pyrtl.Block) -> None:
+    """Take out what no output and no memory depends on: valid bits of packed rows, whose counts are used instead."""
+    drivers = {net.dests[0]: net for net in block.logic if net.dests}
+    waiting = [*block.wirevector_subset(pyrtl.Output), *(arg for net in block.logic_subset("@") for arg in net.args)]
+    needed: set[Wire] = set()
+    while waiting:
+        wire = waiting.pop()
+        if wire not in needed:
+            needed.add(wire)
+            waiting.extend(drivers[wire].args if wire in drivers else ())
+    block.logic = {net for net in block.logic if not net.dests or net.dests[0] in needed}
+    for wire in list(block.wirevector_set):
+        if wire not in needed and not isinstance(wire, pyrtl.Input):
+            block.remove_wirevector(wire)

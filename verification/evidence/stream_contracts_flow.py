@@ -284,8 +284,8 @@ def _packer_claims(lanes: int, bits: int, wide: int) -> tuple[tuple[Invariant, .
         return implies(s["out_valid"], s["out_data"][-1] == over)
 
     def held(s: Signals) -> Bits:
-        word = s["pack_held_0"]
-        for i in range(1, lanes):
+        word = s["expected"]
+        for i in range(lanes - 1):
             word = choose(s["ahead"] == i, s[f"pack_held_{i}"], word)
         return implies(s["tracking"], (s["ahead"] < s["balance"]) & (word == s["expected"]))
 

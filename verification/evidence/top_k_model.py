@@ -41,11 +41,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class Served:
-    """Answers in order; candidates of every pass; when each request was complete, and when its last row came out."""
+    """Answers and their rows' counts, in order; candidates and start of every pass; cycles of a request's last rows."""
 
     answers: tuple[Answer, ...]
     rows: tuple[tuple[int, ...], ...]
     candidates: tuple[int, ...]
+    pass_at: tuple[int, ...]
     complete_at: tuple[int, ...]
     answered_at: tuple[int, ...]
 
@@ -64,12 +65,12 @@ def dense(values: Sequence[int], ids: Sequence[int], k: int, lanes: int) -> Requ
 
 
 def with_gaps(request: Request, lanes: int, share: float, generator: np.random.Generator) -> Request:
-    """The same items spread over more lanes and rows, with garbage in the gaps."""
+    """The same items spread over more lanes and rows; the gaps hold others of the request's values and ids."""
     items = request.items
     rows: list[tuple[Integers, Integers, NDArray[np.bool_]]] = []
     while items or not rows:
         valid = generator.random(lanes) < share
-        value, ident = generator.integers(0, 1 << 12, lanes), generator.integers(0, 1 << 9, lanes)
+        value, ident = (generator.choice(column.ravel(), lanes) for column in (request.value, request.id))
         for lane in np.flatnonzero(valid):
             if not items:
                 valid[lane] = False
@@ -118,6 +119,28 @@ def expected(request: Request, lanes: int, capacity: int) -> tuple[Answer, tuple
     return Answer(kept, 0, int(found.threshold), found.equal), found.candidates
 
 
+def longest(count: int, k: int, lanes: int, *, up: bool) -> Request:
+    """As many passes as items: every pivot is the smallest (`up`) or the largest of the candidates.
+
+    k = 1 goes up all the way, k = count - 1 down as far as can be.
+    """
+    pick, left, values = lfsr_pivots(lanes), list(range(count)), [0] * count
+    for rank in range(count):
+        values[left.pop(pick(len(left)))] = rank + 1 if up else count - rank
+    return dense(values, list(range(count)), k, lanes)
+
+
+def pass_cycles(requests: Sequence[Request], served: Served, lanes: int) -> list[tuple[int, int]]:
+    """(rows, cycles) of every pass that another pass of its request follows."""
+    found, first = [], 0
+    for request in requests:
+        _, candidates = expected(request, lanes, len(request.items))
+        starts = served.pass_at[first : first + len(candidates)]
+        found += [(-(-c // lanes), b - a) for c, a, b in zip(candidates, starts, starts[1:], strict=False)]
+        first += len(candidates)
+    return found
+
+
 def bound_cycles(request: Request, lanes: int) -> int:
     """ceil(candidates / lanes) + 8 a pass and ceil(n / lanes) for the filter; 8 in all where there is no pass."""
     _, candidates = expected(request, lanes, len(request.items))
@@ -164,7 +187,7 @@ def serve(
     waiting = _rows(requests, value_bits, id_bits)
     limit = limit_cycles or len(offer) + len(accept) + 200 + 20 * sum(40 + len(r.value) for r in requests)
     position, held, kept = 0, None, []
-    answers, rows, sizes, complete_at, answered_at = [], [], [], [], []
+    answers, rows, sizes, pass_at, complete_at, answered_at = [], [], [], [], [], []
     counts: list[int] = []
     quiet = 0
     for cycle in range(limit):
@@ -180,12 +203,15 @@ def serve(
             position += 1
         if seen["pass_starts"]:
             sizes.append(seen["pass_candidates"])
+            pass_at.append(cycle)
         row = {n: v for n, v in seen.items() if n.startswith("kept_") or n in ("status", "threshold", "num_equal")}
         if held is not None and (not seen["out_valid"] or row != held):
             raise EngineError(f"cycle {cycle}: a stalled row changed")
         held = row if seen["out_valid"] and not ready else None
         if seen["out_valid"] and ready:
             counts.append(row["kept_count"])
+            if row["kept_value"] >> (row["kept_count"] * value_bits) or row["kept_id"] >> (row["kept_count"] * id_bits):
+                raise EngineError(f"cycle {cycle}: lanes from {row['kept_count']} on are not zeros")
             for lane in range(min(row["kept_count"], lanes)):
                 value = row["kept_value"] >> (lane * value_bits) & ((1 << value_bits) - 1)
                 kept.append((value, row["kept_id"] >> (lane * id_bits) & ((1 << id_bits) - 1)))
@@ -202,7 +228,7 @@ def serve(
             break
     if len(answers) != len(requests) or counts:
         raise EngineError(f"{len(answers)} answers to {len(requests)} requests after {cycle + 1} cycles")
-    return Served(tuple(answers), tuple(rows), tuple(sizes), tuple(complete_at), tuple(answered_at))
+    return Served(tuple(answers), tuple(rows), tuple(sizes), tuple(pass_at), tuple(complete_at), tuple(answered_at))
 
 
 def difference(requests: Sequence[Request], served: Served, lanes: int, capacity: int) -> str | None:

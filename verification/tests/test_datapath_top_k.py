@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 
 from hls import technology
 from hls.datapaths import top_k, top_k_select
-from hls.datapaths.top_k_graphs import LFSR_SEED, TopKTypes, step_graph
+from hls.datapaths.top_k_graphs import LFSR_SEED, TopKTypes, plan, step_graph
 from hls.estimate_block import estimate_block
 from hls.evaluate import evaluate
 from hls.schedule import ScheduleError
 from hls.simulate import open_simulator
 from hls.types import HlsError
 from models.config import AcceleratorConfig
+from models.reference.top_k import lfsr_pivots
 from verification.evidence.top_k_model import (
     KINDS,
     Request,
@@ -23,6 +24,8 @@ from verification.evidence.top_k_model import (
     dense,
     difference,
     expected,
+    longest,
+    pass_cycles,
     random_request,
     serve,
     values_of,
@@ -130,6 +133,34 @@ def test_published_size(full):
     requests = [random_request(16, 1024, 32, 10, generator) for _ in range(4)]
     requests += [random_request(16, 100, 32, 10, generator, count) for count in (1, 15, 16, 17, 31, 100)]
     assert_right(full, requests, 16, 1024)
+
+
+def test_the_longest_selections_take_a_pass_an_item(tiny):
+    """Every pivot the worst: n passes, never more; each takes its rows and a fixed overhead; FIFOs are full."""
+    overhead = plan(machine("tiny")).pass_overhead_cycles
+    requests = [
+        longest(CAPACITY // 8, 1, LANES, up=True),
+        longest(40, 39, LANES, up=False),
+        longest(33, 17, LANES, up=True),
+    ]
+    served = assert_right(tiny, requests)
+    assert len(expected(requests[0], LANES, CAPACITY)[1]) == CAPACITY // 8
+    cycles = pass_cycles(requests, served, LANES)
+    assert cycles
+    assert all(taken == rows + overhead for rows, taken in cycles)
+
+
+def test_memories_full_of_candidates(tiny):
+    """All but one item survive the first pass of a request that fills the memories, on either side."""
+    values = {True: list(range(2, CAPACITY + 2)), False: list(range(CAPACITY))}
+    first = lfsr_pivots(LANES)(CAPACITY)
+    requests = []
+    for up, k in ((True, 200), (False, 400)):
+        chosen = values[up]
+        chosen[first] = 1 if up else CAPACITY + 5
+        requests.append(dense(chosen, range(CAPACITY), k, LANES))
+    served = assert_right(tiny, requests)
+    assert served.candidates[:2] == (CAPACITY, CAPACITY - 1)
 
 
 def periods(served):
