@@ -70,7 +70,7 @@ def lane_maximum_graph(lanes: int) -> Graph:
 
 
 def decide_graph() -> Graph:
-    """What is known of a row after one more cycle, and at its end whether it is flat."""
+    """What is known of a row after one more cycle, and at its end whether it is flat. Node `below`."""
 
     def decide(
         row_maximum: Value,
@@ -86,7 +86,7 @@ def decide_graph() -> Graph:
         return {
             "next_maximum": next_maximum,
             "next_any": next_any,
-            "next_flat": beat_last & next_any & (next_maximum < row_threshold),
+            "next_flat": beat_last & next_any & (next_maximum < row_threshold).named("below"),
         }
 
     return trace(
