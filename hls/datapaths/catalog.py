@@ -5,6 +5,7 @@ from collections.abc import Callable
 from hls.datapaths import (
     bitwidth_converter,
     crossbar,
+    fetcher,
     flat_decision,
     head_importance,
     operand_sram,
@@ -24,6 +25,7 @@ BLOCKS: dict[str, Builder] = {
     "address_crossbar": crossbar.build,
     "bitwidth_converter": bitwidth_converter.build,
     "data_crossbar": crossbar.build_data,
+    "fetcher": fetcher.build,
     "flat_decision": flat_decision.build,
     "head_importance": head_importance.build,
     "key_sram": operand_sram.build,

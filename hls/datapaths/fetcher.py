@@ -1,0 +1,295 @@
+"""QKV fetcher: lists of ids to bursts, over all channels at once, to words of vectors in id order (datapath 3).
+
+    ids -> locate -> neighbours -> Q address queues -> address crossbar -> C channels
+    words <- Q reorder buffers (data queues) <- data crossbar <- C answer FIFOs <-
+
+The vector at place i of a list goes to queue i mod Q, so queue q gives vectors q, q + Q, ... of the list, each as the
+words that it touches, in order, to lane q of the bitwidth converter. K, V and Q, their LSB planes, prompt and
+generation are lists with another base, stride and length. Heads of more than a converter's row of elements, D = n
+rows of r, are fetched as lists of rows: id * n, id * n + 1, ..., with the stride and length of r elements.
+
+Neighbours in a list that share a burst fetch it once: the first of them passes it on (`hls.datapaths.fetch_lane`).
+Rows of ids wait for the next row, to see whether it shares; the last row of a list says that there is none.
+
+Answers may come after any time, in any order, within a channel too: the tag of a request is its queue and place.
+A channel has no more requests under way than its answer FIFO can take. So no answer is ever refused, and with the
+place reserved in the reorder buffer none can wait for another.
+
+Watchdog: `status` is IDLE, BUSY or SILENT. SILENT, until reset: a channel that owed something (`silent`: one bit a
+channel) neither accepted nor answered anything for `patience_cycles`; `waiting` has the queues whose next word waits
+for an answer.
+
+Ports: `ids`, `count`, `last`, `base`, `stride`, `length` with `in_valid`, `in_ready`; per channel `request_address`
+(in bursts), `request_tag`, `request_valid`, `request_ready`, and `answer_tag`, `answer_data`, `answer_valid`; per
+queue `word`, `offset` (of the vector in its first word), `word_first`, `word_last`, `out_valid`, `out_ready`; `status`,
+`silent`, `waiting`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import pyrtl
+
+from hls import technology as technologies
+from hls.datapaths.crossbar import (
+    BURST_BITS,
+    CrossbarPlan,
+    address_size,
+    crossbar,
+    data_size,
+    in_one_cycle,
+    slot_bits,
+    tag_bits,
+)
+from hls.datapaths.crossbar import plan as crossbar_plan
+from hls.datapaths.fetch_lane import Lane, Vectors, lane
+from hls.datapaths.fetcher_parts import FetcherTypes, locate_graph, neighbours_graph
+from hls.lower import Netlist, building, instantiate
+from hls.netlist import Wire
+from hls.schedule import Schedule, schedule
+from hls.stream import Storage, Stream, drive, fifo, register, skid_buffer
+from hls.technology import Technology
+from hls.trace import Graph
+from models.config import AcceleratorConfig
+
+PATIENCE_CYCLES = 8192
+SRAM_ROWS = 64
+"""Rows from which on a memory is SRAM; flip-flops of a burst's width are selected too slowly."""
+
+
+class Status(IntEnum):
+    """What `status` says."""
+
+    IDLE = 0
+    BUSY = 1
+    SILENT = 2
+
+
+@dataclass(frozen=True)
+class FetcherPlan:
+    """The schedules of the parts."""
+
+    locate: Schedule
+    neighbours: Schedule
+    addresses: CrossbarPlan
+    data: CrossbarPlan
+
+
+def graphs(config: AcceleratorConfig) -> dict[str, Graph]:
+    """The traced parts by name; those of the crossbars are theirs."""
+    return {"locate": locate_graph(config), "neighbours": neighbours_graph(config)}
+
+
+def plan(config: AcceleratorConfig, technology: Technology | None = None) -> FetcherPlan:
+    """The parts at the clock of `config`.
+
+    Raises:
+        HlsError: if the clock is too fast for a part.
+    """
+    library, period = technology or technologies.load(), config.clock_period_ps
+    return FetcherPlan(
+        locate=schedule(locate_graph(config), library, period),
+        neighbours=in_one_cycle(neighbours_graph(config), library, period, "fetcher"),
+        addresses=crossbar_plan(address_size(config), config, library),
+        data=crossbar_plan(data_size(config), config, library),
+    )
+
+
+def _split(wire: Wire, parts: int) -> list[Wire]:
+    bits = len(wire) // parts
+    return [wire[i * bits : (i + 1) * bits] for i in range(parts)]
+
+
+def _joined(wires: Sequence[Wire]) -> Wire:
+    return pyrtl.concat(*reversed(wires))
+
+
+def build(
+    config: AcceleratorConfig, technology: Technology | None = None, patience_cycles: int = PATIENCE_CYCLES
+) -> Netlist:
+    """The whole fetcher as a netlist.
+
+    Raises:
+        HlsError: if the clock is too fast for the technology, or for words that cannot be built.
+    """
+    types, parts = FetcherTypes.of(config), plan(config, technology)
+    channels, queues = config.hbm_channels, config.fetch_queues
+    block = pyrtl.Block()
+    with building(block):
+        answers = _answers(config, block)
+        places = _split_answers(config, answers, parts, block)
+        links = [
+            (
+                pyrtl.WireVector(1, f"link_{q}_offered"),
+                pyrtl.WireVector(BURST_BITS, f"link_{q}_burst"),
+                pyrtl.WireVector(1, f"link_{q}_taken"),
+            )
+            for q in range(queues)
+        ]
+        lanes = [lane(q, config, places[q], links[q - 1], block=block, prefix=f"lane_{q}_") for q in range(queues)]
+        for link, one in zip(links, lanes, strict=True):
+            drive(link[0], one.offered)
+            drive(link[1], one.offered_burst)
+            drive(one.taken, link[2])
+        sources = _distribute(config, types, parts, lanes, block)
+        wanted = [one.requests.data[: max(1, channels.bit_length() - 1)] for one in lanes]
+        if channels == 1:
+            wanted = [pyrtl.Const(0, 1)] * queues
+        requests = crossbar([one.requests for one in lanes], wanted, parts.addresses, block=block, prefix="address_")
+        owed = _requests(config, requests, answers, block)
+        silent = _watchdog(owed, patience_cycles, block)
+        busy = pyrtl.rtl_any(sources, *[one.busy for one in lanes], *[c.owes for c in owed])
+        stopped = pyrtl.rtl_any(*silent)
+        accepted = pyrtl.Input(queues, "out_ready")
+        for q, one in enumerate(lanes):
+            drive(one.words.ready, accepted[q])
+        word, in_word = types.word.width, types.offset.width - types.word_bits
+        outputs = {
+            "word": _joined([one.words.data[:word] for one in lanes]),
+            "offset": _joined([one.words.data[word : word + in_word] for one in lanes]),
+            "word_first": _joined([one.words.data[word + in_word] for one in lanes]),
+            "word_last": _joined([one.words.data[word + in_word + 1] for one in lanes]),
+            "out_valid": _joined([one.words.valid for one in lanes]),
+            "status": pyrtl.select(stopped, pyrtl.Const(Status.SILENT, 2), busy.zero_extended(2)),
+            "silent": _joined(silent),
+            "waiting": _joined([one.waits for one in lanes]),
+        }
+        for name, wire in outputs.items():
+            port = pyrtl.Output(len(wire), name)
+            port <<= wire
+    block.sanity_check()
+    return Netlist("fetcher", block)
+
+
+def _answers(config: AcceleratorConfig, block: pyrtl.Block) -> list[Stream]:
+    """A FIFO a channel; it is never full when an answer comes."""
+    channels = config.hbm_channels
+    tags, data = (
+        _split(pyrtl.Input(channels * bits, name), channels)
+        for name, bits in (("answer_tag", tag_bits(config)), ("answer_data", BURST_BITS))
+    )
+    valid = pyrtl.Input(channels, "answer_valid")
+    taken = []
+    for c, (tag, burst) in enumerate(zip(tags, data, strict=True)):
+        answer = Stream(pyrtl.concat(tag, burst), valid[c], pyrtl.WireVector(1, f"answer_{c}_room"))
+        depth, prefix = config.address_queue_depth, f"answer_{c}_"
+        storage: Storage = "memory" if depth >= SRAM_ROWS else "registers"
+        held = fifo(answer, depth, block=block, storage=storage, prefix=prefix).stream
+        taken.append(skid_buffer(held, block=block, prefix=f"{prefix}skid_"))
+    return taken
+
+
+def _split_answers(
+    config: AcceleratorConfig, answers: Sequence[Stream], parts: FetcherPlan, block: pyrtl.Block
+) -> list[Stream]:
+    """The data crossbar: bursts with their places, by queue."""
+    place = BURST_BITS + slot_bits(config)
+    sources = [Stream(answer.data[:place], answer.valid, answer.ready) for answer in answers]
+    return crossbar(sources, [answer.data[place:] for answer in answers], parts.data, block=block, prefix="data_")
+
+
+def _distribute(
+    config: AcceleratorConfig, types: FetcherTypes, parts: FetcherPlan, lanes: Sequence[Lane], block: pyrtl.Block
+) -> Wire:
+    """Rows of ids to the queues, a row of `hbm_channels` in turn; returns whether there is a row on its way."""
+    channels, groups = config.hbm_channels, config.fetch_queues // config.hbm_channels
+    ports = {port.name: pyrtl.Input(port.type.total_bits, port.name) for port in parts.locate.graph.inputs}
+    in_valid, advance = pyrtl.Input(1, "in_valid"), pyrtl.WireVector(1, "locate_advance")
+    located = instantiate(parts.locate, ports, block, advance, in_valid, "locate_")
+    ready = pyrtl.Output(1, "in_ready")
+    ready <<= advance
+    coming = located.outputs
+    row = {name: register(len(wire), f"row_{name}", block) for name, wire in coming.items()}
+    row_valid, shared = register(1, "row_valid", block), register(1, "row_shared", block)
+    group = register(max(1, (groups - 1).bit_length()), "row_group", block)
+    compared = {
+        "first": row["first"],
+        "ending": row["ending"],
+        "following": coming["first"][: types.address.width],
+        "count": row["row_count"][: types.count.width],
+        "last": row["row_last"],
+    }
+    found = instantiate(parts.neighbours, compared, block, prefix="neighbours_").outputs
+    there = found["there"]
+    rooms = [pyrtl.rtl_all(*[lanes[g * channels + i].vectors.ready for i in range(channels)]) for g in range(groups)]
+    room = rooms[0] if groups == 1 else pyrtl.mux(group[: (groups - 1).bit_length()], *rooms)
+    goes = row_valid & room & (row["row_last"] | located.out_valid)
+    takes = ~row_valid | goes
+    advance <<= takes | ~located.out_valid
+    row_valid.next <<= pyrtl.select(takes, located.out_valid, row_valid)
+    for name, wire in row.items():
+        wire.next <<= pyrtl.select(takes, coming[name], wire)
+    shared.next <<= pyrtl.select(goes, found["shares"][channels - 1], shared)
+    following = pyrtl.select(group == groups - 1, pyrtl.Const(0, len(group)), (group + 1)[: len(group)])
+    following = pyrtl.select(row["row_last"], pyrtl.Const(0, len(group)), following)
+    group.next <<= pyrtl.select(goes, following, group)
+    fields = {name: _split(row[name], channels) for name in ("first", "from_bit", "to_bit")}
+    spans = _split(found["span"], channels)
+    word = types.word.width.bit_length() - 1
+    for q, one in enumerate(lanes):
+        i = q % channels
+        vector = Vectors(
+            first=fields["first"][i],
+            span=spans[i],
+            first_word=fields["from_bit"][i][word:],
+            last_word=fields["to_bit"][i][word:],
+            shares_before=found["shares"][i - 1] if i else shared,
+            shares_after=found["shares"][i],
+            offset=fields["from_bit"][i][:word],
+        )
+        drive(one.vectors.data, vector.packed())
+        drive(one.vectors.valid, goes & there[i] & (group == q // channels))
+    return pyrtl.rtl_any(row_valid, *located.valids[1:])
+
+
+@dataclass(frozen=True, eq=False)
+class _Channel:
+    """What the watchdog sees of a channel."""
+
+    owes: Wire
+    moves: Wire
+
+
+def _requests(
+    config: AcceleratorConfig, requests: Sequence[Stream], answers: Sequence[Stream], block: pyrtl.Block
+) -> list[_Channel]:
+    """Ports of the channels; a channel's requests without an answer taken are at most the places of its answer FIFO."""
+    depth = config.address_queue_depth
+    ready, answered = pyrtl.Input(len(requests), "request_ready"), block.wirevector_by_name["answer_valid"]
+    valids, channels = [], []
+    for c, (request, answer) in enumerate(zip(requests, answers, strict=True)):
+        room = register(depth.bit_length(), f"channel_{c}_room", block, reset_value=depth)
+        allowed = room != 0
+        valids.append(request.valid & allowed)
+        drive(request.ready, ready[c] & allowed)
+        sent, back = valids[c] & ready[c], answer.valid & answer.ready
+        fewer, more = sent & ~back, back & ~sent
+        after = pyrtl.select(fewer, (room - 1)[: len(room)], room)
+        room.next <<= pyrtl.select(more, (room + 1)[: len(room)], after)
+        channels.append(_Channel((room != depth) | request.valid, sent | answered[c] | answer.valid))
+    width = len(requests[0].data) - tag_bits(config)
+    outputs = {
+        "request_valid": _joined(valids),
+        "request_address": _joined([request.data[:width] for request in requests]),
+        "request_tag": _joined([request.data[width:] for request in requests]),
+    }
+    for name, wire in outputs.items():
+        port = pyrtl.Output(len(wire), name)
+        port <<= wire
+    return channels
+
+
+def _watchdog(channels: Sequence[_Channel], patience_cycles: int, block: pyrtl.Block) -> list[Wire]:
+    """For every channel whether it was silent for too long while it owed something; stays."""
+    found = []
+    for c, channel in enumerate(channels):
+        count = register(patience_cycles.bit_length(), f"silence_{c}", block)
+        silent = register(1, f"silent_{c}", block)
+        waits = channel.owes & ~channel.moves
+        count.next <<= pyrtl.select(waits, (count + 1)[: len(count)], pyrtl.Const(0, len(count)))
+        silent.next <<= silent | (waits & (count == patience_cycles - 1))
+        found.append(silent)
+    return found

@@ -1,0 +1,120 @@
+"""Evidence for the fetcher at `tiny`: runs beside memories that refuse, delay and reorder, and mutants.
+
+What its crossbars and FIFOs promise is proved where they are. Here they are together: every word of every vector is
+compared, every request counted, every stalled output watched.
+"""
+
+import re
+from dataclasses import replace
+
+import pyrtl
+
+from hls.datapaths.fetcher import build
+from hls.lower import Netlist
+from models.config import AcceleratorConfig
+from models.memory.variants import AdversarialMemory, IdealMemory
+from verification.equivalence.equality import prove_equal
+from verification.equivalence.verdict import Kind, Verdict, refuted, sampled
+from verification.evidence.fetcher_model import FetchList, SilentMemoryError, fetch, fetch_patterns
+from verification.evidence.planted import faults, sampled_mutants
+from verification.mutation import Detector
+from verification.results import Check, Settings
+
+TINY = AcceleratorConfig.preset("tiny")
+PATIENCE_CYCLES = 300
+FULL_PATTERNS = 100_000
+_NAMES_WHO_WAITS = r"channels \[.+\] are silent; queue \d+ waits for place \d+, burst 0x\w+, asked of channel \d+"
+
+
+def _patterns(settings: Settings) -> Verdict:
+    """Three patterns a sample, 100,000 in a full run."""
+    patterns = FULL_PATTERNS if settings.samples >= 1000 else 3 * settings.samples
+    bursts = fetch_patterns(TINY, build(TINY), patterns, settings.seed, longest=5)
+    return sampled(patterns, f"patterns of lists, memory and stalls, {bursts} bursts, seed {settings.seed}")
+
+
+def _watchdog(settings: Settings) -> Verdict:
+    """Memories that stop answering after 0, 1, 2, ... requests."""
+    netlist, lists = build(TINY, patience_cycles=PATIENCE_CYCLES), [FetchList(tuple(range(40)), 0, 96, 96)]
+    for silent_after in range(12):
+        memory = AdversarialMemory(2, settings.seed, max_latency_cycles=40, silent_after=silent_after)
+        try:
+            fetch(TINY, netlist, memory, lists)
+        except SilentMemoryError as error:
+            if not re.search(_NAMES_WHO_WAITS, str(error)):
+                return refuted(f"silent after {silent_after} requests: {error}")
+        else:
+            return refuted(f"silent after {silent_after} requests, and no error")
+    fetch(TINY, netlist, AdversarialMemory(2, settings.seed, answer=0.05, max_latency_cycles=200), lists)
+    return sampled(13, "12 silent memories are named, a slow one is not")
+
+
+def _detectors(patterns: int, seed: int) -> list[Detector]:
+    """What a faulty netlist is given: long lists, random patterns, a silent memory."""
+
+    def lists(block: pyrtl.Block) -> bool:
+        netlist = Netlist("mutant", block)
+        long = [FetchList(tuple(range(0, 90, step)), 512 * 7 * step, 96, 96) for step in (1, 2, 5)]
+        long += [
+            FetchList((1, 2, 3, 5, 8, 13), 512 * 4095, 384, 384),
+            FetchList(tuple(range(505, 512)), 1 << 33, 383, 383),
+        ]
+        memory = AdversarialMemory(2, seed, accept=0.8, answer=0.7, max_latency_cycles=60)
+        fetch(TINY, netlist, memory, long, seed, limit_cycles=3000)
+        fetch(TINY, netlist, IdealMemory(2, 4), long, seed, accept=0.7, limit_cycles=2000)
+        return False
+
+    def random(block: pyrtl.Block) -> bool:
+        return fetch_patterns(TINY, Netlist("mutant", block), patterns, seed, longest=12, limit_cycles=4000) < 1
+
+    def silent(block: pyrtl.Block) -> bool:
+        try:
+            fetch(
+                TINY,
+                Netlist("mutant", block),
+                AdversarialMemory(2, seed, silent_after=2),
+                [FetchList((0, 9), 0, 96, 96)],
+            )
+        except SilentMemoryError as error:
+            return re.search(_NAMES_WHO_WAITS, str(error)) is None
+        return True
+
+    return [Detector("long lists", lists), Detector("silent memory", silent), Detector("patterns", random)]
+
+
+def _planted(settings: Settings) -> Verdict:
+    """Faults that lose, double or misplace a burst."""
+    netlist = build(TINY)
+    wrong = faults(
+        netlist.block,
+        ("enable", "lane_1_emit_offer", "never"),
+        ("memory write", "lane_0_bank_2", "never"),
+        ("reset value", "lane_1_filled", ""),
+        ("enable", "row_shared", "never"),
+    )
+    for fault in wrong:
+        try:
+            fetch_patterns(TINY, replace(netlist, block=fault.build()), 60, settings.seed, limit_cycles=4000)
+        except AssertionError:
+            continue
+        return refuted(f"{fault.operator} at {fault.where} ({fault.what}) goes unnoticed")
+    return sampled(len(wrong), "; ".join(f"{f.operator} at {f.where}: {f.what}" for f in wrong))
+
+
+def _mutants(settings: Settings) -> Verdict:
+    """Mutants against runs; survivors by one step from any state."""
+    block = build(TINY, patience_cycles=PATIENCE_CYCLES).block
+    return sampled_mutants(
+        block,
+        _detectors(40, settings.seed),
+        lambda faulty: prove_equal(faulty, block, limits=settings.limits),
+        settings,
+    )
+
+
+CHECKS = (
+    Check("any response order", "co-simulation", _patterns, least=Kind.TESTED),
+    Check("planted faults", "co-simulation, must fail", _planted, least=Kind.TESTED),
+    Check("watchdog", "co-simulation", _watchdog, least=Kind.TESTED),
+    Check("mutants", "mutation", _mutants, least=Kind.TESTED),
+)

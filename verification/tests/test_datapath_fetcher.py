@@ -1,0 +1,148 @@
+"""Fetcher: whatever the memory does, every word of every vector, once, in order; every burst asked for once."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hls import technology
+from hls.datapaths import fetcher
+from hls.datapaths.fetcher import Status
+from hls.estimate_block import estimate_block
+from hls.simulate import open_simulator
+from hls.types import HlsError
+from models.memory.hbm2 import Hbm2Memory
+from models.memory.variants import AdversarialMemory, IdealMemory
+from verification.evidence.fetcher_model import (
+    FetchList,
+    SilentMemoryError,
+    expected_bursts,
+    fetch,
+    fetch_patterns,
+    fetch_with,
+    random_lists,
+    random_memory,
+)
+from verification.evidence.planted import faults
+from verification.tests.datapath_machines import machine, seeds
+
+TINY = machine("tiny")
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return fetcher.build(TINY)
+
+
+@pytest.fixture(scope="module")
+def simulator(tiny):
+    with open_simulator(tiny, "fast") as opened:
+        yield opened
+
+
+@settings(max_examples=25, deadline=None)
+@given(seeds, st.sampled_from([0.3, 1.0]), st.sampled_from([0.3, 1.0]))
+def test_any_list_through_any_memory(simulator, seed, offer, accept):
+    simulator.reset()
+    lists = random_lists(TINY, np.random.default_rng(seed))
+    fetch_with(TINY, simulator, random_memory(TINY, seed), lists, seed, offer, accept)
+
+
+def test_patterns(tiny):
+    assert fetch_patterns(TINY, tiny, 200, seed=1, longest=5) > 500
+
+
+@pytest.mark.full
+def test_a_hundred_thousand_patterns(tiny):
+    assert fetch_patterns(TINY, tiny, 100_000, seed=2, longest=5) > 400_000
+
+
+@pytest.mark.parametrize("order", ["reverse", "random", "oldest"])
+def test_long_lists_in_every_order(tiny, order):
+    lists = [FetchList(tuple(range(0, 200, step)), 512 * step, 96, 96) for step in (1, 2, 3)]
+    fetch(TINY, tiny, AdversarialMemory(2, 5, accept=0.5, answer=0.3, max_latency_cycles=300, order=order), lists)
+
+
+def test_neighbours_share_a_burst():
+    """Eight vectors of 96 bits in three bursts; every second one, six bursts of twelve vectors; far apart, one each."""
+    assert list(expected_bursts([FetchList(tuple(range(8)), 0, 96, 96)])) == [0, 1, 2]
+    assert list(expected_bursts([FetchList((0, 2, 4, 6), 512, 96, 96)])) == [16, 17, 18]
+    assert list(expected_bursts([FetchList((0, 8, 16), 0, 96, 96)])) == [0, 3, 6]
+    assert list(expected_bursts([FetchList((7, 8), 0, 96, 96), FetchList((8,), 0, 96, 96)])) == [2, 3, 3]
+
+
+def test_planes_follow_each_other_without_waiting(tiny):
+    """MSB plane, LSB plane, query: lists of other widths behind each other, one memory latency in all."""
+    one = [FetchList(tuple(range(8)), 0, 64, 64)]
+    three = [*one, FetchList(tuple(range(8)), 4096, 32, 32), FetchList((3,), 8192, 96, 96)]
+    alone = fetch(TINY, tiny, IdealMemory(2, 60), one).cycles
+    assert fetch(TINY, tiny, IdealMemory(2, 60), three).cycles < alone + 30
+
+
+def test_hbm2(tiny):
+    rng = np.random.default_rng(3)
+    memory = Hbm2Memory(channels=2)
+    with open_simulator(tiny, "fast") as opened:
+        for _ in range(4):
+            fetch_with(TINY, opened, memory, random_lists(TINY, rng, 60))
+
+
+@pytest.mark.full
+def test_full_size_fetches_every_width():
+    config = machine("spatten")
+    lists = [
+        FetchList(tuple(range(0, 70, 1 + n % 3)), 512 * 40 * n, 64 * b, 64 * b) for n, b in enumerate((4, 6, 10, 12))
+    ]
+    fetch(config, fetcher.build(config), AdversarialMemory(16, 1, answer=0.8, max_latency_cycles=40), lists)
+
+
+@pytest.mark.parametrize("silent_after", [0, 3, 10])
+def test_a_memory_that_never_answers_is_named(silent_after):
+    netlist = fetcher.build(TINY, patience_cycles=300)
+    memory = AdversarialMemory(2, 1, max_latency_cycles=40, silent_after=silent_after)
+    said = r"channels \[.*\] are silent; queue \d waits for place \d, burst 0x\w+, asked of channel \d in cycle \d+; .*"
+    with pytest.raises(SilentMemoryError, match=said + r"channel \d owes \d+ answers"):
+        fetch(TINY, netlist, memory, [FetchList(tuple(range(40)), 0, 96, 96)])
+
+
+def test_a_memory_that_never_accepts_is_named():
+    netlist = fetcher.build(TINY, patience_cycles=200)
+    with open_simulator(netlist, "fast") as opened:
+        opened.step({"ids": 0, "count": 1, "last": 1, "length": 96, "stride": 96, "in_valid": 1})
+        seen = [opened.step({}) for _ in range(260)]
+    assert [s["status"] for s in seen[1:200]] == [Status.BUSY] * 199
+    assert seen[-1]["status"] == Status.SILENT
+    assert seen[-1]["silent"] == 1
+    assert seen[-1]["waiting"] == 1
+
+
+def test_a_slow_consumer_is_no_silence():
+    netlist = fetcher.build(TINY, patience_cycles=60)
+    fetch(TINY, netlist, IdealMemory(2, 40), [FetchList(tuple(range(60)), 0, 96, 96)], accept=0.02)
+
+
+def test_planted_faults_are_noticed(tiny):
+    """A bit of a reorder buffer's state, a tag, a place, and the offered burst."""
+    wanted = (
+        ("enable", "lane_1_emit_offer", "never"),
+        ("memory write", "lane_0_bank_2", "never"),
+        ("reset value", "lane_1_filled", ""),
+        ("enable", "row_shared", "never"),
+    )
+    for fault in faults(tiny.block, *wanted):
+        with pytest.raises(AssertionError):
+            fetch_patterns(TINY, replace(tiny, block=fault.build()), 30, seed=4)
+
+
+@pytest.mark.parametrize("preset", ["tiny", "spatten"])
+def test_machines_meet_their_clock(preset):
+    config = machine(preset)
+    estimate = estimate_block(fetcher.build(config).block, technology.load(), config.clock_period_ps)
+    assert estimate.stages[0].delay.value <= config.clock_period_ps
+
+
+def test_words_that_cannot_be_built_are_refused():
+    with pytest.raises(HlsError, match="1, 2, 4, 8 or 16 work"):
+        fetcher.build(replace(TINY, data_queue_bytes=32))
