@@ -216,7 +216,7 @@ def order(config: AcceleratorConfig, block: pyrtl.Block) -> tuple[Invariant, ...
 
     reach = parts.count.latency_cycles + 2
     return (
-        Invariant("slots follow each other", slots_follow, max(reach, parts.sweep_latency_cycles + 1)),
+        Invariant("slots follow each other", slots_follow, reach),
         Invariant("rows follow each other", rows_follow, 2),
         Invariant("results are written back", written_back, 2),
         Invariant("a stalled sweep holds", stalled, 2),
@@ -233,8 +233,11 @@ def _sweeping(config: AcceleratorConfig, block: pyrtl.Block) -> list[Invariant]:
 
 
 def _slots(config: AcceleratorConfig, block: pyrtl.Block) -> list[Invariant]:
-    banks = range(TokenImportanceTypes.of(config).banks)
-    return [*(settled(config, b) for b in banks), *(emptying(config, b) for b in banks), *order(config, block)]
+    return [*(emptying(config, b) for b in range(TokenImportanceTypes.of(config).banks)), *order(config, block)]
+
+
+def _settled(config: AcceleratorConfig, block: pyrtl.Block) -> list[Invariant]:
+    return [settled(config, bank) for bank in range(TokenImportanceTypes.of(config).banks)]
 
 
 Claims = Callable[[AcceleratorConfig, pyrtl.Block], list[Invariant]]
@@ -289,7 +292,7 @@ _PAYLOAD = ("score", "score_survivor", "score_row", "score_last")
 
 
 def _rows(config: AcceleratorConfig, block: pyrtl.Block) -> list[Invariant]:
-    return [*_slots(config, block), *_sweeping(config, block)]
+    return [*_slots(config, block), *_settled(config, block), *_sweeping(config, block)]
 
 
 def _refuted(claims: Claims, settings: Settings, block: pyrtl.Block) -> bool:
@@ -317,7 +320,12 @@ _IN_ADDING = (
     ("stage removed", "write_row_2", ""),
     ("stage added", "amount_1", ""),
 )
-_IN_SLOTS = (("stage added", "first_slot", ""), ("enable", "first_slot|id_row", "always"), ("inversion", "", "dropped"))
+_IN_SLOTS = (
+    ("stage added", "first_slot", ""),
+    ("enable", "^(first_slot|id_row)$", "always loads"),
+    ("stage removed", "count_survivors_s1", ""),
+)
+_IN_ORDER_OF_ROWS = (("inversion", "", "dropped"), ("stage added", "first_slot", ""))
 _IN_SWEEPING = (
     ("stage removed", "fetched_source", ""),
     ("enable", "merge_", "never loads"),
@@ -327,9 +335,11 @@ _IN_SWEEPING = (
 CHECKS = (
     Check("adding: every beat, whatever came before", "SMT, induction", partial(_proved, _adding)),
     Check("slots, rows, stalls and exclusion", "SMT, induction", partial(_proved, _slots)),
+    Check("sweeping: nothing is being written to what is read", "SMT, induction", partial(_proved, _settled)),
     Check("sweeping: results", "SMT, induction", _results),
     Check("adding with faults", "SMT, must be refuted", partial(_faulty, _adding, _IN_ADDING), least=Kind.TESTED),
     Check("slots with faults", "SMT, must be refuted", partial(_faulty, _slots, _IN_SLOTS), least=Kind.TESTED),
+    Check("rows with faults", "SMT, must be refuted", partial(_faulty, _settled, _IN_ORDER_OF_ROWS), least=Kind.TESTED),
     Check("results with faults", "SMT, must be refuted", partial(_faulty, _sweeping, _IN_SWEEPING), least=Kind.TESTED),
     Check("against the reference", "simulation", _against_the_reference, least=Kind.TESTED),
     Check("mutants", "mutation", _mutants, least=Kind.TESTED),
