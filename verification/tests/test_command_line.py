@@ -9,10 +9,10 @@ from typer.testing import CliRunner
 import spatten
 from models.config import Config, KeepSchedule, PruningConfig, QuantizationConfig
 from models.reference.huggingface.evaluate import RULES
-from traces.npz import write_trace
-from traces.reading import read
+from traces.npz import read_trace, write_trace
 from traces.synthetic import synthetic_trace
 from traces.trace import TraceFile
+from traces.workload import read_workload
 from verification import runs
 from verification.recorded import recorded_layers
 from verification.recording import SHIPPED
@@ -209,8 +209,8 @@ def test_a_recorded_workload_is_run_by_its_counts(tmp_path):
 
 
 def test_the_payload_of_a_recorded_workload_is_that_of_the_run_it_records():
-    trace = read(spatten.SHIPPED / "gpt2-lighthouse.npz").sequences[0]
-    recorded = recorded_layers(read(spatten.SHIPPED / "gpt2-lighthouse.csv"))
+    (trace,) = read_trace(spatten.SHIPPED / "gpt2-lighthouse.npz").sequences
+    recorded = recorded_layers(read_workload(spatten.SHIPPED / "gpt2-lighthouse.csv"))
     summary = runs.summarize(trace, runs.Setting("recorded", SHIPPED))
     generation = [layer for layer in summary.layers if layer.stage == "generation"]
     for ours, theirs in zip(recorded, generation, strict=True):

@@ -35,7 +35,7 @@ def golden_run(name):
 def as_golden(result):
     """One layer in the form of the golden files."""
     attention = result.attention
-    rows = {}
+    rows: dict[str, list[dict[str, object]]] = {}
     for h, head in enumerate(result.heads.tolist()):
         rows[str(head)] = []
         for r, row in enumerate(result.rows.tolist()):
