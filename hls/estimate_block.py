@@ -13,6 +13,7 @@ The netlist has one stage: paths run from registers, inputs and memories to regi
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -48,6 +49,16 @@ class _Path:
 
     delay: Quantity
     kinds: tuple[str, ...] = ()
+
+    def through(self, delay: Quantity, kind: str) -> _Path:
+        """The path behind one more operator; wiring leaves it as it is."""
+        if not delay.value:
+            return self
+        return _Path(total((self.delay, delay), "ps", "longest path"), (*self.kinds, kind))
+
+
+def _latest(paths: Iterable[_Path]) -> _Path:
+    return max(paths, key=lambda path: path.delay.value)
 
 
 def _cost(technology: Technology, net: pyrtl.LogicNet, makers: Makers) -> tuple[str, Cost]:
@@ -146,9 +157,9 @@ def estimate_block(block: pyrtl.Block, technology: Technology, clock_period_ps: 
     paths: dict[pyrtl.WireVector, _Path] = {}
     longest = _Path(zero)
     for net in block:  # in topological order
-        before = max((paths.get(a, _Path(zero)) for a in net.args), key=lambda p: p.delay.value)
+        before = _latest(paths.get(a, _Path(zero)) for a in net.args)
         if net.op in "r@":
-            longest = max(longest, before, key=lambda p: p.delay.value)
+            longest = _latest((longest, before))
             continue
         kind, cost = ("enable", WIRING) if net in enables else _cost(technology, net, makers)
         if net in corrections:
@@ -160,11 +171,14 @@ def estimate_block(block: pyrtl.Block, technology: Technology, clock_period_ps: 
         elif kind == "memory":
             memory = net.op_param[1]
             delay = _access(technology, memory, memories[memory.name])
-        if delay.value:
-            before = _Path(total((before.delay, delay), "ps", "longest path"), (*before.kinds, kind))
+        after = before.through(delay, kind)
+        if net.op == "x":
+            # Only the select bit drives every bit's multiplexer; data pass through one.
+            select, *data = (paths.get(a, _Path(zero)) for a in net.args)
+            after = _latest((select.through(delay, kind), _latest(data).through(enable_delay(technology), kind)))
         for wire in net.dests:
-            paths[wire] = before
-            longest = max(longest, before, key=lambda p: p.delay.value)
+            paths[wire] = after
+            longest = _latest((longest, after))
     bits = sum(len(r) for r in block.wirevector_subset(pyrtl.Register))
     register_area = registers(technology, bits, sum(len(n.dests[0]) for n in enables))
     kinds = by_kind(costs)
