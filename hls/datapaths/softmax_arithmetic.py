@@ -244,7 +244,7 @@ def reciprocal_graph(types: SoftmaxTypes) -> Graph:
         quotient: list[Value] = []
         for k in reversed(range(RECIPROCAL.width)):
             trial = (doubled - divisor).named(f"trial_{k}")
-            below = trial.is_negative()
+            below = trial[-1]
             remainder = select(below, doubled, trial).wrap(UInt(25)).named(f"remainder_{k}")
             quotient = [concat(~below, *quotient)]
             doubled = remainder << 1
