@@ -1,4 +1,4 @@
-"""Every netlist meets its clock by the estimate of its nets, which is made apart from the schedules that it came from."""
+"""Every netlist meets its clock by the estimate of its nets, made apart from the schedules that it came from."""
 
 import pytest
 
