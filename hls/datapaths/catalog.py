@@ -14,6 +14,7 @@ from hls.datapaths import (
     softmax,
     token_importance,
     top_k,
+    write_back,
     zero_eliminator,
 )
 from hls.lower import Netlist
@@ -36,6 +37,7 @@ BLOCKS: dict[str, Builder] = {
     "top_k": top_k.build,
     "top_k_probability": top_k.build_probability,
     "value_sram": operand_sram.build_value,
+    "write_back": write_back.build,
     "zero_eliminator": zero_eliminator.build,
     "zero_eliminator_importance": zero_eliminator.build_importance,
 }

@@ -29,7 +29,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 
 import pyrtl
 
@@ -47,6 +46,7 @@ from hls.datapaths.crossbar import (
 from hls.datapaths.crossbar import plan as crossbar_plan
 from hls.datapaths.fetch_lane import Lane, Vectors, lane
 from hls.datapaths.fetcher_parts import FetcherTypes, locate_graph, neighbours_graph
+from hls.datapaths.watchdog import PATIENCE_CYCLES, Channel, watchdog
 from hls.lower import Netlist, building, instantiate
 from hls.netlist import Wire
 from hls.schedule import Schedule, schedule
@@ -55,17 +55,8 @@ from hls.technology import Technology
 from hls.trace import Graph
 from models.config import AcceleratorConfig
 
-PATIENCE_CYCLES = 8192
 SRAM_ROWS = 64
 """Rows from which on a memory is SRAM; flip-flops of a burst's width are selected too slowly."""
-
-
-class Status(IntEnum):
-    """What `status` says."""
-
-    IDLE = 0
-    BUSY = 1
-    SILENT = 2
 
 
 @dataclass(frozen=True)
@@ -140,9 +131,8 @@ def build(
             wanted = [pyrtl.Const(0, 1)] * queues
         requests = crossbar([one.requests for one in lanes], wanted, parts.addresses, block=block, prefix="address_")
         owed = _requests(config, requests, answers, block)
-        silent = _watchdog(owed, patience_cycles, block)
         busy = pyrtl.rtl_any(sources, *[one.busy for one in lanes], *[c.owes for c in owed])
-        stopped = pyrtl.rtl_any(*silent)
+        status, silent = watchdog(owed, patience_cycles, busy, block)
         accepted = pyrtl.Input(queues, "out_ready")
         for q, one in enumerate(lanes):
             drive(one.words.ready, accepted[q])
@@ -153,8 +143,8 @@ def build(
             "word_first": _joined([one.words.data[word + in_word] for one in lanes]),
             "word_last": _joined([one.words.data[word + in_word + 1] for one in lanes]),
             "out_valid": _joined([one.words.valid for one in lanes]),
-            "status": pyrtl.select(stopped, pyrtl.Const(Status.SILENT, 2), busy.zero_extended(2)),
-            "silent": _joined(silent),
+            "status": status,
+            "silent": silent,
             "waiting": _joined([one.waits for one in lanes]),
         }
         for name, wire in outputs.items():
@@ -245,17 +235,9 @@ def _distribute(
     return pyrtl.rtl_any(row_valid, *located.valids[1:])
 
 
-@dataclass(frozen=True, eq=False)
-class _Channel:
-    """What the watchdog sees of a channel."""
-
-    owes: Wire
-    moves: Wire
-
-
 def _requests(
     config: AcceleratorConfig, requests: Sequence[Stream], answers: Sequence[Stream], block: pyrtl.Block
-) -> list[_Channel]:
+) -> list[Channel]:
     """Ports of the channels; a channel's requests without an answer taken are at most the places of its answer FIFO."""
     depth = config.address_queue_depth
     ready, answered = pyrtl.Input(len(requests), "request_ready"), block.wirevector_by_name["answer_valid"]
@@ -269,7 +251,7 @@ def _requests(
         fewer, more = sent & ~back, back & ~sent
         after = pyrtl.select(fewer, (room - 1)[: len(room)], room)
         room.next <<= pyrtl.select(more, (room + 1)[: len(room)], after)
-        channels.append(_Channel((room != depth) | request.valid, sent | answered[c] | answer.valid))
+        channels.append(Channel((room != depth) | request.valid, sent | answered[c] | answer.valid))
     width = len(requests[0].data) - tag_bits(config)
     outputs = {
         "request_valid": _joined(valids),
@@ -280,16 +262,3 @@ def _requests(
         port = pyrtl.Output(len(wire), name)
         port <<= wire
     return channels
-
-
-def _watchdog(channels: Sequence[_Channel], patience_cycles: int, block: pyrtl.Block) -> list[Wire]:
-    """For every channel whether it was silent for too long while it owed something; stays."""
-    found = []
-    for c, channel in enumerate(channels):
-        count = register(patience_cycles.bit_length(), f"silence_{c}", block)
-        silent = register(1, f"silent_{c}", block)
-        waits = channel.owes & ~channel.moves
-        count.next <<= pyrtl.select(waits, (count + 1)[: len(count)], pyrtl.Const(0, len(count)))
-        silent.next <<= silent | (waits & (count == patience_cycles - 1))
-        found.append(silent)
-    return found

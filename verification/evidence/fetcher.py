@@ -57,7 +57,7 @@ def _detectors(patterns: int, seed: int) -> list[Detector]:
         long = [FetchList(tuple(range(0, 90, step)), 512 * 7 * step, 96, 96) for step in (1, 2, 5)]
         long += [
             FetchList((1, 2, 3, 5, 8, 13), 512 * 4095, 384, 384),
-            FetchList(tuple(range(505, 512)), 1 << 33, 383, 383),
+            FetchList(tuple(range(505, 512)), 512 * 4_190_000, 383, 383),
         ]
         memory = AdversarialMemory(2, seed, accept=0.8, answer=0.7, max_latency_cycles=60)
         fetch(TINY, netlist, memory, long, seed, limit_cycles=3000)

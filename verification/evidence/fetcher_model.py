@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hls.datapaths.fetcher import Status
 from hls.datapaths.fetcher_parts import FetcherTypes
+from hls.datapaths.watchdog import Status
 from hls.lower import Netlist
 from hls.simulate import Backend, Simulator, open_simulator
 from models.config import AcceleratorConfig
@@ -150,7 +150,10 @@ class _Run:
             address = seen["request_address"] >> (c * bits) & ((1 << bits) - 1)
             tag = seen["request_tag"] >> (c * tag_bits) & ((1 << tag_bits) - 1)
             assert tag not in self.under_way, f"tag {tag} is under way twice"
-            served = int(self.memory.channel_of([BURST_BYTES * address])[0])
+            try:
+                served = int(self.memory.channel_of([BURST_BYTES * address])[0])
+            except ValueError as error:
+                raise AssertionError(f"a request that no list asks for: {error}") from error
             assert served == c, f"burst {address:#x} was asked of channel {c}, {served} has it"
             port.request = (address, tag)
             self.under_way[tag] = (address, c, self.cycle)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hls import technology
 from hls.datapaths import fetcher
-from hls.datapaths.fetcher import Status
+from hls.datapaths.watchdog import Status
 from hls.estimate_block import estimate_block
 from hls.simulate import open_simulator
 from hls.types import HlsError
@@ -39,6 +39,12 @@ def tiny():
 @pytest.fixture(scope="module")
 def simulator(tiny):
     with open_simulator(tiny, "fast") as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def full_size():
+    with open_simulator(fetcher.build(machine("spatten"))) as opened:
         yield opened
 
 
@@ -96,6 +102,21 @@ def test_full_size_fetches_every_width():
         FetchList(tuple(range(0, 70, 1 + n % 3)), 512 * 40 * n, 64 * b, 64 * b) for n, b in enumerate((4, 6, 10, 12))
     ]
     fetch(config, fetcher.build(config), AdversarialMemory(16, 1, answer=0.8, max_latency_cycles=40), lists)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("bits", [4, 6, 8, 10, 12])
+@pytest.mark.parametrize(("keep", "least"), [(1.0, 0.95), (0.9, 0.75), (0.5, 0.75), (0.2, 0.75), (0.1, 0.75)])
+def test_requests_a_channel_and_cycle(full_size, bits, keep, least):
+    """Lists of survivors of 1024 tokens of 64 elements behind each other; the middle of the run, queues full."""
+    config, rng, bursts = machine("spatten"), np.random.default_rng(bits), 0
+    lists: list[FetchList] = []
+    while bursts < 10_000:
+        ids = np.flatnonzero(rng.random(1024) < keep)
+        lists.append(FetchList(tuple(map(int, ids)), (1 << 17) * len(lists), 64 * bits, 64 * bits))
+        bursts += len(ids) * 64 * bits // 256
+    fetched = fetch_with(config, full_size, IdealMemory(16, 30), lists)
+    assert fetched.rate(16) >= least
 
 
 @pytest.mark.parametrize("silent_after", [0, 3, 10])
