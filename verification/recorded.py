@@ -4,37 +4,22 @@ A recorded workload has no values, so nothing is computed and nothing compared. 
 its K and of the V it keeps (section 5); every head is taken to have K and V of its own, as the columns cannot say more.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from models.reference.payload import OUTPUT_BITS, Payload, dense_payload
 from traces.workload import RecordedWorkload
+from verification.runs import LayerCounts
 
 
-@dataclass(frozen=True)
-class RecordedLayer:
-    """One layer over all generated tokens; fields as in `verification.runs.LayerSummary`."""
-
-    stage: str
-    layer: int
-    passes: int
-    tokens: float
-    heads: float
-    rows: int
-    flat_rows: int
-    payload: Payload
-    dense12: Payload
-    fp32: Payload
-
-
-def recorded_layers(workload: RecordedWorkload) -> tuple[RecordedLayer, ...]:
+def recorded_layers(workload: RecordedWorkload) -> tuple[LayerCounts, ...]:
     """Sum up each layer of `workload`."""
     return tuple(_layer(workload, int(layer)) for layer in np.unique(workload.layer))
 
 
-def _layer(w: RecordedWorkload, layer: int) -> RecordedLayer:
+def _layer(w: RecordedWorkload, layer: int) -> LayerCounts:
     here = w.layer == layer
     d, keys, values, flat = (x[here] for x in (w.head_dim, w.keys, w.values, w.requant))
     low = np.where(flat, w.lsb_bits[here], 0)
@@ -47,7 +32,7 @@ def _layer(w: RecordedWorkload, layer: int) -> RecordedLayer:
             (dense_payload(heads, heads, 1, int(n), int(d[0]), bits, generation=True) for n in lengths), Payload()
         )
 
-    return RecordedLayer(
+    return LayerCounts(
         stage="generation",
         layer=layer,
         passes=len(steps),

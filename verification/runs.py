@@ -67,8 +67,8 @@ def own_softmax_scale(trace: Trace) -> float | None:
 
 
 @dataclass(frozen=True)
-class LayerSummary:
-    """One layer over all summarization passes, or all generation steps, of a run.
+class LayerCounts:
+    """What one layer kept and asked for, over all summarization passes, or all generation steps, of a run.
 
     Attributes:
         stage: "summarization" or "generation".
@@ -81,11 +81,6 @@ class LayerSummary:
         payload: bits asked for.
         dense12: what keeping everything in 12 bits would ask for.
         fp32: what keeping everything in 32 bits would ask for.
-        agreement: share of surviving (token, head) pairs that a float run of its own has too, mean over passes.
-        prob_error: largest error of a probability against exact arithmetic, units of 2^-12.
-        out_error: largest error of an output against exact arithmetic, units of the integer output.
-        bound_use: largest share of its bound that an error takes; above 1 is evidence against the integer path.
-        float_error: RMS difference of outputs from float attention on unquantized Q, K, V, over its RMS.
     """
 
     stage: str
@@ -98,6 +93,20 @@ class LayerSummary:
     payload: Payload
     dense12: Payload
     fp32: Payload
+
+
+@dataclass(frozen=True)
+class LayerSummary(LayerCounts):
+    """The counts of a layer, and how far its numbers are off.
+
+    Attributes:
+        agreement: share of surviving (token, head) pairs that a float run of its own has too, mean over passes.
+        prob_error: largest error of a probability against exact arithmetic, units of 2^-12.
+        out_error: largest error of an output against exact arithmetic, units of the integer output.
+        bound_use: largest share of its bound that an error takes; above 1 is evidence against the integer path.
+        float_error: RMS difference of outputs from float attention on unquantized Q, K, V, over its RMS.
+    """
+
     agreement: float
     prob_error: float
     out_error: float
