@@ -9,7 +9,8 @@ generation are lists with another base, stride and length. Heads of more than a 
 rows of r, are fetched as lists of rows: id * n, id * n + 1, ..., with the stride and length of r elements.
 
 Neighbours in a list that share a burst fetch it once: the first of them passes it on (`hls.datapaths.fetch_lane`).
-Rows of ids wait for the next row, to see whether it shares; the last row of a list says that there is none.
+Rows of ids wait for the next row, to see whether it shares; the last row of a list says that there is none. Every row
+but the last of its list is full.
 
 Answers may come after any time, in any order, within a channel too: the tag of a request is its queue and place.
 A channel has no more requests under way than its answer FIFO can take. So no answer is ever refused, and with the

@@ -61,7 +61,7 @@ def _planted(settings: Settings) -> Verdict:
         netlist.block,
         ("enable", "pack_held_3", "never"),
         ("enable", "^address", "never"),
-        ("enable", "owed_1", "never"),
+        ("reset value", "owed_1", ""),
         ("selection", "", ""),
     )
     for fault in wrong:

@@ -8,17 +8,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hls import technology
-from hls.datapaths import fetcher
+from hls.datapaths import bitwidth_converter, fetcher
+from hls.datapaths.bitwidth_converter import BitwidthConverterTypes, Plane
+from hls.datapaths.fetcher_parts import FetcherTypes
 from hls.datapaths.watchdog import Status
 from hls.estimate_block import estimate_block
-from hls.simulate import open_simulator
+from hls.simulate import open_simulator, to_words
 from hls.types import HlsError
 from models.memory.hbm2 import Hbm2Memory
 from models.memory.variants import AdversarialMemory, IdealMemory
 from verification.evidence.fetcher_model import (
     FetchList,
     SilentMemoryError,
+    burst_content,
     expected_bursts,
+    expected_words,
     fetch,
     fetch_patterns,
     fetch_with,
@@ -26,6 +30,8 @@ from verification.evidence.fetcher_model import (
     random_memory,
 )
 from verification.evidence.planted import faults
+from verification.ports import from_port
+from verification.streaming import drain
 from verification.tests.datapath_machines import machine, seeds
 
 TINY = machine("tiny")
@@ -77,6 +83,36 @@ def test_neighbours_share_a_burst():
     assert list(expected_bursts([FetchList((0, 2, 4, 6), 512, 96, 96)])) == [16, 17, 18]
     assert list(expected_bursts([FetchList((0, 8, 16), 0, 96, 96)])) == [0, 3, 6]
     assert list(expected_bursts([FetchList((7, 8), 0, 96, 96), FetchList((8,), 0, 96, 96)])) == [2, 3, 3]
+
+
+@pytest.mark.parametrize(("bits", "dimension"), [(4, 8), (6, 5), (10, 8), (12, 32)])
+def test_words_are_what_a_converter_lane_takes(bits, dimension):
+    """The words of queue 1 through a converter lane: the elements of vectors 1, 5, 9, ... as DRAM holds them."""
+    vectors = FetchList(tuple(range(3, 40)), 512, dimension * bits, dimension * bits)
+    words, types = expected_words(TINY, [vectors])[1], FetcherTypes.of(TINY)
+    mask = (1 << types.word.width) - 1
+    content = [
+        burst_content(w.place // types.words) >> (w.place % types.words * types.word.width) & mask for w in words
+    ]
+    columns = {
+        "word": to_words(content, types.word.width),
+        "first": to_words([int(w.first) for w in words], 1),
+        "last": to_words([int(w.last) for w in words], 1),
+        "offset": to_words([w.offset for w in words], types.word.width.bit_length() - 1),
+    }
+    converter = bitwidth_converter.build(TINY)
+    row = {"count": dimension, "format": (bits - 4) // 2, "plane": Plane.WHOLE, "held": 0}
+    columns |= {name: to_words([int(value)] * len(words), converter.inputs[name]) for name, value in row.items()}
+    mine = vectors.ids[1 :: TINY.fetch_queues]
+    with open_simulator(converter, "fast") as opened:
+        operands = drain(opened, columns, len(mine)).outputs["operand"]
+    seen = from_port(operands, BitwidthConverterTypes.of(TINY).row, 12, signed=False)[:, :dimension]
+    for ident, elements in zip(mine, seen, strict=True):
+        first, _ = vectors.bits_of(ident)
+        packed = sum(burst_content(first // 256 + n) << (256 * n) for n in range(3))
+        packed >>= first % 256
+        wanted = [(packed >> (i * bits) & ((1 << bits) - 1)) << (12 - bits) for i in range(dimension)]
+        assert elements.tolist() == wanted
 
 
 def test_planes_follow_each_other_without_waiting(tiny):
