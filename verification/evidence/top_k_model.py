@@ -130,11 +130,11 @@ def longest(count: int, k: int, lanes: int, *, up: bool) -> Request:
     return dense(values, list(range(count)), k, lanes)
 
 
-def pass_cycles(requests: Sequence[Request], served: Served, lanes: int) -> list[tuple[int, int]]:
+def pass_cycles(requests: Sequence[Request], served: Served, lanes: int, capacity: int) -> list[tuple[int, int]]:
     """(rows, cycles) of every pass that another pass of its request follows."""
     found, first = [], 0
     for request in requests:
-        _, candidates = expected(request, lanes, len(request.items))
+        _, candidates = expected(request, lanes, capacity)
         starts = served.pass_at[first : first + len(candidates)]
         found += [(-(-c // lanes), b - a) for c, a, b in zip(candidates, starts, starts[1:], strict=False)]
         first += len(candidates)

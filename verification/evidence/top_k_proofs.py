@@ -38,7 +38,10 @@ def whole(schedule: Schedule) -> pyrtl.Block:
 
 
 def decide_block(made: TopKPlan) -> pyrtl.Block:
-    """`decide` beside free `above`, `reach`, and where the pivot lies: `higher` or `lower` than T, or neither."""
+    """`decide`, beside free inputs: where the pivot lies (`higher` or `lower` than T, or neither), `above`, `reach`.
+
+    `above` and `reach` count, among the smaller candidates (pivot higher) or the larger ones (pivot lower), where T is.
+    """
     block = pyrtl.Block()
     with building(block):
         bits = made.types.count.width
@@ -61,40 +64,38 @@ def decide_claims(made: TopKPlan) -> tuple[tuple[Invariant, ...], Environment]:
 
     def known(s: Signals) -> Bits:
         smaller, larger, equal, target, above, reach = wide(s, "smaller", "larger", "equal", "target", "above", "reach")
-        count = smaller + larger + equal
-        at = ~s["higher"] & ~s["lower"]
+        at, upper = ~s["higher"] & ~s["lower"], larger + equal
         return conjunction(
             [
-                count <= capacity,
+                smaller + upper <= capacity,
                 equal >= 1,
-                above < target,
-                target <= reach,
-                reach <= count,
+                target >= 1,
+                target <= smaller + upper,
                 ~(s["higher"] & s["lower"]),
-                implies(s["higher"], above >= larger + equal),
-                implies(s["lower"], reach <= larger),
-                implies(at, (above == larger) & (reach == larger + equal)),
+                # of all candidates, larger + equal + above are above T, larger + equal + reach at least T
+                implies(s["higher"], (target > upper) & (above < target - upper) & (target - upper <= reach)),
+                implies(s["higher"], reach <= smaller),
+                implies(s["lower"], (above < target) & (target <= reach) & (reach <= larger)),
+                implies(at, (larger < target) & (target <= upper)),
             ]
         )
 
-    def holds(s: Signals, above: Bits, reach: Bits) -> Bits:
-        target, count = wide(s, "next_target", "next_count")
+    def holds(s: Signals) -> Bits:
+        above, reach, target, count = wide(s, "above", "reach", "next_target", "next_count")
         return (above < target) & (target <= reach) & (reach <= count)
 
     def found_where_it_is(s: Signals) -> Bits:
         return s["found"] == (~s["higher"] & ~s["lower"])
 
     def found_right(s: Signals) -> Bits:
-        target, above, equal, num_equal = wide(s, "target", "above", "equal", "num_equal")
-        return implies(s["found"], (num_equal == target - above) & (num_equal >= 1) & (num_equal <= equal))
+        target, larger, equal, num_equal = wide(s, "target", "larger", "equal", "num_equal")
+        return implies(s["found"], (num_equal == target - larger) & (num_equal >= 1) & (num_equal <= equal))
 
     def goes_up(s: Signals) -> Bits:
-        above, reach = wide(s, "above", "reach")
-        return implies(s["lower"], s["up"] & holds(s, above, reach))
+        return implies(s["lower"], s["up"] & holds(s))
 
     def goes_down(s: Signals) -> Bits:
-        above, reach, larger, equal = wide(s, "above", "reach", "larger", "equal")
-        return implies(s["higher"], ~s["up"] & holds(s, above - larger - equal, reach - larger - equal))
+        return implies(s["higher"], ~s["up"] & holds(s))
 
     def fewer(s: Signals) -> Bits:
         smaller, larger, equal, left = wide(s, "smaller", "larger", "equal", "next_count")
@@ -270,29 +271,3 @@ def prove_pivot_lane(made: TopKPlan, block: pyrtl.Block, settings: Settings) -> 
         IntegerSpecification(lane, ("lfsr", "rest", "is_last"), ("lane",)),  # type: ignore[arg-type]
     )
     return exhaust(problem, folder=settings.folder)
-
-
-def control_claims(block: pyrtl.Block, made: TopKPlan) -> tuple[Invariant, ...]:
-    """Of the whole engine: select is in one state at a time, and a stalled result stays."""
-    judged = [f"judged_last_d{i + 1}" for i in range(made.partition_latency_cycles)]
-    states = ["waiting", "rowing", "fetching", "picking", "streaming", "row_last", *judged, "deciding"]
-    fields = sorted(w.name for w in block.wirevector_subset(pyrtl.Output) if w.name.startswith("kept_"))
-    fields += ["status", "threshold", "num_equal"]
-
-    def one_state(s: Signals) -> Bits:
-        return total([s[state] for state in states], 5) == 1
-
-    def stays(window: "list[Signals]") -> Bits:
-        before, after = window
-        same = conjunction([after[name] == before[name] for name in fields])
-        return implies(before["out_valid"] & ~before["out_ready"], after["out_valid"] & same)
-
-    def in_turn(s: Signals) -> Bits:
-        ahead = s["result_count"][0]
-        return (s["result_count"] <= 2) & (s["result_tail"] == (s["result_head"] ^ ahead))
-
-    return (
-        now("select is in exactly one state", one_state),
-        Invariant("a stalled result stays", stays, window_cycles=2),  # type: ignore[arg-type]
-        now("results are queued in turn", in_turn),
-    )

@@ -145,7 +145,7 @@ def test_the_longest_selections_take_a_pass_an_item(tiny):
     ]
     served = assert_right(tiny, requests)
     assert len(expected(requests[0], LANES, CAPACITY)[1]) == CAPACITY // 8
-    cycles = pass_cycles(requests, served, LANES)
+    cycles = pass_cycles(requests, served, LANES, CAPACITY)
     assert cycles
     assert all(taken == rows + overhead for rows, taken in cycles)
 
