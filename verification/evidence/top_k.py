@@ -17,6 +17,7 @@ from verification.equivalence.verdict import Kind, Verdict, refuted, sampled, we
 from verification.evidence.planted import all_refuted, faults
 from verification.evidence.stream_contracts import valid_never_waits
 from verification.evidence.top_k_control import control_claims, prove_packing, prove_same
+from verification.evidence.top_k_exhaustive import engine, every_request
 from verification.evidence.top_k_model import (
     EngineError,
     Request,
@@ -219,6 +220,13 @@ def against_reference(settings: Settings) -> Verdict:
     return sampled(len(requests), f"at least {min(spare)} cycles below the bound, {sum(spare)} in all")
 
 
+def exhaustive_with_faults(settings: Settings) -> Verdict:
+    """Faults that some request of the smallest engine must show."""
+    block = engine().block
+    chosen = faults(block, ("enable", "^pivot$", "never loads"), ("reset value", "^rowing$", "bit 0"))
+    return all_refuted(chosen, lambda b: every_request(Netlist("mutant", b), values_step=64, backend="fast"))
+
+
 def _proof(name: str) -> Callable[[Settings], Verdict]:
     return lambda settings: proof(name, plan(FULL), settings)
 
@@ -239,6 +247,13 @@ CHECKS = (
         for name in PROOFS
     ),
     Check("zero eliminators in their places, 4 lanes", "SMT", _packing),
+    Check(
+        "every request of the smallest engine",
+        "exhaustive simulation",
+        lambda settings: every_request(engine()),
+        least=Kind.TESTED,
+    ),
+    Check("planted faults: every request", "the same, on faulty blocks", exhaustive_with_faults, least=Kind.TESTED),
     Check("against the reference, cycles within the bound", "simulation", against_reference, least=Kind.TESTED),
     Check("mutants", "mutation", mutants, least=Kind.TESTED),
 )

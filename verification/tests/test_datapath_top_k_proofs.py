@@ -7,6 +7,8 @@ from verification.equivalence.verdict import Kind
 from verification.evidence.planted import faults
 from verification.evidence.top_k import PROOFS, misbehaves, planted, proof, small
 from verification.evidence.top_k_control import prove_packing, prove_same
+from verification.evidence.top_k_exhaustive import engine as smallest
+from verification.evidence.top_k_exhaustive import every_request
 from verification.results import Settings
 
 
@@ -53,3 +55,11 @@ def test_the_battery_notices_a_fault_and_nothing_else(engine):
     assert not misbehaves(netlist, 1, made.pass_overhead_cycles)
     assert misbehaves(netlist, 1, made.pass_overhead_cycles + 1), "the cycles of a pass are exact"
     assert misbehaves(Netlist("mutant", fault.build()), 1, made.pass_overhead_cycles)
+
+
+def test_requests_of_the_smallest_engine():
+    """A share of what `spatten verify` sends: every request that 2 lanes and 2 rows of 2-bit values can get."""
+    verdict = every_request(smallest(), values_step=85, backend="fast")
+    assert (verdict.kind, verdict.count) == (Kind.TESTED, 4 * 16 * 8), verdict.detail
+    fault = faults(smallest().block, ("enable", "^pivot$", "never loads"))[0]
+    assert every_request(Netlist("mutant", fault.build()), values_step=85, backend="fast").kind is Kind.REFUTED
