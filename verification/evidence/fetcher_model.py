@@ -24,7 +24,10 @@ BURST_BYTES = 32
 
 @dataclass(frozen=True)
 class FetchList:
-    """One list: rising ids, byte address of vector 0 (a multiple of 512), bits from id to id and of a vector."""
+    """One list: rising ids, byte address of vector 0 (a multiple of 512), bits from id to id and of a vector.
+
+    A list without ids is a row that is empty.
+    """
 
     ids: tuple[int, ...]
     base_bytes: int
@@ -157,6 +160,10 @@ class _Run:
             assert served == c, f"burst {address:#x} was asked of channel {c}, {served} has it"
             port.request = (address, tag)
             self.under_way[tag] = (address, c, self.cycle)
+            owed = sum(channel == c for _, channel, _ in self.under_way.values())
+            assert owed <= self.config.address_queue_depth, (
+                f"channel {c} owes {owed} answers, more than it has room for"
+            )
             self.asked[address] += 1
             self.accepted.append(self.cycle)
 
@@ -266,7 +273,7 @@ def _rows(config: AcceleratorConfig, types: FetcherTypes, lists: Sequence[FetchL
     """Rows of ids as the ports take them."""
     lanes, bits = config.hbm_channels, types.ids.element.total_bits
     for one in lists:
-        for start in range(0, len(one.ids), lanes):
+        for start in range(0, max(1, len(one.ids)), lanes):
             part = one.ids[start : start + lanes]
             yield {
                 "ids": sum(ident << (i * bits) for i, ident in enumerate(part)),
@@ -292,8 +299,22 @@ def random_lists(config: AcceleratorConfig, rng: np.random.Generator, longest: i
         kept = kept if len(kept) else np.array([tokens - 1])
         first = int(rng.integers(0, config.context_keys - tokens))
         ids = tuple(int(i) + first for i in kept[:longest])
-        lists.append(FetchList(ids, 512 * int(rng.integers(0, 1 << 12)), length, length))
+        lists.append(FetchList(ids if rng.random() < 0.9 else (), 512 * int(rng.integers(0, 1 << 12)), length, length))
     return lists
+
+
+def first_silence(netlist: Netlist, ident: int, limit_cycles: int) -> tuple[int, int, int] | None:
+    """Cycles from the first request for vector `ident` of 96 bits, never accepted, to SILENT; `silent`, `waiting`."""
+    row = {"ids": ident, "count": 1, "last": 1, "length": 96, "stride": 96, "in_valid": 1}
+    asked = None
+    with open_simulator(netlist, "fast") as simulator:
+        for cycle in range(limit_cycles):
+            seen = simulator.step({} if cycle else row)
+            if seen["status"] == Status.SILENT and asked is not None:
+                return cycle - asked, seen["silent"], seen["waiting"]
+            if asked is None and seen["request_valid"]:
+                asked = cycle
+    return None
 
 
 def random_memory(config: AcceleratorConfig, seed: int) -> Memory:
