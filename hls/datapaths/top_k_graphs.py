@@ -299,7 +299,7 @@ class TopKPlan:
     Attributes:
         types: sizes.
         one_cycle: parts between registers, combinational.
-        fill_pack: zero eliminator of the input rows.
+        fill_pack, fill_tally: zero eliminator and count of the input rows.
         candidate_pack, candidate_tally: behind `partition` in the same cycle.
         kept_pack, kept_tally: behind `admit` in the same cycle.
     """
