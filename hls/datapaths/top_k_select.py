@@ -172,9 +172,9 @@ def build_select(
         )
         drive(rows.ready, pyrtl.Const(1, 1))
         start, tail = payload(types.address.width, f"{side}_start"), reg(types.address.width, f"{side}_tail")
-        writes = rows.valid & (rows.count != 0)
-        memory[tail] <<= pyrtl.MemBlock.EnabledWrite(pyrtl.concat(*reversed(rows.elements)), writes)
-        hold(tail, writes, (tail + 1)[: len(tail)])
+        # a last row without survivors is written too: it comes after full rows, which leave a row of room
+        memory[tail] <<= pyrtl.MemBlock.EnabledWrite(pyrtl.concat(*reversed(rows.elements)), rows.valid)
+        hold(tail, rows.valid, (tail + 1)[: len(tail)])
         hold(start, rowing, tail)
         starts_of[side] = start
 

@@ -127,7 +127,8 @@ def battery(seed: int) -> list[Request]:
     ]
     none = Request(np.full((2, lanes), 7), np.zeros((2, lanes), np.int64), np.zeros((2, lanes), np.bool_), 1)
     many = dense(list(range(40)), [0] * 40, 5, lanes)
-    refused = [none, many, replace(some[0], k=0)]
+    ends_empty = replace(many, valid=many.valid & (np.arange(10) < 9)[:, None])
+    refused = [none, many, ends_empty, replace(some[0], k=0)]
     return [
         longest(32, 16, lanes, up=False),
         *some[:3],

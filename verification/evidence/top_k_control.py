@@ -5,6 +5,8 @@ given a row or flushes. In the filter nothing follows the last row of a request 
 empty. A stalled result stays.
 """
 
+from collections.abc import Mapping
+
 import pyrtl
 
 from hls.datapaths.top_k_graphs import TopKPlan
@@ -20,6 +22,7 @@ from verification.equivalence.verdict import Verdict, proved, unknown, weakest
 from verification.evidence.stream_contracts import implies, now
 from verification.results import Settings
 
+_PACKERS = ("fill_pack", "smaller_pack", "larger_pack", "filter_rows")
 RESET_CYCLES = 3
 """After so many cycles from reset an idle pipeline has forgotten its registers' reset values."""
 
@@ -187,10 +190,20 @@ def prove_same(original: pyrtl.Block, other: pyrtl.Block, made: TopKPlan, settin
     if ours.registers != theirs.registers:
         return prove_equal(original, other, limits=settings.limits)
     formula = Formula()
-    runs = [SymbolicRun(netlist, formula) for netlist in (ours, theirs)]
+    # what a packer holds may differ where nothing reads it
+    held_by = {f"{packer}_held_{i}": (packer, i) for packer in _PACKERS for i in range(made.types.lanes - 1)}
+    apart = {name: formula.variable(f"reg:other.{name}", ours.widths[name]) for name in held_by}
+    runs = [SymbolicRun(ours, formula), SymbolicRun(theirs, formula, registers=apart)]
     claims = [claim for claim in control_claims(original, made) if claim.window_cycles == 1]
     held = tuple(claim.holds([signals_at(runs[0].unrolling, 0)]).value for claim in claims)
-    return _agree(formula, runs, 1, held, settings)
+
+    def read_alike(name: str, cycle: int) -> Bits:
+        (packer, i), wires = held_by[name], signals_at(runs[0].unrolling, cycle)
+        same = runs[0].unrolling.bits(name, cycle) == runs[1].unrolling.bits(name, cycle)
+        return implies(wires[f"{packer}_flushing"] | (wires[f"{packer}_filled"] > i), same)
+
+    held += tuple(read_alike(name, 0).value for name in held_by)
+    return _agree(formula, runs, 1, held, settings, {name: read_alike(name, 1) for name in held_by})
 
 
 def _merge(ours: Netlist, theirs: Netlist, settings: Settings) -> Verdict:
@@ -200,9 +213,15 @@ def _merge(ours: Netlist, theirs: Netlist, settings: Settings) -> Verdict:
 
 
 def _agree(
-    formula: Formula, runs: list[SymbolicRun], cycles: int, assumptions: tuple[int, ...], settings: Settings
+    formula: Formula,
+    runs: list[SymbolicRun],
+    cycles: int,
+    assumptions: tuple[int, ...],
+    settings: Settings,
+    weaker: Mapping[str, Bits] | None = None,
 ) -> Verdict:
-    """Equal outputs in all cycles, and equal registers and memories behind them."""
+    """Equal outputs in all cycles, and equal registers and memories behind them; `weaker` claims replace equality."""
+    weaker = weaker or {}
     ours, theirs = (run.unrolling for run in runs)
     netlist = runs[0].netlist
     pairs = [(name, cycle) for cycle in range(cycles) for name in netlist.outputs]
@@ -213,7 +232,7 @@ def _agree(
     def same(name: str, cycle: int) -> Bits:
         return ours.bits(name, cycle) == theirs.bits(name, cycle)
 
-    claims = [(name, cycle, same(name, cycle)) for name, cycle in pairs]
+    claims = [(name, cycle, weaker.get(name, same(name, cycle))) for name, cycle in pairs]
     for memory, nets in netlist.writers.items():
         for (address, data, enable), cycle in ((net.args, cycle) for net in nets for cycle in range(cycles)):
             written = implies(ours.bits(enable, cycle), same(address, cycle) & same(data, cycle))

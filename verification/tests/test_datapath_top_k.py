@@ -52,6 +52,12 @@ def full():
         yield simulator
 
 
+def with_empty_row(request):
+    """The same items, and a last row without any."""
+    more = {name: np.vstack([getattr(request, name), np.zeros_like(request.valid[:1])]) for name in ("value", "id")}
+    return Request(more["value"], more["id"], np.vstack([request.valid, np.zeros_like(request.valid[:1])]), request.k)
+
+
 def assert_right(simulator, requests, lanes=LANES, capacity=CAPACITY, **patterns):
     simulator.reset()
     served = serve(simulator, requests, lanes, **patterns)
@@ -96,7 +102,8 @@ def test_refused_requests_say_why_and_leave_the_next_alone(tiny):
     none = Request(np.full((3, LANES), 7), np.zeros((3, LANES), np.int64), np.zeros((3, LANES), np.bool_), 1)
     too_many = dense(list(range(CAPACITY + 1)), [0] * (CAPACITY + 1), 5, LANES)
     good = dense([5, 3, 8, 1, 9], range(5), 2, LANES)
-    served = assert_right(tiny, [good, replace(good, k=0), none, good, too_many, good, good])
+    ends_empty = with_empty_row(dense(list(range(CAPACITY + LANES)), [0] * (CAPACITY + LANES), 5, LANES))
+    served = assert_right(tiny, [good, replace(good, k=0), none, good, too_many, good, ends_empty, good])
     statuses = [answer.status for answer in served.answers]
     assert statuses == [
         top_k_select.STATUS_OK,
@@ -105,9 +112,10 @@ def test_refused_requests_say_why_and_leave_the_next_alone(tiny):
         top_k_select.STATUS_OK,
         top_k_select.STATUS_OVERFLOW,
         top_k_select.STATUS_OK,
+        top_k_select.STATUS_OVERFLOW,
         top_k_select.STATUS_OK,
     ]
-    assert [sum(rows) for rows in served.rows] == [2, 0, 0, 2, 0, 2, 2]
+    assert [sum(rows) for rows in served.rows] == [2, 0, 0, 2, 0, 2, 0, 2]
 
 
 def test_a_request_that_fills_the_memories(tiny):

@@ -39,13 +39,20 @@ def test_zero_eliminators_in_their_places(engine, tmp_path):
 
 
 def test_equal_engines_are_proved_and_different_ones_are_not(engine):
-    """A reset value that is overwritten before anything reads it does not matter; that of a state does."""
+    """What is overwritten before anything reads it does not matter: a reset value, an element held between passes."""
     netlist, made = engine
     harmless, state = faults(
         netlist.block, ("reset value", "^smaller_packed_id_0_s1$", "bit 0"), ("reset value", "^picking$", "bit 0")
     )
     assert prove_same(netlist.block, netlist.block, made, Settings()).kind is Kind.PROVED
     assert prove_same(netlist.block, harmless.build(), made, Settings()).kind is Kind.PROVED
+    unread, read = faults(
+        netlist.block,
+        ("enable", "^larger_pack_held_2$", "always loads"),
+        ("enable", "^fill_pack_held_2$", "always loads"),
+    )
+    assert prove_same(netlist.block, unread.build(), made, Settings()).kind is Kind.PROVED
+    assert prove_same(netlist.block, read.build(), made, Settings()).kind is Kind.UNKNOWN
     assert prove_same(netlist.block, state.build(), made, Settings()).kind is Kind.UNKNOWN
 
 
