@@ -15,9 +15,17 @@ from models.config import AcceleratorConfig
 from models.memory.variants import AdversarialMemory, IdealMemory
 from verification.equivalence.equality import prove_equal
 from verification.equivalence.verdict import Kind, Verdict, refuted, sampled
-from verification.evidence.fetcher_model import FetchList, SilentMemoryError, fetch, fetch_patterns
-from verification.evidence.planted import faults, sampled_mutants
-from verification.mutation import Detector
+from verification.evidence.fetcher_model import (
+    FetchList,
+    HoardingMemory,
+    SilentMemoryError,
+    fetch,
+    fetch_patterns,
+    first_silence,
+)
+from verification.evidence.planted import FULL_SAMPLES, faults
+from verification.mutants.netlist import netlist_mutants
+from verification.mutation import Detector, kill_rate, sample_mutants
 from verification.results import Check, Settings
 
 TINY = AcceleratorConfig.preset("tiny")
@@ -28,7 +36,7 @@ _NAMES_WHO_WAITS = r"channels \[.+\] are silent; queue \d+ waits for place \d+, 
 
 def _patterns(settings: Settings) -> Verdict:
     """Three patterns a sample, 100,000 in a full run."""
-    patterns = FULL_PATTERNS if settings.samples >= 1000 else 3 * settings.samples
+    patterns = FULL_PATTERNS if settings.samples >= FULL_SAMPLES else 3 * settings.samples
     bursts = fetch_patterns(TINY, build(TINY), patterns, settings.seed, longest=5)
     return sampled(patterns, f"patterns of lists, memory and stalls, {bursts} bursts, seed {settings.seed}")
 
@@ -64,10 +72,24 @@ def _detectors(patterns: int, seed: int) -> list[Detector]:
         fetch(TINY, netlist, IdealMemory(2, 4), long, seed, accept=0.7, limit_cycles=2000)
         return False
 
+    spread = [FetchList(tuple(range(0, 300, 8)), 0, 96, 96), FetchList(tuple(range(0, 90, 3)), 1 << 20, 384, 384)]
+
+    def cycles(netlist: Netlist) -> tuple[int, int]:
+        """Answers at once, for one queue after the other; answers late."""
+        hoarded, late = HoardingMemory(2), IdealMemory(2, 40)
+        return fetch(TINY, netlist, hoarded, spread).cycles, fetch(TINY, netlist, late, spread).cycles
+
+    right = cycles(build(TINY))
+
+    def crowded(block: pyrtl.Block) -> bool:
+        return any(seen > most for seen, most in zip(cycles(Netlist("mutant", block)), right, strict=True))
+
     def random(block: pyrtl.Block) -> bool:
         return fetch_patterns(TINY, Netlist("mutant", block), patterns, seed, longest=12, limit_cycles=4000) < 1
 
     def silent(block: pyrtl.Block) -> bool:
+        if any(first_silence(Netlist("mutant", block), 3 * c, 400) != (PATIENCE_CYCLES, 1 << c, 1) for c in (0, 1)):
+            return True
         try:
             fetch(
                 TINY,
@@ -79,7 +101,12 @@ def _detectors(patterns: int, seed: int) -> list[Detector]:
             return re.search(_NAMES_WHO_WAITS, str(error)) is None
         return True
 
-    return [Detector("long lists", lists), Detector("silent memory", silent), Detector("patterns", random)]
+    return [
+        Detector("long lists", lists),
+        Detector("silent memory", silent),
+        Detector("crowds and cycles", crowded),
+        Detector("patterns", random),
+    ]
 
 
 def _planted(settings: Settings) -> Verdict:
@@ -102,19 +129,28 @@ def _planted(settings: Settings) -> Verdict:
 
 
 def _mutants(settings: Settings) -> Verdict:
-    """Mutants against runs; survivors by one step from any state."""
+    """Mutants against runs; survivors by one step from any state. Half of `settings.samples`, all in a full run.
+
+    90 % are asked for, not 99 %: an answer FIFO has room for all that its channel may owe, but two channels never
+    fill the upper half of it, and what is wrong there shows in no run, while one step from any state shows it.
+    """
     block = build(TINY, patience_cycles=PATIENCE_CYCLES).block
-    return sampled_mutants(
+    every = netlist_mutants(block)
+    count = settings.samples if settings.samples >= FULL_SAMPLES else max(1, settings.samples // 2)
+    chosen = sample_mutants(every, count, settings.seed)
+    report = kill_rate(
         block,
-        _detectors(40, settings.seed),
-        lambda faulty: prove_equal(faulty, block, limits=settings.limits),
-        settings,
+        chosen,
+        _detectors(20, settings.seed),
+        prover=lambda faulty: prove_equal(faulty, block, limits=settings.limits),
+        population=len(every),
     )
+    return report.verdict(0.9)
 
 
 CHECKS = (
     Check("any response order", "co-simulation", _patterns, least=Kind.TESTED),
     Check("planted faults", "co-simulation, must fail", _planted, least=Kind.TESTED),
     Check("watchdog", "co-simulation", _watchdog, least=Kind.TESTED),
-    Check("mutants", "mutation", _mutants, least=Kind.TESTED),
+    Check("mutants, 90 %", "mutation", _mutants, least=Kind.TESTED),
 )

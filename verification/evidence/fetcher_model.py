@@ -16,8 +16,8 @@ from hls.datapaths.watchdog import Status
 from hls.lower import Netlist
 from hls.simulate import Backend, Simulator, open_simulator
 from models.config import AcceleratorConfig
-from models.memory.interface import Memory
-from models.memory.variants import AdversarialMemory, IdealMemory
+from models.memory.interface import NONE, Memory, PortCycles
+from models.memory.variants import AdversarialMemory, IdealMemory, PortDriven
 
 BURST_BYTES = 32
 
@@ -102,6 +102,36 @@ class _Port:
     """A channel's register between the netlist and the memory, so that neither waits for the other in a cycle."""
 
     request: tuple[int, int] | None = None
+
+
+class HoardingMemory(PortDriven):
+    """Accepts everything, answers nothing until nothing has come for `patience_cycles`, then all by tag.
+
+    So all channels answer one queue after the other, which crowds the data crossbar.
+    """
+
+    def __init__(self, channels: int, patience_cycles: int = 12) -> None:
+        super().__init__(channels)
+        self._patience_cycles, self._quiet_cycles = patience_cycles, 0
+        self._held: list[list[int]] = [[] for _ in range(channels)]
+
+    def _cycle(self, offers: Sequence[tuple[int, int, bool] | None]) -> PortCycles:
+        tags = np.full((2, self._channels), NONE)
+        self._quiet_cycles += 1
+        if self._quiet_cycles > self._patience_cycles:
+            for c, held in enumerate(self._held):
+                if held:
+                    tags[0, c] = held.pop(0)
+        for held, offer in zip(self._held, offers, strict=True):
+            if offer is not None:
+                held.append(offer[1])
+                held.sort()
+                self._quiet_cycles = 0
+        return PortCycles(np.array([offer is not None for offer in offers]), tags[0], tags[1])
+
+    def waiting(self) -> Sequence[str]:
+        """One line a channel that owes an answer."""
+        return [f"channel {c} owes {len(held)} answers" for c, held in enumerate(self._held) if held]
 
 
 class _Run:
