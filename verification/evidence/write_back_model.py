@@ -96,6 +96,7 @@ def write(
             if offering and seen["in_ready"]:
                 rows.popleft()
                 offering = False
+                status = int(Status.BUSY)  # what was seen is the state before the row was taken
             for c in channels:
                 if not seen["write_valid"] >> c & 1:
                     assert c not in shown, f"channel {c}: a stalled write went away"

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hls import technology
@@ -28,6 +28,7 @@ def tiny():
 
 @settings(max_examples=25, deadline=None)
 @given(seeds, st.sampled_from([0.3, 1.0]))
+@example(8556, 0.3)  # the last row comes to an idle unit: idle in that cycle is not yet done
 def test_any_rows_to_any_memory(tiny, seed, offer):
     write(TINY, tiny, random_memory(TINY, seed), random_streams(TINY, np.random.default_rng(seed)), seed, offer)
 
