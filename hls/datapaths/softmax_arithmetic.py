@@ -38,7 +38,6 @@ EXPONENT = SInt(7)
 ARGUMENT = UInt(25)
 EXPONENTIAL = UInt(25)
 RECIPROCAL = UInt(26)
-SUM_SHIFT = UInt(4)
 
 LOG2_E = 1_512_775  # 2^20 log2 e
 LN_2 = 744_261_118  # 2^30 ln 2
@@ -59,6 +58,7 @@ class SoftmaxTypes:
         distance: of a score from the maximum of its row.
         partial: sum of the exponentials of a cycle.
         total: sum of the exponentials of a row.
+        shift: t, what the sum has above the bits of one exponential.
     """
 
     lanes: int
@@ -67,6 +67,7 @@ class SoftmaxTypes:
     distance: Fixed
     partial: Fixed
     total: Fixed
+    shift: Fixed
 
     @classmethod
     def of(cls, config: AcceleratorConfig) -> SoftmaxTypes:
@@ -77,13 +78,16 @@ class SoftmaxTypes:
     def of_lanes(cls, config: AcceleratorConfig, lanes: int) -> SoftmaxTypes:
         """The types of `config` with another number of lanes."""
         score = QueryKeyTypes.of(config).score
+        total_bits = max((config.context_keys * EXP_ONE).bit_length(), EXPONENTIAL.width + 1)
+        most = total_bits - EXPONENTIAL.width
         return cls(
             lanes=lanes,
             flags=UInt(lanes + 1),
             score=score,
             distance=UInt(score.width),
             partial=UInt((lanes * EXPONENTIAL.full_range.high).bit_length()),
-            total=UInt(max((config.context_keys * EXP_ONE).bit_length(), EXPONENTIAL.width + 1)),
+            total=UInt(total_bits),
+            shift=UInt(most.bit_length()).within(0, most),
         )
 
 
@@ -92,11 +96,6 @@ def _saturated(value: Value, bits: int) -> Value:
     if value.range.high < 1 << bits:
         return value
     return select(value[bits:].any(), (1 << bits) - 1, value[:bits])
-
-
-def _valid(e: Vector, flags: Value) -> list[Value]:
-    """The exponentials of the valid lanes, 0 in the others."""
-    return [select(flags[i], lane, 0) for i, lane in enumerate(e)]
 
 
 def lane_maximum_graph(types: SoftmaxTypes) -> Graph:
@@ -203,7 +202,7 @@ def lane_sum_graph(types: SoftmaxTypes) -> Graph:
     """The sum of the valid exponentials of a cycle. Nodes `sum_N_i` (N in that level)."""
 
     def lane_sum(e: Vector, e_flags: Value) -> dict[str, Value]:
-        level = _valid(e, e_flags)
+        level = [select(e_flags[i], lane, 0) for i, lane in enumerate(e)]
         while len(level) > 1:
             pairs = zip(level[::2], level[1::2], strict=True)
             level = [(a + b).named(f"sum_{len(level) // 2}_{i}") for i, (a, b) in enumerate(pairs)]
@@ -248,21 +247,20 @@ def reciprocal_graph(types: SoftmaxTypes) -> Graph:
             remainder = select(below, doubled, trial).wrap(UInt(25)).named(f"remainder_{k}")
             quotient = [concat(~below, *quotient)]
             doubled = remainder << 1
-        return {"inverse": quotient[0], "shift": shift.narrow(SUM_SHIFT)}
+        return {"inverse": quotient[0], "shift": shift}
 
-    return trace(reciprocal, inputs={"total": types.total}, outputs={"inverse": RECIPROCAL, "shift": SUM_SHIFT})
+    return trace(reciprocal, inputs={"total": types.total}, outputs={"inverse": RECIPROCAL, "shift": types.shift})
 
 
 def normalize_graph(types: SoftmaxTypes) -> Graph:
     """The probability of every lane, 0 of an invalid one. Nodes `weighted_i`."""
 
     def normalize(e: Vector, e_flags: Value, inverse: Value, shift: Value) -> dict[str, object]:
-        valid_e = _valid(e, e_flags)
-
         def lane(i: int) -> Value:
-            weighted = (valid_e[i] * inverse).named(f"weighted_{i}")
+            weighted = (e[i] * inverse).named(f"weighted_{i}")
             halves = weighted.shift_right(36, "floor").shift_right(shift, "floor")
-            return _saturated(halves.shift_right(1, "half_up"), PROBABILITY.width)
+            prob = _saturated(halves.shift_right(1, "half_up"), PROBABILITY.width)
+            return select(e_flags[i], prob, 0)
 
         return {"prob": vector([lane(i) for i in range(types.lanes)]), "prob_flags": e_flags}
 
@@ -272,7 +270,7 @@ def normalize_graph(types: SoftmaxTypes) -> Graph:
             "e": Vec(EXPONENTIAL, types.lanes),
             "e_flags": types.flags,
             "inverse": RECIPROCAL,
-            "shift": SUM_SHIFT,
+            "shift": types.shift,
         },
         outputs={"prob": Vec(PROBABILITY, types.lanes), "prob_flags": types.flags},
     )
