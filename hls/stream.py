@@ -146,7 +146,9 @@ def _registers(data: Wire, depth: int, count: Wire, push: Wire, pop: Wire, block
     entries = [payload_register(len(data), f"{prefix}entry_{i}", block) for i in range(depth)]
     for i, entry in enumerate(entries):
         shifted = pyrtl.select(pop, entries[i + 1], entry) if i + 1 < depth else entry
-        behind_last = push & pyrtl.select(pop, count == i + 1, count == i)
+        # where the FIFO is full nothing goes in, so the last entry is only filled while nothing leaves
+        follows = pyrtl.select(pop, count == i + 1, count == i) if i + 1 < depth else (count == i) & ~pop
+        behind_last = push & follows
         entry.next <<= pyrtl.select(behind_last, data, shifted)
     return entries[0]
 

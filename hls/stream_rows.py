@@ -103,7 +103,7 @@ def row_packer(source: Rows, *, block: pyrtl.Block, prefix: str = "pack_") -> Ro
         held = [payload_register(width, f"{prefix}held_{i}", block) for i in range(lanes - 1)]
         filled = register(max(1, rounds), f"{prefix}filled", block)
         flushing = register(1, f"{prefix}flushing", block)
-        total = (filled + source.count)[: rounds + 2]
+        total = (filled + source.count)[: rounds + 1]
         is_full, overflows = total >= lanes, total > lanes
         ends = source.last & ~overflows
         rotated = rotate_up(source.elements, [filled[b] for b in range(rounds)])
@@ -120,16 +120,17 @@ def row_packer(source: Rows, *, block: pyrtl.Block, prefix: str = "pack_") -> Ro
         filled.next <<= pyrtl.select(takes, rest, pyrtl.select(leaves, empty, filled))
         flushing.next <<= pyrtl.select(takes, source.last & overflows, flushing & ~ready)
         for i, element in enumerate(held):
-            wrapped = rotated[i] & below[i].sign_extended(width)
-            element.next <<= pyrtl.select(takes, pyrtl.select(is_full, wrapped, row[i]), element)
+            element.next <<= pyrtl.select(takes, pyrtl.select(is_full, rotated[i], row[i]), element)
 
         count_bits = lanes.bit_length()
         passed = pyrtl.select(is_full, pyrtl.Const(lanes, count_bits), total[:count_bits])
         return Rows(
+            # a rest that is flushed is at least one element and never a whole row
             (
-                *(pyrtl.select(flushing, old, new) for old, new in zip(held, row, strict=True)),
+                *row[:1],
+                *(new & (b | ~flushing).sign_extended(width) for new, b in zip(row[1:], below[1:], strict=True)),
                 rotated[-1] & (~flushing).sign_extended(width),
-            ),
+            )[-lanes:],
             pyrtl.select(flushing, filled.zero_extended(count_bits), passed),
             flushing | ends,
             flushing | (source.valid & emits),

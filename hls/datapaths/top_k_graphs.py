@@ -17,7 +17,7 @@ from hls import technology as technologies
 from hls.datapaths.zero_eliminator import IMPORTANCE_BITS, exclusive_prefix_sum, id_bits, zero_eliminator_graph
 from hls.schedule import Schedule, schedule
 from hls.technology import Technology
-from hls.trace import Bool, Graph, HlsError, UInt, Value, Vec, Vector, concat, minimum, select, trace, vector
+from hls.trace import Bool, Graph, HlsError, UInt, Value, Vec, Vector, concat, select, trace, vector
 from hls.types import Fixed
 from models.config import AcceleratorConfig
 
@@ -71,6 +71,11 @@ class TopKTypes:
     def row_count(self) -> Fixed:
         """Numbers of rows."""
         return UInt(self.address.width + 1)
+
+    @property
+    def ahead(self) -> Fixed:
+        """Numbers of items of one row before another."""
+        return UInt(max(1, self.lane_bits))
 
     @property
     def lane_bits(self) -> int:
@@ -232,7 +237,7 @@ def compare_graph(types: TopKTypes) -> Graph:
         return {
             "above": above,
             "equal": vector(equal),
-            "ahead": vector([b.narrow(types.lane_count) for b in before]),
+            "ahead": vector([b.narrow(types.ahead) for b in before]),
             "row_equal": before[-1] + equal[-1],
         }
 
@@ -243,7 +248,7 @@ def compare_graph(types: TopKTypes) -> Graph:
         outputs={
             "above": mask,
             "equal": mask,
-            "ahead": Vec(types.lane_count, types.lanes),
+            "ahead": Vec(types.ahead, types.lanes),
             "row_equal": types.lane_count,
         },
     )
@@ -253,8 +258,9 @@ def admit_graph(types: TopKTypes) -> Graph:
     """The lanes that pass, and how many equal values may still pass in later rows."""
 
     def admit(above: Vector, equal: Vector, ahead: Vector, row_equal: Value, remaining: Value) -> dict[str, object]:
-        some = minimum(remaining, types.lanes)
-        kept = [a | (e & (b < some)) for a, e, b in zip(above, equal, ahead, strict=True)]
+        plenty = remaining.shift_right(types.lane_bits, "floor") != 0
+        few = remaining[: types.lane_bits] if types.lanes > 1 else 0
+        kept = [a | (e & (plenty | (n < few))) for a, e, n in zip(above, equal, ahead, strict=True)]
         left = select(remaining > row_equal, remaining - row_equal, 0)
         return {"kept": vector(kept), "next_remaining": left.wrap(types.count)}
 
@@ -264,7 +270,7 @@ def admit_graph(types: TopKTypes) -> Graph:
         inputs={
             "above": mask,
             "equal": mask,
-            "ahead": Vec(types.lane_count, types.lanes),
+            "ahead": Vec(types.ahead, types.lanes),
             "row_equal": types.lane_count,
             "remaining": types.count,
         },

@@ -171,7 +171,7 @@ def build_select(
             Rows(elements, tallies[side], last_out, out_valid, ready), block=block, prefix=f"{side}_pack_"
         )
         drive(rows.ready, pyrtl.Const(1, 1))
-        start, tail = payload(types.address.width, f"{side}_start"), reg(types.address.width, f"{side}_tail")
+        start, tail = (payload(types.address.width, f"{side}_{name}") for name in ("start", "tail"))
         # a last row without survivors is written too: it comes after full rows, which leave a row of room
         memory[tail] <<= pyrtl.MemBlock.EnabledWrite(pyrtl.concat(*reversed(rows.elements)), rows.valid)
         hold(tail, rows.valid, (tail + 1)[: len(tail)])

@@ -129,19 +129,10 @@ def battery(seed: int) -> list[Request]:
     many = dense(list(range(40)), [0] * 40, 5, lanes)
     ends_empty = replace(many, valid=many.valid & (np.arange(10) < 9)[:, None])
     refused = [none, many, ends_empty, replace(some[0], k=0)]
-    return [
-        longest(32, 16, lanes, up=False),
-        *some[:3],
-        *refused,
-        *gaps[:4],
-        *few,
-        many,
-        *worst,
-        *some[3:],
-        *gaps[4:],
-        none,
-        some[0],
-    ]
+    # short ones right behind those whose last row overflows, while that is flushed
+    shorts = [request for pair in zip(gaps, few, strict=False) for request in pair]
+    begin = longest(32, 16, lanes, up=False)
+    return [begin, *some[:3], *refused, *gaps[:4], *shorts, *few, many, *worst, *some[3:], *gaps[4:], none, some[0]]
 
 
 def misbehaves(netlist: Netlist, seed: int, overhead_cycles: int) -> bool:

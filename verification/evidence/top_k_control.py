@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import pyrtl
 
+from hls.datapaths.top_k import WAITING_REQUESTS
 from hls.datapaths.top_k_graphs import TopKPlan
 from verification.equivalence.bits import Bits, choose, concatenate, conjunction, total
 from verification.equivalence.equality import prove_equal
@@ -132,7 +133,7 @@ def _packed(operands: Operands, items: list[Bits], valid: list[Bits]) -> list[Bi
 def prove_packing(made: TopKPlan, block: pyrtl.Block, settings: Settings) -> Verdict:
     """The zero eliminators in their places: what is packed of a row, from any state. For pipelines of one stage."""
     types = made.types
-    lanes, width, bits = types.lanes, types.value.width, types.lane_count.width
+    lanes, width, bits = types.lanes, types.value.width, types.ahead.width
 
     def words(wire: Bits, element_bits: int) -> list[Bits]:
         return [wire[i * element_bits : (i + 1) * element_bits] for i in range(lanes)]
@@ -190,17 +191,20 @@ def prove_same(original: pyrtl.Block, other: pyrtl.Block, made: TopKPlan, settin
     if ours.registers != theirs.registers:
         return prove_equal(original, other, limits=settings.limits)
     formula = Formula()
-    # what a packer holds may differ where nothing reads it
-    held_by = {f"{packer}_held_{i}": (packer, i) for packer in _PACKERS for i in range(made.types.lanes - 1)}
+    # what a packer or the FIFO of requests holds may differ where nothing reads it
+    held_by = {
+        f"{packer}_held_{i}": (f"{packer}_filled", i) for packer in _PACKERS for i in range(made.types.lanes - 1)
+    }
+    held_by |= {f"requests_entry_{i}": ("requests_count", i) for i in range(WAITING_REQUESTS)}
     apart = {name: formula.variable(f"reg:other.{name}", ours.widths[name]) for name in held_by}
     runs = [SymbolicRun(ours, formula), SymbolicRun(theirs, formula, registers=apart)]
     claims = [claim for claim in control_claims(original, made) if claim.window_cycles == 1]
     held = tuple(claim.holds([signals_at(runs[0].unrolling, 0)]).value for claim in claims)
 
     def read_alike(name: str, cycle: int) -> Bits:
-        (packer, i), wires = held_by[name], signals_at(runs[0].unrolling, cycle)
-        same = runs[0].unrolling.bits(name, cycle) == runs[1].unrolling.bits(name, cycle)
-        return implies(wires[f"{packer}_flushing"] | (wires[f"{packer}_filled"] > i), same)
+        (filled, i), ours_at = held_by[name], runs[0].unrolling
+        same = ours_at.bits(name, cycle) == runs[1].unrolling.bits(name, cycle)
+        return implies(ours_at.bits(filled, cycle) > i, same)
 
     held += tuple(read_alike(name, 0).value for name in held_by)
     return _agree(formula, runs, 1, held, settings, {name: read_alike(name, 1) for name in held_by})

@@ -31,20 +31,20 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What comes out for a request: kept (value, id), status, T and num_eq (None: not determined)."""
+    """What comes out for a request: kept (value, id), status, T and num_eq (None: not determined), items a row."""
 
     kept: tuple[tuple[int, int], ...]
     status: int
     threshold: int | None
     num_equal: int | None
+    rows: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Served:
-    """Answers and their rows' counts, in order; candidates and start of every pass; cycles of a request's last rows."""
+    """Answers in order; candidates and start of every pass; cycles of the last row of every request and answer."""
 
     answers: tuple[Answer, ...]
-    rows: tuple[tuple[int, ...], ...]
     candidates: tuple[int, ...]
     pass_at: tuple[int, ...]
     complete_at: tuple[int, ...]
@@ -111,12 +111,24 @@ def expected(request: Request, lanes: int, capacity: int) -> tuple[Answer, tuple
     items = request.items
     if not items or request.k < 1 or len(items) > capacity:
         status = 2 if not items else 1 if request.k < 1 else 3
-        return Answer((), status, None, None), ()
+        return Answer((), status, None, None, (0,)), ()
     found = quick_select([value for value, _ in items], request.k, lfsr_pivots(lanes))
     kept = tuple(items[i] for i in found.kept)
+    rows = row_counts(found.kept, len(items), lanes)
     if not found.candidates:
-        return Answer(kept, 0, None, None), ()
-    return Answer(kept, 0, int(found.threshold), found.equal), found.candidates
+        return Answer(kept, 0, None, None, rows), ()
+    return Answer(kept, 0, int(found.threshold), found.equal, rows), found.candidates
+
+
+def row_counts(kept: Sequence[int], count: int, lanes: int) -> tuple[int, ...]:
+    """Items of each result row, from the positions kept of `count` items: full rows, and a last one with the rest.
+
+    The last row is empty where the last row of items adds nothing to full rows, since that is known too late.
+    """
+    last_items = (count - 1) // lanes * lanes
+    full, rest = divmod(len(kept), lanes)
+    late = rest == 0 and not any(position >= last_items for position in kept)
+    return (lanes,) * full + ((rest,) if rest or late else ())
 
 
 def longest(count: int, k: int, lanes: int, *, up: bool) -> Request:
@@ -187,7 +199,7 @@ def serve(
     waiting = _rows(requests, value_bits, id_bits)
     limit = limit_cycles or len(offer) + len(accept) + 200 + 20 * sum(40 + len(r.value) for r in requests)
     position, held, kept = 0, None, []
-    answers, rows, sizes, pass_at, complete_at, answered_at = [], [], [], [], [], []
+    answers, sizes, pass_at, complete_at, answered_at = [], [], [], [], []
     counts: list[int] = []
     quiet = 0
     for cycle in range(limit):
@@ -216,11 +228,8 @@ def serve(
                 value = row["kept_value"] >> (lane * value_bits) & ((1 << value_bits) - 1)
                 kept.append((value, row["kept_id"] >> (lane * id_bits) & ((1 << id_bits) - 1)))
             if row["kept_last"]:
-                decided = row["status"] == 0 and row["threshold"] | row["num_equal"]
-                answers.append(
-                    Answer(tuple(kept), row["status"], row["threshold"] if decided else None, row["num_equal"])
-                )
-                rows.append(tuple(counts))
+                found = (row["status"], row["threshold"], row["num_equal"])
+                answers.append(Answer(tuple(kept), *found, tuple(counts)))
                 answered_at.append(cycle)
                 kept, counts = [], []
         quiet = quiet + 1 if len(answers) >= len(requests) else 0
@@ -228,13 +237,13 @@ def serve(
             break
     if len(answers) != len(requests) or counts:
         raise EngineError(f"{len(answers)} answers to {len(requests)} requests after {cycle + 1} cycles")
-    return Served(tuple(answers), tuple(rows), tuple(sizes), tuple(pass_at), tuple(complete_at), tuple(answered_at))
+    return Served(tuple(answers), tuple(sizes), tuple(pass_at), tuple(complete_at), tuple(answered_at))
 
 
 def difference(requests: Sequence[Request], served: Served, lanes: int, capacity: int) -> str | None:
     """What differs from the reference in answers, passes or the shape of rows; None if nothing does."""
     passes: list[int] = []
-    for number, (request, answer, rows) in enumerate(zip(requests, served.answers, served.rows, strict=True)):
+    for number, (request, answer) in enumerate(zip(requests, served.answers, strict=True)):
         wanted, candidates = expected(request, lanes, capacity)
         passes.extend(candidates)
         if (answer.kept, answer.status) != (wanted.kept, wanted.status):
@@ -242,6 +251,6 @@ def difference(requests: Sequence[Request], served: Served, lanes: int, capacity
         found = (answer.threshold, answer.num_equal)
         if wanted.threshold is not None and found != (wanted.threshold, wanted.num_equal):
             return f"request {number}: T, num_eq {found} instead of {(wanted.threshold, wanted.num_equal)}"
-        if any(count != lanes for count in rows[:-1]):
-            return f"request {number}: rows of {rows} items"
+        if answer.rows != wanted.rows:
+            return f"request {number}: rows of {answer.rows} items instead of {wanted.rows}"
     return None if served.candidates == tuple(passes) else f"passes of {served.candidates} instead of {tuple(passes)}"

@@ -217,7 +217,7 @@ def prove_compare(made: TopKPlan, block: pyrtl.Block, settings: Settings) -> Ver
         return {
             "above": concatenate(*reversed(above)),
             "equal": concatenate(*reversed(equal)),
-            "ahead": concatenate(*reversed(ahead)),
+            "ahead": concatenate(*[a[: types.ahead.width] for a in reversed(ahead)]),
             "row_equal": total([none, *equal], bits),
         }
 
@@ -227,7 +227,7 @@ def prove_compare(made: TopKPlan, block: pyrtl.Block, settings: Settings) -> Ver
 def prove_admit(made: TopKPlan, block: pyrtl.Block, settings: Settings) -> Verdict:
     """What the filter admits of a row, and what is left for the next."""
     types = made.types
-    lanes, bits, wide = types.lanes, types.lane_count.width, types.count.width
+    lanes, bits, wide = types.lanes, types.ahead.width, types.count.width
 
     def admit(op: Operands) -> dict[Target, Bits]:
         ahead = [op["ahead"][i * bits : (i + 1) * bits].zext(wide) for i in range(lanes)]

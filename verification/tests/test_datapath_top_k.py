@@ -115,7 +115,7 @@ def test_refused_requests_say_why_and_leave_the_next_alone(tiny):
         top_k_select.STATUS_OVERFLOW,
         top_k_select.STATUS_OK,
     ]
-    assert [sum(rows) for rows in served.rows] == [2, 0, 0, 2, 0, 2, 0, 2]
+    assert [sum(answer.rows) for answer in served.answers] == [2, 0, 0, 2, 0, 2, 0, 2]
 
 
 def test_a_request_that_fills_the_memories(tiny):
@@ -227,7 +227,8 @@ def test_the_reference_can_tell_a_wrong_answer(tiny):
         replace(served, answers=(replace(answer, threshold=9),)),
         replace(served, answers=(replace(answer, num_equal=1),)),
         replace(served, candidates=(*served.candidates, 1)),
-        replace(served, rows=((1, 2),)),
+        replace(served, answers=(replace(answer, rows=(1, 2)),)),
+        replace(served, answers=(replace(answer, rows=(3, 0)),)),
     ):
         assert difference(requests, wrong, LANES, CAPACITY)
     assert expected(replace(requests[0], k=9), LANES, CAPACITY)[1] == ()
