@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from models.config import PRESETS, AcceleratorConfig, Config, ConfigError, require_choice
 from traces.atomic import write_atomically
@@ -55,7 +56,8 @@ def user_errors() -> Iterator[None]:
     try:
         yield
     except (ConfigError, TraceError, OSError) as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {error}", markup=True, highlight=False, soft_wrap=True)
+        message = Text.assemble(("error:", "bold red"), f" {error}")
+        Console(stderr=True).print(message, highlight=False, soft_wrap=True)
         raise typer.Exit(USAGE) from None
 
 

@@ -87,6 +87,7 @@ def test_an_error_beyond_its_bound_is_evidence_against(trace_path, config_path, 
         (("run", "--preset", "spaten"), "did you mean 'spatten'"),
         (("run", "--config", "missing.toml"), "missing.toml: cannot be read"),
         (("info", "missing.csv"), "missing.csv"),
+        (("info", "[bold]brackets[/red].csv"), "[bold]brackets[/red].csv"),
     ],
 )
 def test_a_user_s_mistake_is_one_line_and_exit_code_2(arguments, message):
