@@ -211,7 +211,7 @@ def _observation(
     integer: Run[Any], exact: Run[Any], plain: Run[Any], result: LayerResult, free: LayerResult
 ) -> _Observation:
     sequence, layer, step = integer.sequence, result.layer, result.step
-    _, v = integer.attention(layer, step, result.tokens, result.heads)
+    _, v = integer.key_value(layer, result.tokens, result.heads)
     right, _ = exact.attention(layer, step, result.tokens, result.heads)
     unquantized, _ = plain.attention(layer, step, result.tokens, result.heads)
     errors = layer_errors(result.attention, right, v, integer.datapath_bits)

@@ -164,6 +164,11 @@ class Run(Generic[H]):
     def _rows(self, step: int, tokens: Tensor) -> Tensor:
         return tokens[-1:] if step else tokens
 
+    def key_value(self, layer: int, tokens: Tensor, heads: Tensor) -> tuple[H, H]:
+        """Return K and V of the surviving tokens, repeated for each surviving query head."""
+        kv_heads = self.sequence.kv_head_of(layer, heads)
+        return self.k[layer].select(kv_heads, tokens), self.v[layer].select(kv_heads, tokens)
+
     def attention(self, layer: int, step: int, tokens: Tensor, heads: Tensor) -> tuple[Attention, H]:
         """Compute one layer of one pass for given survivors.
 
@@ -181,8 +186,7 @@ class Run(Generic[H]):
         rows = self._rows(step, tokens)
         start = length - 1 if step else 0
         q = self.arithmetic.hold_query(s.q[layer][:, start:length]).select(heads, rows - start)
-        kv_heads = s.kv_head_of(layer, heads)
-        k, v = (held[layer].select(kv_heads, tokens) for held in (self.k, self.v))
+        k, v = self.key_value(layer, tokens, heads)
         visible = torch.ones(1, len(rows), len(tokens), dtype=torch.bool)
         if s.prompt is not None:
             visible = (tokens <= rows[:, None])[None]
