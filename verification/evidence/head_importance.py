@@ -46,7 +46,7 @@ from verification.equivalence.problem import IntegerSpecification, Operands, Pro
 from verification.equivalence.synthesis import prove_synthesized, synthesized
 from verification.equivalence.verdict import Kind, Verdict, refuted, sampled, weakest
 from verification.evidence.head_importance_model import OutputBeats, expected, extreme_beats, random_beats
-from verification.evidence.planted import MUTANT_LIMITS, all_refuted, faults, sampled_mutants
+from verification.evidence.planted import MUTANT_LIMITS, all_refuted, faults, product_checks, sampled_mutants
 from verification.evidence.shared import applied, combinational, elements, named_stages
 from verification.mutation import Detector
 from verification.results import Check, Settings
@@ -368,14 +368,11 @@ def _mutants(settings: Settings) -> Verdict:
 
 
 CHECKS = (
-    Check("every product", "exhaustive simulation, 2^24 inputs", _every_product),
-    Check("every product with planted faults", "must be refuted", _every_product_with_faults, least=Kind.TESTED),
-    Check("every product of the gates", "exhaustive simulation, 2^24 inputs", _every_product_of_gates),
-    Check(
-        "every product of the gates with planted faults",
-        "must be refuted",
+    *product_checks(
+        _every_product,
+        _every_product_with_faults,
+        _every_product_of_gates,
         _every_product_of_gates_with_faults,
-        least=Kind.TESTED,
     ),
     Check("function, update, ports and reset", "SMT, node by node, all states", _function),
     Check("function with planted faults", "SMT, must be refuted", _function_with_faults, least=Kind.TESTED),

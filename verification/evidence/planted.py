@@ -9,7 +9,7 @@ from verification.equivalence.solver import Limits
 from verification.equivalence.verdict import Kind, Verdict, refuted, sampled
 from verification.mutants.netlist import Mutant, netlist_mutants
 from verification.mutation import Detector, kill_rate, sample_mutants
-from verification.results import Settings
+from verification.results import Check, Settings
 
 MUTANT_LIMITS = Limits(time_s=5)
 """For one obligation of the proof of a mutant: a product that no cut point matches any more is not waited for."""
@@ -66,3 +66,19 @@ def sampled_mutants(
     chosen = sample_mutants(every, settings.samples, settings.seed)
     proof = Detector("proof", lambda faulty: proved(faulty).kind is Kind.REFUTED)
     return kill_rate(block, chosen, [*detectors, proof], prover=proved, population=len(every)).verdict()
+
+
+def product_checks(
+    every: Callable[[Settings], Verdict],
+    with_faults: Callable[[Settings], Verdict],
+    of_gates: Callable[[Settings], Verdict],
+    of_gates_with_faults: Callable[[Settings], Verdict],
+) -> tuple[Check, ...]:
+    """Checks of a multiplier on all of its inputs, as netlist and as gates, each with its planted faults."""
+    method = "exhaustive simulation, 2^24 inputs"
+    return (
+        Check("every product", method, every),
+        Check("every product with planted faults", "must be refuted", with_faults, Kind.TESTED),
+        Check("every product of the gates", method, of_gates),
+        Check("every product of the gates with planted faults", "must be refuted", of_gates_with_faults, Kind.TESTED),
+    )

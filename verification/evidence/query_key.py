@@ -24,7 +24,14 @@ from verification.equivalence.pipeline import prove_pipeline
 from verification.equivalence.problem import Assumption, IntegerSpecification, Operands, Problem, Specification
 from verification.equivalence.synthesis import prove_synthesized, synthesized
 from verification.equivalence.verdict import Kind, Verdict, refuted, sampled
-from verification.evidence.planted import FULL_SAMPLES, MUTANT_LIMITS, all_refuted, faults, sampled_mutants
+from verification.evidence.planted import (
+    FULL_SAMPLES,
+    MUTANT_LIMITS,
+    all_refuted,
+    faults,
+    product_checks,
+    sampled_mutants,
+)
 from verification.evidence.query_key_model import QueryKeyRows, expected, extreme_rows, observed, random_rows
 from verification.evidence.shared import SMALLEST, applied, combinational, elements, named_stages
 from verification.mutation import Detector
@@ -213,14 +220,11 @@ def _mutants(settings: Settings) -> Verdict:
 
 
 CHECKS = (
-    Check("every product", "exhaustive simulation, 2^24 inputs", _every_product),
-    Check("every product with planted faults", "must be refuted", _every_product_with_faults, least=Kind.TESTED),
-    Check("every product of the gates", "exhaustive simulation, 2^24 inputs", _every_product_of_gates),
-    Check(
-        "every product of the gates with planted faults",
-        "must be refuted",
+    *product_checks(
+        _every_product,
+        _every_product_with_faults,
+        _every_product_of_gates,
         _every_product_of_gates_with_faults,
-        least=Kind.TESTED,
     ),
     Check("function, handshake and stalls", "SMT, node by node, all states", _function),
     Check("function with planted faults", "SMT, must be refuted", _function_with_faults, least=Kind.TESTED),
