@@ -1,0 +1,1 @@
+"""The machine as transactions: SystemC-style modules and channels in integer cycles."""
