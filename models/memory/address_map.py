@@ -122,7 +122,7 @@ class AddressMap:
         """The map as numbers for compiled code, [1 + segments, 4].
 
         Row 0: capacity in bytes, masks of the row bits that enter bank group and bank, bits of the bank group (by
-        which the row is shifted for the bank). Then (field as in `FIELDS`, address shift, mask, field shift).
+        which the row is shifted for the bank). Then, sorted, (field as in `FIELDS`, address shift, mask, field shift).
         """
         group_bits, bank_bits = self.bits_of("bank_group"), self.bits_of("bank")
         masks = ((1 << group_bits) - 1, (1 << bank_bits) - 1) if self.hash_bank else (0, 0)
@@ -132,7 +132,7 @@ class AddressMap:
             rows.append((FIELDS.index(name), position, (1 << bits) - 1, shift[name]))
             position += bits
             shift[name] += bits
-        return np.array(rows, dtype=np.int64)
+        return np.array([rows[0], *sorted(rows[1:])], dtype=np.int64)
 
     def encode(self, location: Location) -> IntArray:
         """First byte address of each burst: the inverse of `decode`."""

@@ -10,99 +10,87 @@ precharge all, refresh. Order within a cycle: column, row, then the port accepts
 command in the next cycle. A read of a burst with a write queued, or the reverse, waits at the port: nothing overtakes
 a hazard, and as reads all take the same time from command to data, no two answers meet.
 
+A bank's candidate for a command has a key: the cycle in which its request was accepted, and the bank in the low
+BANK_BITS. A port accepts one request a cycle, so the least key is the oldest request.
+
 Each pseudo-channel knows the next cycle in which it may have something to do (`wake`), so that callers skip the others.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
-from numba.cpython.unsafe.numbers import trailing_zeros
+
+from models.memory.compilation import Array, Record, compiled
 
 READ, WRITE = 0, 1
 ACTIVATE, PRECHARGE, PRECHARGE_ALL, REFRESH, READ_BURST, WRITE_BURST = range(6)
 COMMAND_NAMES = ("ACTIVATE", "PRECHARGE", "PRECHARGE_ALL", "REFRESH", "READ", "WRITE")
 NEVER = 1 << 62
 NONE = -1
-
-Record = Any  # one element of a structured array
-F = TypeVar("F", bound=Callable[..., Any])
-lowest_bit = cast(Callable[[int], int], trailing_zeros)
-
-
-def compiled(function: F) -> F:
-    """Numba's nopython compilation, cached on disk where some place for a cache can be written."""
-    try:
-        return cast(F, numba.njit(cache=True)(function))
-    except RuntimeError:
-        return cast(F, numba.njit(function))
+BANK_BITS = 16
+BANK_MASK = (1 << BANK_BITS) - 1
 
 
 @compiled
 def _log(channel: Record, bus: int, now: int, p: int, command: int, bank: int, row: int, column: int, tag: int) -> None:
+    if not channel.traced:
+        return
     log = channel.log[bus]
     log[0], log[2], log[3], log[4], log[5], log[6], log[7] = now, p, command, bank, row, column, tag
 
 
 @compiled
-def _scan(channel: Record, p: int, now: int) -> tuple[int, int, int, int, int, int]:
-    """Oldest ready column and row command: (age, bank, age, bank, command, next cycle with a candidate)."""
-    d = channel.delays
+def _ready(keys: Array, times: Array, group_times: Array, not_before: int, now: int) -> tuple[int, int, int]:
+    """Of all banks' candidates of one kind: the least key that is ready, how many are, and when the next will be."""
+    best, count, wake = NEVER, 0, NEVER
+    for b in range(keys.shape[0]):
+        key = keys[b]
+        ready = max(times[b], group_times[b], not_before)
+        is_ready = ready <= now
+        best = min(best, key if is_ready else NEVER)
+        wake = min(wake, NEVER if is_ready | (key == NEVER) else ready)
+        count += is_ready & (key != NEVER)
+    return best, count, wake
+
+
+@compiled
+def _scan(channel: Record, p: int, now: int) -> tuple[int, int, int, int]:
+    """Keys of the oldest ready column and row command, the latter's kind, and the next cycle with a candidate."""
     pc = channel.pseudo_channel[p]
     pc.ready_columns = pc.ready_activates = pc.ready_precharges = 0
-    column_age, column_bank, row_age, row_bank, row_command = NEVER, NONE, NEVER, NONE, NONE
+    column, row, command = NEVER, NEVER, NONE
     if now >= pc.refresh_due:
         command, ready = _refresh_command(channel, p)
         if ready <= now:
-            return column_age, column_bank, -1, NONE, command, NEVER
-        return column_age, column_bank, row_age, row_bank, row_command, ready
+            return column, -1, command, NEVER
+        return column, row, NONE, ready
     wake = pc.refresh_due
     direction = pc.direction
     port = channel.port[p, direction]
-    banks = port.hit_banks
-    if banks and port.column_ready > now:
-        wake = min(wake, port.column_ready)
-        banks = 0
-    while banks:
-        b = lowest_bit(banks)
-        banks &= banks - 1
-        queue = channel.queue[p, direction, b]
-        ready = max(queue.column_ready, channel.group_port[p, direction, b >> d.group_shift].column_ready)
-        if ready > now:
-            wake = min(wake, ready)
-        else:
-            pc.ready_columns += 1
-            if queue.hit_age < column_age:
-                column_age, column_bank = queue.hit_age, b
-    banks = port.closed_banks
-    if banks and pc.activate_ready > now:
-        wake = min(wake, pc.activate_ready)
-        banks = 0
-    while banks:
-        b = lowest_bit(banks)
-        banks &= banks - 1
-        ready = max(channel.bank[p, b].activate_ready, channel.group[p, b >> d.group_shift].activate_ready)
-        if ready > now:
-            wake = min(wake, ready)
-        else:
-            pc.ready_activates += 1
-            age = channel.queue[p, direction, b].head_age
-            if age < row_age:
-                row_age, row_bank, row_command = age, b, ACTIVATE
-    banks = port.conflict_banks
-    while banks:
-        b = lowest_bit(banks)
-        banks &= banks - 1
-        ready = channel.bank[p, b].precharge_ready
-        if ready > now:
-            wake = min(wake, ready)
-        else:
-            pc.ready_precharges += 1
-            age = channel.queue[p, direction, b].head_age
-            if age < row_age:
-                row_age, row_bank, row_command = age, b, PRECHARGE
-    return column_age, column_bank, row_age, row_bank, row_command, wake
+    if port.hit_banks:
+        column, pc.ready_columns, later = _ready(
+            channel.hit_key[p, direction],
+            channel.column_ready[p, direction],
+            channel.group_column_ready[p, direction],
+            port.column_ready,
+            now,
+        )
+        wake = min(wake, later)
+    if port.closed_banks:
+        row, pc.ready_activates, later = _ready(
+            channel.closed_key[p, direction],
+            channel.activate_ready[p],
+            channel.group_activate_ready[p],
+            pc.activate_ready,
+            now,
+        )
+        command = ACTIVATE
+        wake = min(wake, later)
+    if port.conflict_banks:
+        times = channel.precharge_ready[p]
+        found, pc.ready_precharges, later = _ready(channel.conflict_key[p, direction], times, times, 0, now)
+        wake = min(wake, later)
+        if found < row:
+            row, command = found, PRECHARGE
+    return column, row, command if row < NEVER else NONE, wake
 
 
 @compiled
@@ -110,13 +98,12 @@ def _refresh_command(channel: Record, p: int) -> tuple[int, int]:
     """What a due refresh needs next, and from which cycle on it may issue."""
     command, ready = REFRESH, 0
     for b in range(channel.delays.banks):
-        bank = channel.bank[p, b]
-        if bank.open_row != NONE:
+        if channel.bank[p, b].open_row != NONE:
             if command == REFRESH:
                 command, ready = PRECHARGE_ALL, 0
-            ready = max(ready, bank.precharge_ready)
+            ready = max(ready, channel.precharge_ready[p, b])
         elif command == REFRESH:
-            ready = max(ready, bank.activate_ready)
+            ready = max(ready, channel.activate_ready[p, b])
     return command, ready
 
 
@@ -128,15 +115,22 @@ def _classify(channel: Record, p: int, direction: int, b: int) -> None:
     port.hit_banks &= ~bit
     port.closed_banks &= ~bit
     port.conflict_banks &= ~bit
-    if queue.head == NONE:
-        return
-    if bank.open_row == NONE:
-        port.closed_banks |= bit
-        return
-    if queue.hit != NONE:
-        port.hit_banks |= bit
-    if queue.hit != queue.head and (queue.hit == NONE or bank.hits >= channel.delays.row_hit_cap):
-        port.conflict_banks |= bit
+    hit = closed = conflict = NEVER
+    if queue.head != NONE:
+        oldest = (queue.head_age << BANK_BITS) + b
+        if bank.open_row == NONE:
+            port.closed_banks |= bit
+            closed = oldest
+        else:
+            if queue.hit != NONE:
+                port.hit_banks |= bit
+                hit = (queue.hit_age << BANK_BITS) + b
+            if queue.hit != queue.head and (queue.hit == NONE or bank.hits >= channel.delays.row_hit_cap):
+                port.conflict_banks |= bit
+                conflict = oldest
+    channel.hit_key[p, direction, b] = hit
+    channel.closed_key[p, direction, b] = closed
+    channel.conflict_key[p, direction, b] = conflict
 
 
 @compiled
@@ -154,28 +148,34 @@ def _find_hit(channel: Record, p: int, direction: int, b: int, start: int) -> No
 
 
 @compiled
+def _delay_group(times: Array, b: int, group_shift: int, ready: int) -> None:
+    """No bank of the group of `b` before cycle `ready`."""
+    first = (b >> group_shift) << group_shift
+    for i in range(first, first + (1 << group_shift)):
+        times[i] = max(times[i], ready)
+
+
+@compiled
 def _column_command(channel: Record, p: int, b: int, now: int) -> int:
     """Issue the hit of bank `b`; returns its tag."""
     d = channel.delays
     pc = channel.pseudo_channel[p]
     direction = pc.direction
     port, queue, bank = channel.port[p, direction], channel.queue[p, direction, b], channel.bank[p, b]
-    group = b >> d.group_shift
     hit = queue.hit
     slot = channel.slot[p, direction, hit]
     _log(channel, 0, now, p, READ_BURST + direction, b, slot.row, slot.column, slot.tag)
-    same, other = port, channel.port[p, 1 - direction]
-    same_group, other_group = channel.group_port[p, direction, group], channel.group_port[p, 1 - direction, group]
-    same.column_ready = max(same.column_ready, now + d.column_short)
-    same_group.column_ready = max(same_group.column_ready, now + d.column_long)
+    other = channel.port[p, 1 - direction]
+    port.column_ready = max(port.column_ready, now + d.column_short)
+    _delay_group(channel.group_column_ready[p, direction], b, d.group_shift, now + d.column_long)
+    precharge = now + (d.read_to_precharge if direction == READ else d.write_to_precharge)
+    channel.precharge_ready[p, b] = max(channel.precharge_ready[p, b], precharge)
     if direction == READ:
         other.column_ready = max(other.column_ready, now + d.read_to_write)
-        bank.precharge_ready = max(bank.precharge_ready, now + d.read_to_precharge)
         pc.reads += 1
     else:
         other.column_ready = max(other.column_ready, now + d.write_to_read_short)
-        other_group.column_ready = max(other_group.column_ready, now + d.write_to_read_long)
-        bank.precharge_ready = max(bank.precharge_ready, now + d.write_to_precharge)
+        _delay_group(channel.group_column_ready[p, READ], b, d.group_shift, now + d.write_to_read_long)
         pc.writes += 1
     if bank.hits:
         pc.row_hits += 1
@@ -211,7 +211,7 @@ def _close(channel: Record, p: int, b: int, now: int) -> None:
     d = channel.delays
     bank = channel.bank[p, b]
     bank.open_row = NONE
-    bank.activate_ready = max(bank.activate_ready, now + d.precharge)
+    channel.activate_ready[p, b] = max(channel.activate_ready[p, b], now + d.precharge)
     for direction in range(2):
         channel.queue[p, direction, b].hit = NONE
         if channel.queue[p, direction, b].head != NONE:
@@ -229,15 +229,15 @@ def _row_command(channel: Record, p: int, b: int, command: int, now: int) -> Non
         row = channel.slot[p, pc.direction, queue.head].row
         bank.open_row = row
         bank.hits = 0
-        bank.activate_ready = now + d.activate_to_activate
-        bank.precharge_ready = max(bank.precharge_ready, now + d.activate_to_precharge)
-        channel.queue[p, READ, b].column_ready = now + d.activate_to_read
-        channel.queue[p, WRITE, b].column_ready = now + d.activate_to_write
+        channel.activate_ready[p, b] = now + d.activate_to_activate
+        channel.precharge_ready[p, b] = max(channel.precharge_ready[p, b], now + d.activate_to_precharge)
+        channel.column_ready[p, READ, b] = now + d.activate_to_read
+        channel.column_ready[p, WRITE, b] = now + d.activate_to_write
         for direction in range(2):
             if channel.queue[p, direction, b].head != NONE:
                 _find_hit(channel, p, direction, b, channel.queue[p, direction, b].head)
                 _classify(channel, p, direction, b)
-        channel.group[p, b >> d.group_shift].activate_ready = now + d.activate_long
+        _delay_group(channel.group_activate_ready[p], b, d.group_shift, now + d.activate_long)
         pc.activate0, pc.activate1, pc.activate2, pc.activate3 = pc.activate1, pc.activate2, pc.activate3, now
         pc.activate_ready = max(now + d.activate_short, pc.activate0 + d.four_activates)
         channel.row_bus_free = now + d.activate_bus
@@ -253,10 +253,10 @@ def _row_command(channel: Record, p: int, b: int, command: int, now: int) -> Non
                 pc.precharges += 1
     else:
         for i in range(d.banks):
-            channel.bank[p, i].activate_ready = now + d.refresh
+            channel.activate_ready[p, i] = now + d.refresh
         pc.refresh_due += d.refresh_interval
         pc.refreshes += 1
-    _log(channel, 1, now, p, command, b, row, NONE, NONE)
+    _log(channel, 1, now, p, command, b if command <= PRECHARGE else NONE, row, NONE, NONE)
 
 
 @compiled
@@ -272,13 +272,12 @@ def _turn(channel: Record, p: int) -> None:
 
 
 @compiled
-def _best_row(channel: Record, now: int) -> tuple[int, int, int, int]:
-    d = channel.delays
-    best = (NEVER, NONE, NONE, NONE)
-    for p in range(d.pseudo_channels):
-        _, _, age, b, command, _ = _scan(channel, p, now)
-        if command != NONE and age < best[0]:
-            best = (age, p, b, command)
+def _best_row(channel: Record, now: int) -> tuple[int, int, int]:
+    best = (NEVER, NONE, NONE)
+    for p in range(channel.delays.pseudo_channels):
+        _, key, command, _ = _scan(channel, p, now)
+        if key < best[0]:
+            best = (key, p, command)
     return best
 
 
@@ -294,7 +293,7 @@ def _wake(channel: Record, p: int, now: int, column_bank: int, row_bank: int, co
     wake: int = pc.wake
     row_free = max(now + 1, channel.row_bus_free)
     if column_bank != NONE:
-        wake = min(wake, now + d.column_short, channel.bank[p, column_bank].precharge_ready)
+        wake = min(wake, now + d.column_short, channel.precharge_ready[p, column_bank])
         if channel.port[p, WRITE].count or pc.direction == WRITE:
             wake = now + 1
     elif pc.ready_columns:
@@ -304,13 +303,13 @@ def _wake(channel: Record, p: int, now: int, column_bank: int, row_bank: int, co
         if pc.ready_activates or pc.ready_precharges or refresh_lost_the_bus:
             wake = min(wake, row_free)
     elif command == ACTIVATE:
-        wake = min(wake, channel.queue[p, pc.direction, row_bank].column_ready)
+        wake = min(wake, channel.column_ready[p, pc.direction, row_bank])
         if pc.ready_precharges:
             wake = min(wake, row_free)
         if pc.ready_activates > 1:
             wake = min(wake, max(row_free, pc.activate_ready))
     elif command == PRECHARGE:
-        wake = min(wake, channel.bank[p, row_bank].activate_ready)
+        wake = min(wake, channel.activate_ready[p, row_bank])
         if pc.ready_precharges > 1 or pc.ready_activates:
             wake = min(wake, row_free)
     else:
@@ -322,41 +321,41 @@ def _wake(channel: Record, p: int, now: int, column_bank: int, row_bank: int, co
 def commands(channel: Record, now: int) -> tuple[int, int, int]:
     """Issue what the channel issues in cycle `now`: (tag or NONE, cycle its last data beat is over, direction)."""
     d = channel.delays
-    column = (NEVER, NONE, NONE)
-    row = (NEVER, NONE, NONE, NONE)
+    column, row = (NEVER, NONE), (NEVER, NONE, NONE)
     for p in range(d.pseudo_channels):
         pc = channel.pseudo_channel[p]
         pc.scanned = pc.wake <= now
         if not pc.scanned:
             continue
         _turn(channel, p)
-        column_age, column_bank, row_age, row_bank, command, pc.wake = _scan(channel, p, now)
-        if column_bank != NONE and column_age < column[0]:
-            column = (column_age, p, column_bank)
-        if command != NONE and row_age < row[0]:
-            row = (row_age, p, row_bank, command)
+        column_key, row_key, command, pc.wake = _scan(channel, p, now)
+        if column_key < column[0]:
+            column = (column_key, p)
+        if row_key < row[0]:
+            row = (row_key, p, command)
     tag, done, direction, again = NONE, NONE, READ, False
+    column_bank, row_bank = column[0] & BANK_MASK, row[0] & BANK_MASK
     if column[1] != NONE:
         p = column[1]
         direction = channel.pseudo_channel[p].direction
-        tag = _column_command(channel, p, column[2], now)
+        tag = _column_command(channel, p, column_bank, now)
         done = now + (d.read_done if direction == READ else d.write_done)
         channel.last_done = max(channel.last_done, done)
-        if row[1] == p and row[2] == column[2]:
+        if row[1] == p and row_bank == column_bank:
             row, again = _best_row(channel, now), True
+            row_bank = row[0] & BANK_MASK
     if row[1] != NONE:
         if channel.row_bus_free <= now:
-            _row_command(channel, row[1], row[2], row[3], now)
+            _row_command(channel, row[1], row_bank, row[2], now)
         else:
-            row = (NEVER, NONE, NONE, NONE)
+            row = (NEVER, NONE, NONE)
     for p in range(d.pseudo_channels):
         pc = channel.pseudo_channel[p]
         if again:
             pc.wake = now + 1
         elif pc.scanned:
-            column_bank = column[2] if column[1] == p else NONE
-            row_bank, command = (row[2], row[3]) if row[1] == p else (NONE, NONE)
-            pc.wake = _wake(channel, p, now, column_bank, row_bank, command)
+            command = row[2] if row[1] == p else NONE
+            pc.wake = _wake(channel, p, now, column_bank if column[1] == p else NONE, row_bank, command)
     return tag, done, direction
 
 

@@ -130,7 +130,7 @@ class Hbm2Memory:
         address = _shaped(addresses, np.dtype(np.int64), shape)
         tag = _shaped(tags, np.dtype(np.int64), shape)
         write = _shaped(False if writes is None else writes, np.dtype(np.bool_), shape)
-        refused = ports.refused_offer(s.channel, offered, address, tag, self._layout)
+        refused = ports.refused_offer(offered, address, tag, self._layout)
         if refused != NONE:
             cycle, port = divmod(refused, self._channels)
             self._refuse(port, int(address[cycle, port]), int(tag[cycle, port]))
@@ -161,9 +161,12 @@ class Hbm2Memory:
         (count,) = address.shape
         issue = _shaped(issue_cycles, np.dtype(np.int64), (count,))
         write = _shaped(False if writes is None else writes, np.dtype(np.bool_), (count,))
-        order = np.argsort(self.channel_of(address).astype(np.int16), kind="stable")
-        if count and (np.diff(issue) < 0).any():
-            order = order[np.lexsort((issue[order], self.channel_of(address)[order]))]
+        order = np.empty(count, np.int64)
+        outside = ports.channel_order(address, self._layout, np.zeros(self._channels + 1, np.int64), order)
+        if outside != NONE:
+            self.channel_of(address[outside])
+        if (issue[1:] < issue[:-1]).any():
+            order = np.lexsort((issue, self.channel_of(address)))
         first, last = self._filled, self._filled + count
         if last > len(self._requests):
             grown = np.empty(max(last, 2 * len(self._requests)), state.REQUEST)
@@ -189,8 +192,7 @@ class Hbm2Memory:
         """What is known of a group so far."""
         first, last, order = self._group(ticket)
         accepted, done = np.empty(last - first, np.int64), np.empty(last - first, np.int64)
-        accepted[order] = self._requests["accepted"][first:last]
-        done[order] = self._requests["done"][first:last]
+        ports.outcome(self._requests[first:last], order, accepted, done)
         return Completions(accepted, done)
 
     def finish(self, ticket: int) -> Completions:
@@ -199,8 +201,8 @@ class Hbm2Memory:
         Each channel stops after its last command for the group, so a later group may still share it from then on.
         """
         first, last, _ = self._group(ticket)
-        r = self._requests[first:last]
-        left = np.bincount(r["channel"][r["done"] == NONE], minlength=self._channels).astype(np.int64)
+        left = np.zeros(self._channels, np.int64)
+        ports.unserved(self._requests[first:last], left)
         self._advance(engine.NEVER, (first, last), left)
         result = self.completions(ticket)
         del self._groups[ticket]

@@ -7,14 +7,20 @@ change there compiles them anew.
 import inspect
 import zlib
 from collections.abc import Callable
-from typing import Any
-
-import numpy.typing as npt
 
 from models.memory import engine
-from models.memory.engine import NEVER, NONE, Record, accept, commands, compiled, may_accept
+from models.memory.compilation import Array, Record, compiled
+from models.memory.engine import NEVER, NONE, accept, commands, may_accept
 
-Array = npt.NDArray[Any]
+
+@compiled
+def channel_of(address: int, layout: Array) -> int:
+    """The channel alone: its fields are the first of the layout."""
+    channel, i = 0, 1
+    while i < layout.shape[0] and layout[i, 0] == 0:
+        channel |= ((address >> layout[i, 1]) & layout[i, 2]) << layout[i, 3]
+        i += 1
+    return channel
 
 
 @compiled
@@ -42,6 +48,41 @@ def locate(address: int, layout: Array, group_shift: int) -> tuple[int, int, int
 
 
 @compiled
+def channel_order(address: Array, layout: Array, starts: Array, order: Array) -> int:
+    """Write the bursts' numbers by channel, then as they come; `starts` [channels + 1] is zeros.
+
+    Returns the number of the first burst that is outside the memory, or NONE.
+    """
+    for i in range(address.shape[0]):
+        if address[i] < 0 or address[i] >= layout[0, 0]:
+            outside: int = i
+            return outside
+        starts[channel_of(address[i], layout) + 1] += 1
+    for c in range(1, starts.shape[0]):
+        starts[c] += starts[c - 1]
+    for i in range(address.shape[0]):
+        c = channel_of(address[i], layout)
+        order[starts[c]] = i
+        starts[c] += 1
+    return NONE
+
+
+@compiled
+def unserved(requests: Array, left: Array) -> None:
+    """Add to `left` [channels] how many of the requests are not served."""
+    for i in range(requests.shape[0]):
+        if requests[i].done == NONE:
+            left[requests[i].channel] += 1
+
+
+@compiled
+def outcome(requests: Array, order: Array, accepted: Array, done: Array) -> None:
+    """Cycles of the requests, the i-th of which is burst `order[i]`, by burst."""
+    for i in range(order.shape[0]):
+        accepted[order[i]], done[order[i]] = requests[i].accepted, requests[i].done
+
+
+@compiled
 def fill(
     channels: Record, requests: Array, order: Array, address: Array, issue: Array, write: Array, layout: Array
 ) -> None:
@@ -56,15 +97,14 @@ def fill(
 
 
 @compiled
-def refused_offer(channels: Record, valid: Array, address: Array, tags: Array, layout: Array) -> int:
+def refused_offer(valid: Array, address: Array, tags: Array, layout: Array) -> int:
     """Flat index of the first offer that its port cannot take at all (address, tag), or NONE."""
-    group_shift = channels[0].delays.group_shift
     for i in range(valid.shape[0]):
         for c in range(valid.shape[1]):
             if valid[i, c]:
                 a = address[i, c]
                 outside = a < 0 or a >= layout[0, 0]
-                if outside or tags[i, c] < 0 or locate(a, layout, group_shift)[0] != c:
+                if outside or tags[i, c] < 0 or channel_of(a, layout) != c:
                     found: int = i * valid.shape[1] + c
                     return found
     return NONE

@@ -26,10 +26,10 @@ PSEUDO_CHANNEL = _record(
     *("activates", "precharges", "refreshes", "row_hits", "reads", "writes", "queue_cycles", "queue_cycles_max"),
 )
 PORT = _record("count", "free", "column_ready", "hit_banks", "closed_banks", "conflict_banks")
-GROUP = _record("activate_ready")
-GROUP_PORT = _record("column_ready")
-BANK = _record("open_row", "activate_ready", "precharge_ready", "hits")
-QUEUE = _record("column_ready", "head", "tail", "hit", "head_age", "hit_age")
+BANK = _record("open_row", "hits")
+QUEUE = _record("head", "tail", "hit", "head_age", "hit_age")
+PER_BANK = ("activate_ready", "group_activate_ready", "precharge_ready")
+PER_QUEUE = ("hit_key", "closed_key", "conflict_key", "column_ready", "group_column_ready")
 SLOT = _record("row", "column", "tag", "accepted", "next", "previous")
 DELAYS = _record(*Delays._fields)
 REQUEST = np.dtype(
@@ -50,8 +50,8 @@ class State(NamedTuple):
 
 def channel_dtype(d: Delays) -> np.dtype[Any]:
     """Layout of a channel's record; the axis of two is READ and WRITE, `..._banks` are bit sets."""
-    p, groups = d.pseudo_channels, d.banks >> d.group_shift
-    scalars = ("row_bus_free", "door_head", "door_tail", "now", "unfinished", "late", "owes", "last_done")
+    p = d.pseudo_channels
+    scalars = ("row_bus_free", "door_head", "door_tail", "now", "unfinished", "late", "owes", "last_done", "traced")
     return np.dtype(
         [(name, np.int64) for name in scalars]
         + [
@@ -59,8 +59,8 @@ def channel_dtype(d: Delays) -> np.dtype[Any]:
             ("delays", DELAYS),
             ("pseudo_channel", PSEUDO_CHANNEL, (p,)),
             ("port", PORT, (p, 2)),
-            ("group", GROUP, (p, groups)),
-            ("group_port", GROUP_PORT, (p, 2, groups)),
+            *((name, np.int64, (p, d.banks)) for name in PER_BANK),
+            *((name, np.int64, (p, 2, d.banks)) for name in PER_QUEUE),
             ("bank", BANK, (p, d.banks)),
             ("queue", QUEUE, (p, 2, d.banks)),
             ("slot", SLOT, (p, 2, d.queue_depth)),
@@ -74,6 +74,7 @@ def new_state(channels: int, d: Delays, trace_capacity: int) -> State:
     for name, value in d._asdict().items():
         c["delays"][name] = value
     c["log"][..., 0] = NONE
+    c["traced"] = trace_capacity > 0
     c["door_head"] = c["door_tail"] = NONE
     for oldest in range(4):
         c["pseudo_channel"][f"activate{oldest}"] = -NEVER
@@ -81,6 +82,8 @@ def new_state(channels: int, d: Delays, trace_capacity: int) -> State:
     c["bank"]["open_row"] = NONE
     for name in ("head", "tail", "hit"):
         c["queue"][name] = NONE
+    for name in ("hit_key", "closed_key", "conflict_key"):
+        c[name] = NEVER
     c["slot"]["next"] = np.arange(1, d.queue_depth + 1)
     c["slot"]["next"][..., -1] = NONE
     return State(
