@@ -1,0 +1,184 @@
+"""Sizes, and records on wires, that the modules of the accelerator share (architecture page, "Configurations")."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyrtl
+
+from hls.datapaths.fetcher_parts import FetcherTypes
+from hls.datapaths.zero_eliminator import id_bits
+from hls.netlist import Wire
+from hls.types import HlsError
+from models.config import AcceleratorConfig
+
+HEAD_BITS = 6
+QUERY_LINES = 64
+LINE_BITS = 6
+PROBABILITY_BITS = 12
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record on a wire: fields with their bits, the first one lowest."""
+
+    fields: tuple[tuple[str, int], ...]
+
+    @property
+    def bits(self) -> int:
+        """Bits of the record."""
+        return sum(bits for _, bits in self.fields)
+
+    def pack(self, values: Mapping[str, Wire]) -> Wire:
+        """All fields as one wire.
+
+        Raises:
+            HlsError: for a field that is missing, unknown or of another width.
+        """
+        given = {name: len(wire) for name, wire in values.items()}
+        if given != dict(self.fields):
+            raise HlsError(f"record of {dict(self.fields)} bits given {given}")
+        return pyrtl.concat(*(values[name] for name, _ in reversed(self.fields)))
+
+    def unpack(self, wire: Wire) -> dict[str, Wire]:
+        """The fields of a wire.
+
+        Raises:
+            HlsError: for a wire of another width.
+        """
+        if len(wire) != self.bits:
+            raise HlsError(f"record of {self.bits} bits on a wire of {len(wire)}")
+        found, position = {}, 0
+        for name, bits in self.fields:
+            found[name] = wire[position : position + bits]
+            position += bits
+        return found
+
+
+@dataclass(frozen=True)
+class MachineSizes:
+    """Sizes of a machine.
+
+    Attributes:
+        width: W, bits of an operand.
+        native: N, elements of a slot of the operand SRAMs and of a fetched vector at most.
+        max_dim: largest head dimension.
+        slots: P, keys of native dimension in a row of the Key SRAM; lanes of the softmax.
+        queues: of the fetcher.
+        fetch_lanes: ids that the fetcher takes in a cycle.
+        top_k_lanes: items that the top-k engines take in a cycle; ids of a row of a list.
+        context: longest sequence.
+        rows: rows of one buffer of an operand SRAM, beats of the longest query row.
+        id_bits: of a token id.
+        base_bits: of an address in 512 bytes.
+        length_bits: of the bits of a fetched vector.
+    """
+
+    width: int
+    native: int
+    max_dim: int
+    slots: int
+    queues: int
+    fetch_lanes: int
+    top_k_lanes: int
+    context: int
+    rows: int
+    id_bits: int
+    base_bits: int
+    length_bits: int
+
+    @classmethod
+    def of(cls, config: AcceleratorConfig) -> MachineSizes:
+        """The sizes of `config`.
+
+        Raises:
+            HlsError: if a row of a list does not hold whole rows of the fetcher and of the softmax.
+        """
+        types, slots = FetcherTypes.of(config), config.softmax_lanes
+        fetch, lanes = config.hbm_channels, config.top_k_lanes
+        if lanes < max(fetch, slots):
+            raise HlsError(
+                f"top_k_lanes = {lanes}: lists of ids have rows of as many, which hold whole rows of the "
+                f"{fetch} channels and the {slots} softmax lanes; use {max(fetch, slots)}"
+            )
+        sram_bytes = min(config.key_sram_bytes, config.value_sram_bytes)
+        return cls(
+            width=config.datapath_bits,
+            native=config.native_head_dim,
+            max_dim=config.max_head_dim,
+            slots=slots,
+            queues=config.fetch_queues,
+            fetch_lanes=fetch,
+            top_k_lanes=lanes,
+            context=config.context_keys,
+            rows=sram_bytes * 8 // (2 * config.qk_multipliers * config.datapath_bits),
+            id_bits=id_bits(config),
+            base_bits=types.base.width,
+            length_bits=types.length.width,
+        )
+
+    @property
+    def count_bits(self) -> int:
+        """Bits of a number of keys."""
+        return self.id_bits + 1
+
+    @property
+    def row_bits(self) -> int:
+        """Bits of the number of a row in its buffer."""
+        return max(1, (self.rows - 1).bit_length())
+
+    @property
+    def list_row_bits(self) -> int:
+        """Bits of the number of a row of a list of ids."""
+        return max(1, (self.context // self.top_k_lanes - 1).bit_length())
+
+    @property
+    def dimension_bits(self) -> int:
+        """Bits of log2(D / native)."""
+        return max(1, (len(self.parts) - 1).bit_length())
+
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """Fetched vectors of a key, by dimension code."""
+        largest = self.max_dim // self.native
+        return tuple(1 << d for d in range(largest.bit_length()))
+
+    @property
+    def line_bits(self) -> int:
+        """Bits of a slot, of a query line."""
+        return self.native * self.width
+
+    @property
+    def job(self) -> Record:
+        """A surviving head of a layer, as the head walk gives it."""
+        base = self.base_bits
+        bases = ("query_base", "key_base", "key_lsb_base", "value_base", "value_lsb_base")
+        return Record(
+            (
+                ("head", HEAD_BITS),
+                ("kv_first", 1),
+                ("kv_last", 1),
+                ("last", 1),
+                *((name, base) for name in bases),
+                ("mantissa", 16),
+                ("exponent", 7),
+                ("value_mantissa", 16),
+                ("value_shift", 7),
+            )
+        )
+
+    @property
+    def list_request(self) -> Record:
+        """A list of vectors to fetch; `Source`, `Destination` and the converter's `Plane` say from and to where."""
+        return Record(
+            (
+                ("source", 2),
+                ("first", self.count_bits),
+                ("count", self.count_bits),
+                ("base", self.base_bits),
+                ("plane", 2),
+                ("destination", 2),
+                ("place", LINE_BITS + 1),
+            )
+        )
