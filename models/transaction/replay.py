@@ -1,0 +1,100 @@
+"""Workloads from runs of the integer reference: exact counts, survivors, kept values and quick-select passes."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from models.reference.attention import Attention, kept_values
+from models.reference.cascade import Cascade, PassKind, PassPlan, begin_pass, end_pass, enter_layer, plan_pass
+from models.reference.stack import Run
+from models.reference.top_k import lfsr_pivots, quick_select
+from models.transaction.workload import LayerWork, ModelShape, Passes, Selection, Workload
+
+
+def replay(run: Run[Any], name: str, source: str, lanes: int | None = None) -> Workload:
+    """The workload of a prepared integer run, computed layer by layer as it is asked for.
+
+    Args:
+        run: with integer arithmetic.
+        name: of the model and the workload.
+        source: where Q, K and V are from, in words.
+        lanes: of the top-k engines, to know the passes of every selection; None leaves them out.
+    """
+    s = run.sequence
+    model = ModelShape(name, s.layers, s.heads, len(s.k[0]), s.head_dim)
+    bits = ((run.quantization.msb_bits, run.quantization.lsb_bits),)
+    return Workload(name, source, model, s.tokens, bits, lambda: _layers(run, model, lanes))
+
+
+def _layers(run: Run[Any], model: ModelShape, lanes: int | None) -> Iterator[LayerWork]:
+    s, pruning = run.sequence, run.pruning
+    cascade = Cascade.start(s.layers, s.heads, run.arithmetic.importance_dtype)
+    first = s.tokens if s.prompt is None else s.prompt
+    for step, length in enumerate(range(first, s.tokens + 1)):
+        kind: PassKind = "step" if step else "encoder" if s.prompt is None else "prompt"
+        plan = plan_pass(pruning, kind, step, length, s.layers, s.heads)
+        cascade = begin_pass(cascade, plan)
+        for layer in range(s.layers):
+            before = cascade
+            cascade = enter_layer(cascade, plan, pruning, layer)
+            result = run.layer(cascade, step, layer)
+            yield LayerWork(
+                model=model,
+                step=step,
+                layer=layer,
+                causal=s.prompt is not None,
+                tokens=length,
+                key_ids=result.tokens.numpy(),
+                row_ids=result.rows.numpy(),
+                heads=result.heads.numpy(),
+                kept=result.attention.kept.sum(-1).numpy(),
+                flat=result.attention.flat.numpy(),
+                msb_bits=run.quantization.msb_bits,
+                lsb_bits=run.quantization.lsb_bits,
+                query_bits=run.datapath_bits,
+                token_selection=_token_selection(before, cascade, plan, layer, lanes, pruning.selection),
+                head_selection=_head_selection(before, cascade, lanes),
+                kept_mask=result.attention.kept.numpy(),
+                value_passes=None if lanes is None else _value_passes(result.attention, pruning.value_ratio16, lanes),
+                exact=True,
+            )
+            cascade = replace(cascade, importance=result.importance)
+        cascade = end_pass(cascade, plan, pruning)
+
+
+def _token_selection(
+    before: Cascade, after: Cascade, plan: PassPlan, layer: int, lanes: int | None, rule: str
+) -> Selection | None:
+    present = before.tokens[~before.freed[layer, before.tokens]]
+    free = present[~plan.protected[present]]
+    kept = int((~plan.protected[after.tokens]).sum())
+    if len(present) == len(after.tokens) or kept == 0:
+        return None
+    by_importance = lanes is not None and rule == "importance"
+    passes = _passes(before.importance.tokens[free], kept, lanes) if by_importance and lanes else None
+    return Selection(len(free), kept, passes)
+
+
+def _head_selection(before: Cascade, after: Cascade, lanes: int | None) -> Selection | None:
+    if len(before.heads) == len(after.heads):
+        return None
+    passes = None if lanes is None else _passes(before.importance.heads[before.heads], len(after.heads), lanes)
+    return Selection(len(before.heads), len(after.heads), passes)
+
+
+def _value_passes(attention: Attention, value_ratio16: int, lanes: int) -> tuple[tuple[Passes, ...], ...]:
+    heads, rows, keys = attention.prob.shape
+    visible = attention.visible.expand(heads, rows, keys)
+    counts = kept_values(attention.visible, value_ratio16)[..., 0].expand(heads, rows)
+    return tuple(
+        tuple(
+            _passes(attention.prob[head, row][visible[head, row]], int(counts[head, row]), lanes) for row in range(rows)
+        )
+        for head in range(heads)
+    )
+
+
+def _passes(values: torch.Tensor, kept: int, lanes: int) -> Passes:
+    return quick_select(values.tolist(), kept, lfsr_pivots(lanes)).candidates

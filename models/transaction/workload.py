@@ -1,0 +1,233 @@
+"""What the machine is asked to do, layer by layer: the one form of workload that the transaction model takes.
+
+A `LayerWork` is a layer of one pass (an encoder input, a prompt, or one generation step): which tokens and heads are
+alive, how many keys each row sees, how many values it keeps, which rows are flat, what was selected on entering. It
+holds no payload, but where a run of the reference is behind it, it holds which values were kept and how many
+candidates each pass of a quick-select had. Where only counts are known, ids and kept values are drawn with a fixed
+seed (`exact` is False), because bursts and banks depend on them. Algorithm page, sections 1 to 5; the request of one
+layer is the last section of the architecture page.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.config import MSB_BITS, AcceleratorConfig, QuantizationConfig
+
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+Passes = tuple[int, ...]
+"""Candidates of each pass of a quick-select."""
+
+
+class WorkloadError(ValueError):
+    """A workload that cannot be, or that a machine cannot run; says which layer and which count."""
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """A model's attention: layers, query heads, K/V heads and D."""
+
+    name: str
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+
+    def __post_init__(self) -> None:
+        if min(self.layers, self.heads, self.kv_heads, self.head_dim) < 1 or self.heads % self.kv_heads:
+            raise WorkloadError(
+                f"model {self.name}: {self.layers} layers, {self.heads} heads, {self.kv_heads} K/V heads, "
+                f"D = {self.head_dim}; all at least 1, and the heads a multiple of the K/V heads"
+            )
+
+
+@dataclass(frozen=True)
+class Selection:
+    """One request to top-k engine A: the `kept` largest of `candidates`; `passes` where the values are known."""
+
+    candidates: int
+    kept: int
+    passes: Passes | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LayerWork:
+    """A layer of one pass.
+
+    Attributes:
+        model: of which it is a layer.
+        step: 0 for an encoder input or a prompt, then the generation step.
+        layer: from 0.
+        causal: rows see survivors up to their own id.
+        tokens: N, tokens of the sequence in this pass, the current one included.
+        key_ids: rising ids of the surviving tokens, shape (keys,).
+        row_ids: rising ids of the query rows, shape (rows,); one row where `step` is above 0.
+        heads: rising ids of the surviving heads, shape (heads,).
+        kept: k_v of every row, shape (heads, rows).
+        flat: the row was recomputed with all bits, shape (heads, rows).
+        msb_bits: M.
+        lsb_bits: L, 0 for static quantization.
+        query_bits: bits of an element of Q.
+        token_selection: made on entering the layer, None where nothing left.
+        head_selection: the same of heads.
+        accumulates: probabilities are added to the importance of tokens.
+        kept_mask: which values are kept, by slot, shape (heads, rows, keys); None where not known.
+        value_passes: candidates of the passes of engine B, [head][row]; None where not known.
+        exact: ids are those of a run, not drawn.
+        seed: of what is drawn.
+    """
+
+    model: ModelShape
+    step: int
+    layer: int
+    causal: bool
+    tokens: int
+    key_ids: IntArray
+    row_ids: IntArray
+    heads: IntArray
+    kept: IntArray
+    flat: BoolArray
+    msb_bits: int
+    lsb_bits: int
+    query_bits: int
+    token_selection: Selection | None = None
+    head_selection: Selection | None = None
+    accumulates: bool = True
+    kept_mask: BoolArray | None = None
+    value_passes: tuple[tuple[Passes, ...], ...] | None = None
+    exact: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        shape = (len(self.heads), len(self.row_ids))
+        self._require(0 <= self.layer < self.model.layers, f"layer {self.layer} of {self.model.layers}")
+        for what, ids, limit in (
+            ("key ids", self.key_ids, self.tokens),
+            ("row ids", self.row_ids, self.tokens),
+            ("heads", self.heads, self.model.heads),
+        ):
+            self._require(
+                len(ids) > 0 and ids[0] >= 0 and ids[-1] < limit and bool((np.diff(ids) > 0).all()),
+                f"{what} must be rising numbers below {limit}, at least one",
+            )
+        self._require(self.step == 0 or len(self.row_ids) == 1, f"{len(self.row_ids)} rows in a generation step, not 1")
+        self._require(
+            self.kept.shape == self.flat.shape == shape, f"kept {self.kept.shape}, flat {self.flat.shape}, not {shape}"
+        )
+        self._require(
+            bool(((self.kept >= 1) & (self.kept <= self.visible)).all()),
+            "values kept by a row must be 1 to the keys it sees",
+        )
+        self._require(self.lsb_bits > 0 or not self.flat.any(), "flat rows without LSBs to fetch")
+        if self.kept_mask is not None:
+            self._require(
+                self.kept_mask.shape == (*shape, self.keys) and bool((self.kept_mask.sum(2) == self.kept).all()),
+                "the mask of kept values must agree with their number",
+            )
+
+    def _require(self, condition: bool, message: str) -> None:
+        if not condition:
+            raise WorkloadError(f"{self.model.name}, step {self.step}, layer {self.layer}: {message}")
+
+    @property
+    def generation(self) -> bool:
+        """One row against the cache."""
+        return self.step > 0
+
+    @property
+    def keys(self) -> int:
+        """Surviving keys."""
+        return len(self.key_ids)
+
+    @property
+    def rows(self) -> int:
+        """Query rows of each head."""
+        return len(self.row_ids)
+
+    @property
+    def head_dim(self) -> int:
+        """D."""
+        return self.model.head_dim
+
+    @property
+    def kv_heads(self) -> IntArray:
+        """K/V head that each surviving head reads, shape (heads,)."""
+        return self.heads // (self.model.heads // self.model.kv_heads)
+
+    @property
+    def visible(self) -> IntArray:
+        """Keys that each row sees, shape (rows,); they are the first slots."""
+        if not self.causal:
+            return np.full(self.rows, self.keys, np.int64)
+        return np.searchsorted(self.key_ids, self.row_ids, "right").astype(np.int64)
+
+    def kept_slots(self, index: int) -> BoolArray:
+        """Slots of the values that each row of the head at `index` keeps, shape (rows, keys)."""
+        if self.kept_mask is not None:
+            return np.asarray(self.kept_mask[index])
+        random = np.random.default_rng([self.seed, self.step, self.layer, int(self.heads[index])])
+        merit = random.random((self.rows, self.keys), np.float32)
+        merit[np.arange(self.keys) >= self.visible[:, None]] = 2.0
+        kept = self.kept[index][:, None]
+        least = np.take_along_axis(np.sort(merit, axis=1), kept - 1, axis=1)
+        mask = merit <= least
+        excess = np.cumsum(mask, axis=1) > kept  # equal draws
+        return np.asarray(mask & ~excess, np.bool_)
+
+    def value_rows(self, index: int, lanes: int) -> IntArray:
+        """Cycles that prob x V with `lanes` keys a cycle takes for each row of the head at `index`, shape (rows,).
+
+        Section 4: kept keys over lanes in generation, the fullest slot in summarization.
+        """
+        if self.generation:
+            return np.asarray(-(-self.kept[index] // lanes), np.int64)
+        slots = self.kept_slots(index)
+        padded = np.pad(slots, ((0, 0), (0, -self.keys % lanes)))
+        return np.asarray(padded.reshape(self.rows, -1, lanes).sum(1).max(1), np.int64)
+
+    def flat_value_slots(self, kv_head: int) -> BoolArray:
+        """Slots of `kv_head` whose V is used by a flat row, so that its LSBs are fetched, shape (keys,)."""
+        used = np.zeros(self.keys, np.bool_)
+        for index in np.flatnonzero(self.kv_heads == kv_head):
+            if self.flat[index].any():
+                used |= self.kept_slots(int(index))[self.flat[index]].any(axis=0)
+        return used
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Layers in the order in which they run; each call of `layers` starts again.
+
+    Attributes:
+        name: to be shown.
+        source: where the counts are from, in words.
+        model: its shape.
+        longest: most tokens of a pass.
+        bits: pairs (M, L) that occur.
+        layers: makes the iterator.
+    """
+
+    name: str
+    source: str
+    model: ModelShape
+    longest: int
+    bits: tuple[tuple[int, int], ...]
+    layers: Callable[[], Iterator[LayerWork]]
+
+    def check(self, machine: AcceleratorConfig) -> None:
+        """Refuse what `machine` cannot hold or convert.
+
+        Raises:
+            ConfigError: naming what would fit.
+            WorkloadError: for bits that the bitwidth converter does not take.
+        """
+        machine.check_sequence(self.model.head_dim, self.longest)
+        for m, low in self.bits:
+            if m not in MSB_BITS or low not in (0, 4):
+                raise WorkloadError(
+                    f"{self.name}: {m}+{low} bits are not converted; M is one of {MSB_BITS}, L is 0 or 4"
+                )
+            QuantizationConfig(m, low).check_fits(machine.datapath_bits)
