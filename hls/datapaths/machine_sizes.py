@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 
 import pyrtl
 
@@ -17,6 +18,24 @@ HEAD_BITS = 6
 QUERY_LINES = 64
 LINE_BITS = 6
 PROBABILITY_BITS = 12
+
+
+class Source(IntEnum):
+    """Which list of ids a request names; `kept_which` too, which never is SURVIVORS."""
+
+    SURVIVORS = 0
+    KEPT_FIRST = 1
+    KEPT_SECOND = 2
+    SPARSE = 3
+
+
+class Destination(IntEnum):
+    """Where the vectors of a list go; SPARSE: to the Value SRAM, each to the place of its own slot number."""
+
+    KEY = 0
+    VALUE = 1
+    QUERY = 2
+    SPARSE = 3
 
 
 @dataclass(frozen=True)
