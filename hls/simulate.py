@@ -17,17 +17,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 import pyrtl
 from numpy.typing import NDArray
 
+from hls.compose import Composition
+from hls.flatten import flatten
 from hls.lower import HANDSHAKE, Netlist
 from hls.types import HlsError
 
 Words = NDArray[np.uint32]
 Pattern = NDArray[np.bool_]
+Design: TypeAlias = Netlist | Composition
 Backend = Literal["auto", "fast", "verilator"]
 
 
@@ -78,7 +81,7 @@ class Simulator(Protocol):
         """Its name."""
 
     @property
-    def netlist(self) -> Netlist:
+    def netlist(self) -> Design:
         """What it simulates."""
 
     def step(self, inputs: Mapping[str, int]) -> dict[str, int]:
@@ -115,14 +118,14 @@ class Simulator(Protocol):
     ) -> None: ...
 
 
-def check_inputs(netlist: Netlist, names: Mapping[str, object]) -> None:
+def check_inputs(netlist: Design, names: Mapping[str, object]) -> None:
     """SimulatorError for a name that is no input port."""
     unknown = set(names) - set(netlist.inputs)
     if unknown:
         raise SimulatorError(f"{netlist.name} has no input {sorted(unknown)}; it has {sorted(netlist.inputs)}")
 
 
-def cycles_of(netlist: Netlist, inputs: Mapping[str, Words], cycles: int | None) -> int:
+def cycles_of(netlist: Design, inputs: Mapping[str, Words], cycles: int | None) -> int:
     """How many cycles a batch is; SimulatorError if the shapes do not agree with it and with the ports."""
     check_inputs(netlist, inputs)
     if cycles is None:
@@ -137,7 +140,7 @@ def cycles_of(netlist: Netlist, inputs: Mapping[str, Words], cycles: int | None)
 
 
 def stream_plan(
-    netlist: Netlist,
+    netlist: Design,
     items: Mapping[str, Words],
     offer: Pattern | None,
     accept: Pattern | None,
@@ -161,7 +164,7 @@ def stream_plan(
     return count, full[0][:limit_cycles], full[1][:limit_cycles]
 
 
-def check_complete(netlist: Netlist, received: int, count: int, sent: int, cycles: int) -> None:
+def check_complete(netlist: Design, received: int, count: int, sent: int, cycles: int) -> None:
     """SimulatorError if a stream ended without all its results."""
     if received < count:
         raise SimulatorError(
@@ -255,8 +258,8 @@ class FastSimulator:
         self.close()
 
 
-def open_simulator(netlist: Netlist, backend: Backend = "auto", vcd: Path | None = None) -> Simulator:
-    """A simulator of `netlist` in reset state; use it in a `with`. `vcd`: where to write a waveform."""
+def open_simulator(netlist: Design, backend: Backend = "auto", vcd: Path | None = None) -> Simulator:
+    """A simulator of a netlist or composition in reset state; use it in a `with`. `vcd`: where to write a waveform."""
     from hls.verilator import VerilatorSimulator  # it builds on this module
 
     if backend not in ("auto", "fast", "verilator"):
@@ -272,5 +275,5 @@ def open_simulator(netlist: Netlist, backend: Backend = "auto", vcd: Path | None
             stacklevel=2,
         )
     if backend == "fast" or missing:
-        return FastSimulator(netlist, vcd)
+        return FastSimulator(flatten(netlist) if isinstance(netlist, Composition) else netlist, vcd)
     return VerilatorSimulator(netlist, vcd)

@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hls.lower import Netlist
+from hls.compose import Composition
 from hls.simulate import (
+    Design,
     Pattern,
     SimulatorError,
     Streamed,
@@ -36,6 +37,7 @@ from hls.simulate import (
     word_count,
 )
 from hls.verilog import to_verilog
+from hls.verilog_hierarchy import to_verilog_modules
 
 _DRIVER = """
 #include <cstdint>
@@ -166,7 +168,7 @@ def layout(ports: Mapping[str, int]) -> tuple[dict[str, tuple[int, int]], int]:
     return places, max(1, position)
 
 
-def _driver(netlist: Netlist) -> str:
+def _driver(netlist: Design) -> str:
     inputs, in_words = layout(netlist.inputs)
     outputs, out_words = layout(netlist.outputs)
     handshake = "in_valid" in inputs and "out_ready" in inputs and "in_ready" in outputs and "out_valid" in outputs
@@ -231,9 +233,16 @@ def runtime_library(trace: bool) -> Path:
     return library
 
 
-def build(netlist: Netlist, trace: bool = False) -> Path:
+def verilog_text(netlist: Design) -> str:
+    """All modules of a netlist or composition, the top module last."""
+    if isinstance(netlist, Composition):
+        return "".join(to_verilog_modules(netlist).values())
+    return to_verilog(netlist)
+
+
+def build(netlist: Design, trace: bool = False) -> Path:
     """The compiled simulator of a netlist, from the cache or built now; SimulatorError with the tool's output."""
-    verilog, driver = to_verilog(netlist), _driver(netlist)
+    verilog, driver = verilog_text(netlist), _driver(netlist)
     options = [*_OPTIONS, *(["--trace"] if trace else [])]
     folder = cache_folder()
     library = folder / f"{netlist.name}-{_key(verilog, driver, *options)}.so"
@@ -259,7 +268,7 @@ class VerilatorSimulator:
 
     backend = "verilator"
 
-    def __init__(self, netlist: Netlist, vcd: Path | None = None) -> None:
+    def __init__(self, netlist: Design, vcd: Path | None = None) -> None:
         if shutil.which("verilator") is None:
             raise SimulatorError("verilator is not on the PATH: install it (apt install verilator)")
         self.netlist = netlist

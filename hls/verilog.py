@@ -76,8 +76,9 @@ class _Names:
 
 
 class _Writer:
-    def __init__(self, netlist: Netlist) -> None:
+    def __init__(self, netlist: Netlist, shared: bool = False) -> None:
         self.netlist = netlist
+        self.shared = shared
         self.block = netlist.block
         self.names = _Names(self.block, netlist.name)
         nets = [net for net in self.block.logic if net.dests]
@@ -168,6 +169,8 @@ class _Writer:
         for i, (direction, name, bits) in enumerate(ports):
             yield f"    {direction} {_range(bits)}{name}" + ("," if i < len(ports) - 1 else "")
         yield ");"
+        if self.shared:
+            yield "    /* verilator no_inline_module */"
         registers = [net for net in self.nets if net.op == "r"]
         held = {id(net.dests[0]): self._held(net) for net in registers}
         skipped = {id(mux.dests[0]) for mux in held.values() if mux is not None}
@@ -231,10 +234,13 @@ def _natural(text: str) -> tuple[str, int, str]:
     return head, int(digits or -1), tail
 
 
-def to_verilog(netlist: Netlist) -> str:
-    """The text of the module `netlist.name` with ports clk, rst (synchronous, active high) and those of the netlist."""
+def to_verilog(netlist: Netlist, shared: bool = False) -> str:
+    """The text of the module `netlist.name` with ports clk, rst (synchronous, active high) and those of the netlist.
+
+    `shared`: Verilator compiles it once for all its instances.
+    """
     check_identifier(netlist.name, "module")
-    return "\n".join(_Writer(netlist).lines()) + "\n"
+    return "\n".join(_Writer(netlist, shared).lines()) + "\n"
 
 
 def writable_memories(netlist: Netlist) -> dict[str, int]:
