@@ -2,7 +2,7 @@
 
 `export` writes into a folder
 
-    NAME.v            the module (hls.verilog)
+    NAME.v            the module (hls.verilog); of a composition, a file for every module, the top in NAME.v
     NAME_tb.v         the testbench, Verilog-2001: applies a row a cycle, compares every output with `!==`, so that
                       an X is a mismatch, and ends with "PASS: ..." or "FAIL: ..."
     NAME_in.hex       inputs of every cycle, NAME_out.hex  expected outputs, one packed row a line
@@ -22,10 +22,11 @@ from pathlib import Path
 
 import numpy as np
 
-from hls.lower import Netlist
-from hls.simulate import Simulator, Words, from_words, to_words, word_count
+from hls.compose import Composition
+from hls.simulate import Design, Simulator, Words, from_words, to_words, word_count
 from hls.types import HlsError
 from hls.verilog import to_verilog, writable_memories
+from hls.verilog_hierarchy import instance_memories, to_verilog_modules
 
 
 class ExportError(HlsError):
@@ -45,7 +46,7 @@ class Vectors:
         return len(next(iter(self.outputs.values())))
 
 
-def random_inputs(netlist: Netlist, cycles: int, seed: int) -> dict[str, Words]:
+def random_inputs(netlist: Design, cycles: int, seed: int) -> dict[str, Words]:
     """Uniformly random bits on every input, handshake included: bubbles and stalls occur by themselves."""
     rng = np.random.default_rng(seed)
     columns = {}
@@ -61,11 +62,18 @@ def record(simulator: Simulator, inputs: Mapping[str, Words]) -> Vectors:
     return Vectors(dict(inputs), simulator.run(inputs))
 
 
-def export(netlist: Netlist, folder: Path, vectors: Vectors | None = None) -> list[Path]:
-    """Write the module, and with vectors its testbench; returns the files written."""
+def _modules(netlist: Design) -> dict[str, str]:
+    """Text of every module, the top module last."""
+    if isinstance(netlist, Composition):
+        return to_verilog_modules(netlist)
+    return {netlist.name: to_verilog(netlist)}
+
+
+def export(netlist: Design, folder: Path, vectors: Vectors | None = None) -> list[Path]:
+    """Write the modules, and with vectors a testbench; returns the files written."""
     folder.mkdir(parents=True, exist_ok=True)
     name = netlist.name
-    files = {f"{name}.v": to_verilog(netlist)}
+    files = {f"{module}.v": text for module, text in _modules(netlist).items()}
     if vectors is not None:
         if set(vectors.inputs) != set(netlist.inputs) or set(vectors.outputs) != set(netlist.outputs):
             raise ExportError(f"the vectors are not those of {name}: it has ports {netlist.inputs}, {netlist.outputs}")
@@ -140,10 +148,11 @@ endmodule
 """
 
 
-def testbench(netlist: Netlist, cycles: int) -> str:
+def testbench(netlist: Design, cycles: int) -> str:
     """The text of the testbench for a number of recorded cycles."""
     if not netlist.inputs or not netlist.outputs or cycles < 1:
         raise ExportError(f"{netlist.name}: a testbench needs inputs, outputs and at least 1 cycle")
+    memories = instance_memories(netlist) if isinstance(netlist, Composition) else writable_memories(netlist)
     connections = []
     for row, ports in (("in_row", netlist.inputs), ("out_row", netlist.outputs)):
         position = 0
@@ -161,7 +170,7 @@ def testbench(netlist: Netlist, cycles: int) -> str:
         "CLEAR": "".join(
             f'\n        if (!$test$plusargs("unwritten_x"))'
             f"\n            for (word = 0; word < {words}; word = word + 1) dut.{memory}[word] = 0;"
-            for memory, words in writable_memories(netlist).items()
+            for memory, words in memories.items()
         ),
     }
     text = _TESTBENCH
@@ -182,14 +191,14 @@ def _run(command: list[str], folder: Path) -> str:
     return output
 
 
-def lint(netlist: Netlist) -> None:
-    """`verilator --lint-only -Wall` on the module; ExportError with its findings, if any."""
+def lint(netlist: Design) -> None:
+    """`verilator --lint-only -Wall` on all modules; ExportError with its findings, if any."""
     with tempfile.TemporaryDirectory() as name:
-        export(netlist, Path(name))
-        _run(["verilator", "--lint-only", "-Wall", f"{netlist.name}.v"], Path(name))
+        files = [path.name for path in export(netlist, Path(name))]
+        _run(["verilator", "--lint-only", "-Wall", "--top-module", netlist.name, *files], Path(name))
 
 
-def run_icarus(netlist: Netlist, folder: Path, vcd: bool = False, unwritten_x: bool = False) -> str:
+def run_icarus(netlist: Design, folder: Path, vcd: bool = False, unwritten_x: bool = False) -> str:
     """Compile and run an exported testbench in Icarus Verilog; returns its PASS line, ExportError otherwise.
 
     Args:
@@ -199,7 +208,8 @@ def run_icarus(netlist: Netlist, folder: Path, vcd: bool = False, unwritten_x: b
         unwritten_x: a memory word is unknown until it is written, instead of zero.
     """
     name = netlist.name
-    _run(["iverilog", "-g2001", "-Wall", "-Wno-timescale", "-o", f"{name}.vvp", f"{name}.v", f"{name}_tb.v"], folder)
+    files = [*(f"{module}.v" for module in _modules(netlist)), f"{name}_tb.v"]
+    _run(["iverilog", "-g2001", "-Wall", "-Wno-timescale", "-o", f"{name}.vvp", *files], folder)
     output = _run(["vvp", "-n", f"{name}.vvp", *["+vcd"] * vcd, *["+unwritten_x"] * unwritten_x], folder)
     verdict = [line for line in output.splitlines() if line.startswith(f"PASS: {name}")]
     if not verdict:
