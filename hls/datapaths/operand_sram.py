@@ -1,25 +1,29 @@
 """Key SRAM and Value SRAM: rows of operands as slots with their own addresses, twice (architecture page, datapath 6).
 
-A row has `qk_multipliers` elements of W bits: P = multipliers / native_head_dim slots, each a bank with an address of
-its own, so that one cycle can read, say, the kept values of P different rows (algorithm page, section 4). A head
-dimension above the native one takes neighbouring slots, which are then given equal addresses.
+A row has `qk_multipliers` elements of W bits: P = multipliers / native_head_dim slots, each with an address of its
+own, so that one cycle can read, say, the kept values of P different rows (algorithm page, section 4). A head dimension
+above the native one takes neighbouring slots, which are then given equal addresses.
 
     key or value j of dimension D = native_head_dim:   slot j mod P, row j div P
 
-Two buffers: reads are from the front one; writes go to the back one, or with `write_front` into the front one, which
-is how LSB planes reach operands that are already in use. `swap` exchanges the buffers for the cycles after it. A bank
-is W/2 memories of two bit positions of every element; `write_planes` says which of them a write changes: all for MSB
-planes and static operands, those of the L low bits for an LSB plane, while the other bits keep what they are.
+Two buffers, named by the highest bit of an address: one is read while the other is filled. A slot is two banks, one of
+its even and one of its odd rows, so that 2P rows can be written in a cycle, which is what the lanes of the fetcher
+give of 4-bit elements:
 
-A read that is accepted in a cycle sees the writes of the cycles before, not those of its own; its data are out in the
-next cycle. A lane that is not asked for is not read; its data mean nothing. Writes are never refused.
+    vector i of a list:   bank i mod 2P = slot + P * (row mod 2), address {buffer, row div 2} = {buffer, i div 2P}
 
-    cycle        0     1     2     3
-    read_row     a     b     c           in_valid, in_ready
-    out_data           [a]   [a]   [b]   out_ready 0 in cycle 1: b and c wait
+A bank is W/2 memories of two bit positions of every element; `write_planes` says which of them a write changes: all
+for MSB planes and static operands, those of the 4 low bits for an LSB plane, while the other bits keep what they are.
 
-Ports: `write_slots` (one bit a slot: write it), `write_row`, `write_data`, `write_planes`, `write_front`, `swap`;
-`read_row`, `read_lanes` in and `out_data`, `out_lanes` out, both under ready/valid.
+Nothing stalls: reads in a cycle see the writes of the cycles before, not those of their own; their data are out in the
+next cycle and stay until the slot is read again. A slot that is not asked for is not read; its data mean nothing.
+
+    cycle          0     1     2
+    read_address   a     b           read_valid, read_lanes
+    out_data            [a]   [b]    out_valid, out_lanes
+
+Ports: a bit or field a bank `write_valid`, `write_address`, `write_data`, `write_planes`; a field a slot
+`read_address` ({buffer, row}), `read_lanes`; `read_valid`; `out_data`, `out_lanes`, `out_valid`.
 """
 
 from __future__ import annotations
@@ -30,13 +34,15 @@ import pyrtl
 
 from hls.lower import Netlist, building
 from hls.netlist import Wire
-from hls.stream import register
+from hls.stream import payload_register, register
 from hls.technology import Technology
 from hls.trace import Graph
 from models.config import AcceleratorConfig
 
 PLANE_BITS = 2
 """Bit positions that are written together: W, L and every W - B are multiples of it."""
+PARITIES = 2
+"""Banks of a slot: even rows, odd rows."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class OperandSramSize:
     """Sizes of an operand SRAM.
 
     Attributes:
-        slots: banks, each with its address.
+        slots: parts of a row, each with its address.
         elements: operands of a slot.
         bits: bits of an operand.
         rows: rows of one buffer.
@@ -70,6 +76,21 @@ class OperandSramSize:
     def row_bits(self) -> int:
         """Bits of the number of a row in its buffer."""
         return max(1, (self.rows - 1).bit_length())
+
+    @property
+    def read_bits(self) -> int:
+        """Bits of an address to read, {buffer, row}."""
+        return 1 + self.row_bits
+
+    @property
+    def write_bits(self) -> int:
+        """Bits of an address in a bank, {buffer, row div 2}."""
+        return self.row_bits
+
+    @property
+    def banks(self) -> int:
+        """Rows of slots that can be written in a cycle."""
+        return PARITIES * self.slots
 
     @property
     def slot_bits(self) -> int:
@@ -102,55 +123,50 @@ def _joined(planes: list[Wire], size: OperandSramSize) -> Wire:
     return pyrtl.concat(*reversed(parts))
 
 
+def _field(wire: Wire, number: int, bits: int) -> Wire:
+    return wire[number * bits : (number + 1) * bits]
+
+
 def build_size(name: str, size: OperandSramSize) -> Netlist:
     """An operand SRAM of any size as a netlist."""
     block = pyrtl.Block()
     with building(block):
-        write_slots, read_lanes = pyrtl.Input(size.slots, "write_slots"), pyrtl.Input(size.slots, "read_lanes")
-        write_row = pyrtl.Input(size.slots * size.row_bits, "write_row")
-        read_row = pyrtl.Input(size.slots * size.row_bits, "read_row")
-        write_data = pyrtl.Input(size.slots * size.slot_bits, "write_data")
-        write_planes = pyrtl.Input(size.planes, "write_planes")
-        write_front, swap = pyrtl.Input(1, "write_front"), pyrtl.Input(1, "swap")
-        in_valid, out_ready = pyrtl.Input(1, "in_valid"), pyrtl.Input(1, "out_ready")
+        write_valid = pyrtl.Input(size.banks, "write_valid")
+        write_address = pyrtl.Input(size.banks * size.write_bits, "write_address")
+        write_data = pyrtl.Input(size.banks * size.slot_bits, "write_data")
+        write_planes = pyrtl.Input(size.banks * size.planes, "write_planes")
+        read_valid, read_lanes = pyrtl.Input(1, "read_valid"), pyrtl.Input(size.slots, "read_lanes")
+        read_address = pyrtl.Input(size.slots * size.read_bits, "read_address")
 
-        front = register(1, "front", block)
-        front.next <<= front ^ swap
-        valid = register(1, "valid", block)
-        advance = out_ready | ~valid
-        reads = in_valid & advance
-        valid.next <<= pyrtl.select(advance, in_valid, valid)
-        lanes = register(size.slots, "lanes", block)
-        lanes.next <<= pyrtl.select(advance, read_lanes, lanes)
-        written_buffer = ~(front ^ write_front)
+        valid, lanes = register(1, "valid", block), register(size.slots, "lanes", block)
+        valid.next <<= read_valid
+        lanes.next <<= pyrtl.select(read_valid, read_lanes, lanes)
+
+        def memory(bank: int, plane: int) -> pyrtl.MemBlock:
+            made = pyrtl.MemBlock(
+                size.elements * PLANE_BITS,
+                size.write_bits,
+                f"bank_{bank}_{plane}",
+                max_read_ports=1,
+                max_write_ports=1,
+                asynchronous=False,
+            )
+            bits = _plane(_field(write_data, bank, size.slot_bits), plane, size)
+            writes = write_valid[bank] & write_planes[bank * size.planes + plane]
+            made[_field(write_address, bank, size.write_bits)] <<= pyrtl.MemBlock.EnabledWrite(bits, writes)
+            return made
+
         slots = []
         for s in range(size.slots):
-            rows, data = slice(s * size.row_bits, (s + 1) * size.row_bits), slice(s * size.slot_bits, None)
-            read_address = pyrtl.concat(front, read_row[rows])
-            write_address = pyrtl.concat(written_buffer, write_row[rows])
+            where = _field(read_address, s, size.read_bits)
             held = []
             for plane in range(size.planes):
-                where = f"{s}_{plane}"
-                memory = pyrtl.MemBlock(
-                    size.elements * PLANE_BITS,
-                    size.row_bits + 1,
-                    f"bank_{where}",
-                    max_read_ports=1,
-                    max_write_ports=1,
-                    asynchronous=False,
-                )
-                bits = _plane(write_data[data][: size.slot_bits], plane, size)
-                memory[write_address] <<= pyrtl.MemBlock.EnabledWrite(bits, write_slots[s] & write_planes[plane])
-                word = register(memory.bitwidth, f"word_{where}", block)
-                word.next <<= pyrtl.select(reads & read_lanes[s], memory[read_address], word)
+                even, odd = (memory(s + size.slots * parity, plane)[where[1:]] for parity in range(PARITIES))
+                word = payload_register(len(even), f"word_{s}_{plane}", block)
+                word.next <<= pyrtl.select(read_valid & read_lanes[s], pyrtl.select(where[0], odd, even), word)
                 held.append(word)
             slots.append(_joined(held, size))
-        outputs = {
-            "in_ready": advance,
-            "out_valid": valid,
-            "out_lanes": lanes,
-            "out_data": pyrtl.concat(*reversed(slots)),
-        }
+        outputs = {"out_valid": valid, "out_lanes": lanes, "out_data": pyrtl.concat(*reversed(slots))}
         for port_name, wire in outputs.items():
             port = pyrtl.Output(len(wire), port_name)
             port <<= wire

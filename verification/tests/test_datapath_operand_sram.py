@@ -1,4 +1,4 @@
-"""Key and Value SRAM: slots with their own addresses, two buffers, writes of single planes; proofs, planted faults."""
+"""Key and Value SRAM: slots with their own addresses, banks of even and odd rows, writes of planes; proofs, faults."""
 
 import numpy as np
 import pytest
@@ -50,17 +50,27 @@ def test_an_lsb_plane_joins_the_msb_plane_in_use():
     rng = np.random.default_rng(3)
     values = rng.integers(0, 1 << 12, (1, size.slots * size.elements))
     first_pass = (values & ~15) | 8
-    whole = {"write_slots": 15, "write_planes": 63}
-    low = {"write_slots": 15, "write_planes": 3, "write_front": 1}
+    every_slot, last = (1 << size.slots) - 1, 2 * size.rows - 1
+    addresses = {
+        "read_address": sum(last << (s * size.read_bits) for s in range(size.slots)),
+        "write_address": sum((last >> 1) << (b * size.write_bits) for b in range(size.banks)),
+    }
+    odd = {"write_valid": every_slot << size.slots, **addresses}
+    whole = odd | {"write_planes": (1 << size.banks * size.planes) - 1}
+    low = odd | {"write_planes": sum(3 << (b * size.planes) for b in range(size.banks))}
     with open_simulator(operand_sram.build(config), "fast") as simulator:
 
         def read() -> int:
-            simulator.step({"in_valid": 1, "read_lanes": 15, "out_ready": 1})
-            return simulator.step({"out_ready": 1})["out_data"]
+            simulator.step({**addresses, "read_valid": 1, "read_lanes": every_slot})
+            return simulator.step({})["out_data"]
 
-        simulator.step(whole | {"write_data": from_words(to_port(first_pass, 12))[0], "swap": 1})
+        def put(ports: dict[str, int], row: np.ndarray) -> None:
+            bits = size.slots * size.slot_bits
+            simulator.step(ports | {"write_data": from_words(to_port(row, 12))[0] << bits})
+
+        put(whole, first_pass)
         assert read() == from_words(to_port(first_pass, 12))[0]
-        simulator.step(low | {"write_data": from_words(to_port(values & 15, 12))[0]})
+        put(low, values & 15)
         assert read() == from_words(to_port(values, 12))[0]
 
 
@@ -81,5 +91,5 @@ def test_proof_and_planted_faults():
     size = OperandSramSize(slots=1, elements=1, bits=4, rows=2)
     netlist = operand_sram.build_size("small", size)
     assert proof(size, netlist.block, Settings()).kind is Kind.PROVED
-    for fault in faults(netlist.block, ("memory write", "bank_0", "always"), ("inversion", "", "dropped")):
+    for fault in faults(netlist.block, ("memory write", "bank_0", "always"), ("mux arms", "", "swapped")):
         assert proof(size, fault.build(), Settings()).kind is Kind.REFUTED
