@@ -1,0 +1,212 @@
+"""Kept probabilities to the lanes of prob x V: a FIFO a lane, and the rows that may start (algorithm page, section 4).
+
+Every slot of the Value SRAM is a bank with its own address, so a lane goes through its own entries (prob, row of the
+SRAM), and a row takes as many cycles as its fullest lane has entries. A lane's FIFO holds two of the longest rows. A
+row starts when all its beats are in the FIFOs, and all its values on chip: its record of `value_row` comes when they
+have been asked for, `value_pending` and `sparse_pending` say when they have landed.
+
+    cycle         0      1                    2
+    entries       read   value_read_*         weigh_*, value_full, beside the SRAM's data
+    value_started 1
+    value_release                             1, if the row is the buffer's last one, and this was its last cycle
+
+All three move together where prob x V takes what it is offered: `value_read_valid` is 0 elsewhere, and the SRAM must
+keep its data until the next read. So `weigh_ready` goes through a gate to `value_read_valid`; `value_beat_ready` and
+`value_row_ready` do not depend on it.
+
+For D above the native one a lane is n slots, with equal addresses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyrtl
+
+from hls.datapaths.machine_sizes import PROBABILITY_BITS, MachineSizes, Record
+from hls.datapaths.top_k_wires import hold
+from hls.datapaths.value_wires import VALUE_ROW, by_dimension, elements_of, kept_beat, packed, put
+from hls.lower import Netlist, building
+from hls.netlist import Wire
+from hls.stream import Stream, drive, fifo, payload_register, produced, register, ring_next, skid_buffer, source_ports
+from hls.technology import Technology
+from hls.trace import Graph
+from models.config import AcceleratorConfig
+
+ROWS_UNDER_WAY = 8
+FIFO_ROWS = 2
+BANK_ENTRIES = 512
+"""A deeper FIFO is several memories in turn, chosen from in the cycle after they are read."""
+
+
+def graphs(config: AcceleratorConfig) -> dict[str, Graph]:
+    """No part is arithmetic."""
+    del config
+    return {}
+
+
+def _count_bits(sizes: MachineSizes) -> int:
+    return sizes.rows.bit_length()
+
+
+def _counts(sizes: MachineSizes) -> Record:
+    """Entries of a row: the fullest lane's, and every lane's."""
+    bits = _count_bits(sizes)
+    return Record((("cycles", bits), ("entries", sizes.slots * bits)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Lanes:
+    """The lanes' FIFOs: what their memories show, which of these is the oldest entry, and what takes it."""
+
+    entries: list[list[Wire]]
+    banks: list[Wire]
+    pops: list[Wire]
+
+
+def build(config: AcceleratorConfig, technology: Technology | None = None) -> Netlist:
+    """The module as a netlist; `technology` changes nothing."""
+    del technology
+    sizes = MachineSizes.of(config)
+    block = pyrtl.Block()
+    with building(block):
+        beats = skid_buffer(source_ports(kept_beat(sizes).bits, block, "value_beat_"), block=block, prefix="beat_skid_")
+        lanes, counted = _lanes(sizes, beats, block)
+        rows = fifo(counted, ROWS_UNDER_WAY, block=block, storage="memory", prefix="rows_").stream
+        permits = fifo(
+            source_ports(VALUE_ROW.bits, block, "value_row_"), ROWS_UNDER_WAY, block=block, prefix="permits_"
+        ).stream
+        _rows(sizes, lanes, rows, permits, block)
+    block.sanity_check()
+    return Netlist("value_dispatch", block)
+
+
+def _lanes(sizes: MachineSizes, beats: Stream, block: pyrtl.Block) -> tuple[_Lanes, Stream]:
+    """Beats into the lanes' FIFOs; gives the entries of every row that is in them."""
+    beat = kept_beat(sizes).unpack(beats.data)
+    depth, bits = FIFO_ROWS * sizes.rows, _count_bits(sizes)
+    address_bits = (depth - 1).bit_length()
+    bank_bits = max(0, address_bits - (BANK_ENTRIES - 1).bit_length())
+    counted = produced(
+        pyrtl.WireVector(_counts(sizes).bits, "counted"), pyrtl.WireVector(1, "row_counted"), block, "counted_"
+    )
+    moves = pyrtl.WireVector(1, "beat_moves")
+    cycles = register(bits, "cycles", block)
+    lanes = _Lanes([], [], [])
+    full, counts, fuller = [], [], []
+    for lane, prob in enumerate(elements_of(beat["prob"], PROBABILITY_BITS)):
+        memories = [
+            pyrtl.MemBlock(
+                PROBABILITY_BITS + sizes.row_bits,
+                address_bits - bank_bits,
+                f"lane_{lane}_{bank}",
+                asynchronous=True,
+                block=block,
+            )
+            for bank in range(1 << bank_bits)
+        ]
+        head, tail = (register(address_bits, f"{name}_{lane}", block) for name in ("head", "tail"))
+        level = register(depth.bit_length(), f"level_{lane}", block)
+        count = register(bits, f"count_{lane}", block)
+        push, pop = moves & beat["lanes"][lane], pyrtl.WireVector(1, f"pop_{lane}")
+        for bank, memory in enumerate(memories):
+            here = push & (tail[:bank_bits] == bank) if bank_bits else push
+            entry = pyrtl.concat(beat["number"], prob)
+            memory[tail[bank_bits:]] <<= pyrtl.MemBlock.EnabledWrite(entry, here)
+        hold(tail, push, ring_next(tail, depth))
+        hold(head, pop, ring_next(head, depth))
+        one_more = pyrtl.select(push & ~pop, (level + 1)[: len(level)], level)
+        level.next <<= pyrtl.select(pop & ~push, (level - 1)[: len(level)], one_more)
+        after = (count + beat["lanes"][lane])[:bits]
+        hold(count, moves, pyrtl.select(beat["last"], pyrtl.Const(0, bits), after))
+        full.append(level == depth)
+        counts.append(after)
+        fuller.append(beat["lanes"][lane] & (count == cycles))
+        lanes.entries.append([memory[head[bank_bits:]] for memory in memories])
+        lanes.banks.append(head[:bank_bits] if bank_bits else pyrtl.Const(0, 1))
+        lanes.pops.append(pop)
+    most = (cycles + pyrtl.rtl_any(*fuller))[:bits]
+    hold(cycles, moves, pyrtl.select(beat["last"], pyrtl.Const(0, bits), most))
+    room = ~pyrtl.rtl_any(*full)
+    drive(beats.ready, room & (counted.ready | ~beat["last"]))
+    moves <<= beats.valid & beats.ready
+    drive(counted.data, _counts(sizes).pack({"cycles": most, "entries": packed(counts)}))
+    drive(counted.valid, beats.valid & room & beat["last"])
+    return lanes, counted
+
+
+def _rows(sizes: MachineSizes, lanes: _Lanes, rows: Stream, permits: Stream, block: pyrtl.Block) -> None:
+    """Rows, one after another, through the Value SRAM to prob x V."""
+    bits = _count_bits(sizes)
+    dimension = pyrtl.Input(sizes.dimension_bits, "layer_dimension")
+    value_pending, sparse_pending = pyrtl.Input(2, "value_pending"), pyrtl.Input(1, "sparse_pending")
+    weigh_valid = register(1, "weigh_occupied", block)
+    go = pyrtl.Input(1, "weigh_ready") | ~weigh_valid
+
+    row, counts = VALUE_ROW.unpack(permits.data), _counts(sizes).unpack(rows.data)
+    landed = ~pyrtl.select(row["buffer"], value_pending[1], value_pending[0]) & ~(row["sparse"] & sparse_pending)
+    running = register(1, "running", block)
+    left = payload_register(bits, "left", block)
+    current = payload_register(VALUE_ROW.bits, "current", block)
+    ends = left == 1
+    free = ~running | (go & ends)
+    starts = free & rows.valid & permits.valid & landed
+    drive(rows.ready, free & permits.valid & landed)
+    drive(permits.ready, free & rows.valid & landed)
+    hold(running, free, starts)
+    moves = running & go
+    fewer = pyrtl.select(moves, (left - 1)[:bits], left)
+    left.next <<= pyrtl.select(starts, counts["cycles"], fewer)
+    hold(current, starts, permits.data)
+
+    taken = []
+    for lane, (pop, entries) in enumerate(zip(lanes.pops, elements_of(counts["entries"], bits), strict=True)):
+        remaining = register(bits, f"remaining_{lane}", block)
+        is_left = remaining != 0
+        pop <<= moves & is_left
+        after = pyrtl.select(pop, (remaining - 1)[:bits], remaining)
+        remaining.next <<= pyrtl.select(starts, entries, after)
+        taken.append(is_left)
+
+    def stage(wire: Wire, name: str, *, decides: bool = False) -> Wire:
+        held = register(len(wire), name, block) if decides else payload_register(len(wire), name, block)
+        hold(held, go, wire)
+        return held
+
+    at = VALUE_ROW.unpack(current)
+    read_valid = stage(running, "read_occupied", decides=True)
+    lanes_read = stage(packed(taken), "read_lanes")
+    entries_read = []
+    for lane, (entries, bank) in enumerate(zip(lanes.entries, lanes.banks, strict=True)):
+        held = [stage(entry, f"read_entry_{lane}_{b}") for b, entry in enumerate(entries)]
+        entries_read.append(held[0] if len(held) == 1 else pyrtl.mux(stage(bank, f"read_bank_{lane}"), *held))
+    last, release = stage(ends, "read_last"), stage(at["release"], "read_release")
+    buffer, full = stage(at["buffer"], "read_buffer"), stage(at["full"], "read_full")
+
+    hold(weigh_valid, go, read_valid)
+    numbers = [pyrtl.concat(buffer, entry[PROBABILITY_BITS:]) for entry in entries_read]
+
+    def source(slot: int, of: list[Wire]) -> Wire:
+        return by_dimension(dimension, [of[slot >> code] for code in range(len(sizes.parts))])
+
+    valid_of = [lanes_read[lane] for lane in range(sizes.slots)]
+    put(
+        {
+            "value_read_valid": read_valid & go,
+            "value_read_lanes": packed([source(slot, valid_of) for slot in range(sizes.slots)]),
+            "value_read_address": packed([source(slot, numbers) for slot in range(sizes.slots)]),
+            "weigh_prob": stage(packed([entry[:PROBABILITY_BITS] for entry in entries_read]), "weigh_probs"),
+            "weigh_lane_valid": stage(lanes_read, "weigh_lanes"),
+            "weigh_last": stage(last, "weigh_is_last"),
+            "weigh_valid": weigh_valid,
+            "value_full": stage(full, "weigh_full"),
+            "value_release": _later(read_valid & go & last & release, "released", block),
+            "value_started": _later(starts, "row_started", block),
+        }
+    )
+
+
+def _later(wire: Wire, name: str, block: pyrtl.Block) -> Wire:
+    held = register(len(wire), name, block)
+    held.next <<= wire
+    return held
