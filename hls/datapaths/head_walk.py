@@ -23,14 +23,12 @@ before them) clears `table_bad`: an entry of a surviving head is out of range. `
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pyrtl
 
 from hls.datapaths.control_read import KIND_BITS, ReadKind
 from hls.datapaths.crossbar import BURST_BITS
 from hls.datapaths.descriptor import HEAD_ENTRY, MAX_HEADS
-from hls.datapaths.machine_sizes import HEAD_BITS, MachineSizes
+from hls.datapaths.machine_sizes import HEAD_BITS, MachineSizes, Record
 from hls.lower import Netlist, building
 from hls.netlist import Wire
 from hls.stream import Stream, drive, fifo, payload_register, produced, register
@@ -45,6 +43,8 @@ CONSUMERS = ("rows", "fetch", "value")
 KV_PLANES = ("key", "key_lsb", "value", "value_lsb")
 ENTRY_BITS = 8 * HEAD_ENTRY.size_bytes
 ENTRIES = BURST_BITS // ENTRY_BITS
+ENTRY = Record((("mantissa", 16), ("exponent", 7), ("value_mantissa", 16), ("value_shift", 7)))
+"""What is kept of an entry: its numbers in the bits of a job."""
 
 
 def graphs(config: AcceleratorConfig) -> dict[str, Graph]:
@@ -61,9 +61,8 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
     with building(block):
         mask = pyrtl.Input(MAX_HEADS, "head_mask")
         start = pyrtl.Input(1, "walk_start")
-        head = register(HEAD_BITS, "head", block)
-        entry, bad = _table(mask, head, block)
-        jobs, busy = _walk(sizes, mask, start, head, entry, block)
+        table, bad = _table(mask, block)
+        jobs, busy = _walk(sizes, mask, start, table, block)
         waiting = []
         for consumer, way in zip(CONSUMERS, fork(jobs, len(CONSUMERS), block=block), strict=True):
             queue = fifo(way, JOBS, block=block, prefix=f"{consumer}_queue_").stream
@@ -79,8 +78,8 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
     return Netlist("head_walk", block)
 
 
-def _table(mask: Wire, head: Wire, block: pyrtl.Block) -> tuple[dict[str, Wire], Wire]:
-    """The entry of `head`, and whether one of a surviving head is out of range."""
+def _table(mask: Wire, block: pyrtl.Block) -> tuple[list[pyrtl.MemBlock], Wire]:
+    """The head table, a memory for each entry of a burst, and whether an entry of a surviving head is out of range."""
     data, kind = pyrtl.Input(BURST_BITS, "read_data"), pyrtl.Input(KIND_BITS, "read_kind")
     last, valid = pyrtl.Input(1, "read_last"), pyrtl.Input(1, "read_valid")
     row_bits = HEAD_BITS - (ENTRIES - 1).bit_length()
@@ -88,23 +87,21 @@ def _table(mask: Wire, head: Wire, block: pyrtl.Block) -> tuple[dict[str, Wire],
     arrives = valid & (kind == ReadKind.HEAD_TABLE)
     following = pyrtl.select(last, pyrtl.Const(0, row_bits), (row + 1)[:row_bits])
     row.next <<= pyrtl.select(arrives, following, row)
-    table = pyrtl.MemBlock(BURST_BITS, row_bits, "table_memory", asynchronous=True, block=block)
-    table[row] <<= pyrtl.MemBlock.EnabledWrite(data, arrives)
-
     alive = pyrtl.mux(row, *(mask[i * ENTRIES : (i + 1) * ENTRIES] for i in range(1 << row_bits)))
-    faults = []
+    faults, table = [], []
     for i in range(ENTRIES):
         entry = _fields(data[i * ENTRY_BITS : (i + 1) * ENTRY_BITS])
+        memory = pyrtl.MemBlock(ENTRY.bits, row_bits, f"table_{i}", asynchronous=True, block=block)
+        kept = {name: entry[name][:bits] for name, bits in ENTRY.fields}
+        memory[row] <<= pyrtl.MemBlock.EnabledWrite(ENTRY.pack(kept), arrives)
+        table.append(memory)
         outside = [entry[name][-1] ^ entry[name][-2] for name in ("exponent", "value_shift")]
         low = [~entry[name][-1] for name in ("mantissa", "value_mantissa")]
         faults.append(alive[i] & pyrtl.rtl_any(*outside, *low))
     bad = register(1, "table_bad_so_far", block)
     found = arrives & pyrtl.rtl_any(*faults)
     bad.next <<= ~pyrtl.Input(1, "table_begin") & (bad | found)
-
-    here = table[head[HEAD_BITS - row_bits :]]
-    words = [here[i * ENTRY_BITS : (i + 1) * ENTRY_BITS] for i in range(ENTRIES)]
-    return _fields(pyrtl.mux(head[: HEAD_BITS - row_bits], *words)), bad
+    return table, bad
 
 
 def _fields(entry: Wire) -> dict[str, Wire]:
@@ -112,7 +109,7 @@ def _fields(entry: Wire) -> dict[str, Wire]:
 
 
 def _walk(
-    sizes: MachineSizes, mask: Wire, start: Wire, head: pyrtl.Register, entry: Mapping[str, Wire], block: pyrtl.Block
+    sizes: MachineSizes, mask: Wire, start: Wire, table: list[pyrtl.MemBlock], block: pyrtl.Block
 ) -> tuple[Stream, Wire]:
     """The jobs, and whether the walk is under way."""
     base = sizes.base_bits
@@ -120,7 +117,7 @@ def _walk(
         name: (pyrtl.Input(base, f"walk_{name}_base"), pyrtl.Input(base, f"walk_{name}_stride"))
         for name in ("query", *KV_PLANES)
     }
-    group = pyrtl.Input(GROUP_BITS, "head_group")
+    group, head = pyrtl.Input(GROUP_BITS, "head_group"), register(HEAD_BITS, "head", block)
     remaining, walking = register(MAX_HEADS, "remaining", block), register(1, "walking", block)
     in_group, group_has = register(GROUP_BITS, "in_group", block), register(1, "group_has_one", block)
     found, held = register(1, "found", block), register(1, "held", block)
@@ -148,22 +145,24 @@ def _walk(
     leaves = held & (found | ~walking) & out_ready
     held.next <<= found_leaves | (held & ~leaves)
 
-    walked = {
-        "head": head,
-        "kv_first": ~group_has,
-        **bases,
-        "mantissa": entry["mantissa"],
-        "exponent": entry["exponent"][:7],
-        "value_mantissa": entry["value_mantissa"],
-        "value_shift": entry["value_shift"][:7],
-    }
     newest, oldest = {}, {}
-    for name, wire in walked.items():
+    for name, wire in {"head": head, "kv_first": ~group_has, **bases}.items():
         newest[name], oldest[name] = (payload_register(len(wire), f"{stage}_{name}", block) for stage in ("new", "old"))
         newest[name].next <<= pyrtl.select(steps, wire, newest[name])
         oldest[name].next <<= pyrtl.select(found_leaves, newest[name], oldest[name])
+    within = HEAD_BITS - table[0].addrwidth
+    entries = []
+    for i, memory in enumerate(table):
+        entry = payload_register(ENTRY.bits, f"old_entry_{i}", block)
+        entry.next <<= pyrtl.select(found_leaves, memory[newest["head"][within:]], entry)
+        entries.append(entry)
     last = ~found
-    data = sizes.job.pack({**oldest, "kv_last": last | newest["kv_first"], "last": last})
-    out = produced(data, held & (found | ~walking), block, "job_")
+    of_head = ENTRY.unpack(pyrtl.mux(oldest["head"][:within], *entries))
+    out = produced(
+        sizes.job.pack({**oldest, **of_head, "kv_last": last | newest["kv_first"], "last": last}),
+        held & (found | ~walking),
+        block,
+        "job_",
+    )
     out_ready <<= out.ready
     return out, pyrtl.rtl_any(walking, found, held)
