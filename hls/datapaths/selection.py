@@ -57,7 +57,7 @@ from hls.datapaths.selection_tokens import EngineRequest, SweepRequest, engine_r
 from hls.datapaths.top_k_wires import align
 from hls.lower import Netlist, building, instantiate
 from hls.netlist import Wire
-from hls.stream import Stream, drive, register
+from hls.stream import Stream, drive, fifo, register
 from hls.technology import Technology
 from hls.trace import HlsError
 from models.config import AcceleratorConfig
@@ -142,6 +142,7 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
 
         intake = _lists(sizes, layer, block)
         masks = to_masks(sizes, _merged(sizes, intake, ends & selected, block), layer.last_row, block)
+        masks = stage(masks, block=block, prefix="mask_out_")
         lists_done, head_mask = _masks(sizes, made, layer, masks, (alive, fixed), (ends, mode), fixed_count, block)
 
         clearing = head_clear(block, layer.starts & layer.clear_heads)
@@ -253,11 +254,14 @@ def _masks(
     alive[mask["row"]] <<= pyrtl.MemBlock.EnabledWrite(mask["bits"], of[SURVIVORS])
     fixed_bits = mask["bits"] & alive_here
     fixed[mask["row"]] <<= pyrtl.MemBlock.EnabledWrite(fixed_bits, of[PROTECTED])
-    tally = instantiate(made.tally, {"mask": fixed_bits}, block, valid=of[PROTECTED], prefix="fixed_tally_")
+    counted_bits, counting = (
+        _later(wire, name, block) for name, wire in (("counted_bits", fixed_bits), ("counting", of[PROTECTED]))
+    )
+    tally = instantiate(made.tally, {"mask": counted_bits}, block, valid=counting, prefix="fixed_tally_")
     more = (fixed_count + tally.outputs["ones"])[: len(fixed_count)]
     counted = pyrtl.select(tally.out_valid, more, fixed_count)
     fixed_count.next <<= pyrtl.select(layer.begins, pyrtl.Const(0, len(fixed_count)), counted)
-    protected_end = align(of[PROTECTED] & mask["last"], tally.latency_cycles + 1, "protected_end")
+    protected_end = align(of[PROTECTED] & mask["last"], tally.latency_cycles + 2, "protected_end")
     for name, end in (("survivors_taken", of[SURVIVORS] & mask["last"]), ("protected_taken", protected_end)):
         taken = register(1, f"all_{name}", block)
         taken.next <<= ~layer.begins & (taken | end)
@@ -277,7 +281,7 @@ def _masks(
     kept = pyrtl.mux(mode, alive_here, mask["bits"] | fixed_here, fixed_here, default=fixed_here)
     last = pyrtl.select(walking, walk_last, mask["last"])
     row = Stream(pyrtl.concat(last, place, kept), walking | of[KEPT_TOKENS], room)
-    listed = to_list(sizes, made, stage(row, block=block, prefix="next_row_"), block)
+    listed = to_list(sizes, made, fifo(row, 2, block=block, prefix="next_row_").stream, block)
     ready = pyrtl.Input(1, "list_row_ready")
     drive(listed.ready, ready)
     _ports({"list_row_data": listed.data[:-1], "list_row_last": listed.data[-1], "list_row_valid": listed.valid})
