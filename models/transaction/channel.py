@@ -76,7 +76,7 @@ class Fifo(Generic[T]):
         """Put an item; the wait ends in the cycle in which it is inside."""
         env = self._env
         self._writers.setdefault(env.active_process)
-        wait = Wait(env, self, SPACE, int(env.now))
+        wait = Wait(env, self, SPACE, int(env.now), claims=True)
         if self._slots:
             self._put_at(max(wait.since, self._slots.popleft()), wait, item)
         else:
@@ -90,7 +90,7 @@ class Fifo(Generic[T]):
         """
         env = self._env
         self._readers.setdefault(env.active_process)
-        wait = Wait(env, self, ITEM, int(env.now), rest)
+        wait = Wait(env, self, ITEM, int(env.now), rest, claims=True)
         if self._items:
             ready, item = self._items.popleft()
             self._get_at(max(wait.since, ready), wait, item)

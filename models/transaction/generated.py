@@ -4,6 +4,8 @@ A generated workload has no values. Survivors are drawn (`models/transaction/sur
 rows is flat, spread evenly.
 """
 
+import difflib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -18,7 +20,8 @@ BERT_LARGE = ModelShape("bert-large", layers=24, heads=16, kv_heads=16, head_dim
 GPT2_SMALL = ModelShape("gpt2-small", layers=12, heads=12, kv_heads=12, head_dim=64)
 GPT2_MEDIUM = ModelShape("gpt2-medium", layers=24, heads=16, kv_heads=16, head_dim=64)
 LLAMA_1B = ModelShape("llama-3.2-1b", layers=16, heads=32, kv_heads=8, head_dim=64)
-MODELS = {shape.name: shape for shape in (BERT_BASE, BERT_LARGE, GPT2_SMALL, GPT2_MEDIUM, LLAMA_1B)}
+ENCODERS = {shape.name: shape for shape in (BERT_BASE, BERT_LARGE)}
+DECODERS = {shape.name: shape for shape in (GPT2_SMALL, GPT2_MEDIUM, LLAMA_1B)}
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,35 @@ class Profile:
             raise WorkloadError(f"{self.name}: neither a prompt pass nor generated tokens; there is nothing to run")
         if not 0 <= self.flat_share <= 1 or (self.flat_share and not self.quantization.lsb_bits):
             raise WorkloadError(f"{self.name}: a share of {self.flat_share:g} flat rows; 0 to 1, and 0 without LSBs")
+
+
+def parse_profile(text: str, pruning: PruningConfig, quantization: QuantizationConfig, query_bits: int = 12) -> Profile:
+    """A profile from a short text: `bert-base:384`, or `gpt2-medium:992+32` for a prompt and generated tokens.
+
+    Raises:
+        WorkloadError: naming what is wrong and a text that works.
+    """
+    name, _, lengths = text.partition(":")
+    models = ENCODERS | DECODERS
+    if name not in models:
+        close = difflib.get_close_matches(name[:80], models, n=1, cutoff=0.0)[0]
+        raise WorkloadError(f"no model {name[:80]!r}; did you mean {close!r}? There are {', '.join(models)}")
+    wanted = r"([0-9]{1,9})" if name in ENCODERS else r"([0-9]{1,9})\+([0-9]{1,9})"
+    found = re.fullmatch(wanted, lengths)
+    if found is None:
+        example = f"{name}:384" if name in ENCODERS else f"{name}:992+32"
+        raise WorkloadError(f"{text[:80]!r} has no length that fits the model; write it like {example}")
+    tokens, generated = (*map(int, found.groups()), 0)[:2]
+    return Profile(
+        name=text,
+        model=models[name],
+        tokens=tokens,
+        generated=generated,
+        encoder=name in ENCODERS,
+        pruning=pruning,
+        quantization=quantization,
+        query_bits=query_bits,
+    )
 
 
 def generate(profile: Profile) -> Workload:

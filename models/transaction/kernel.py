@@ -60,8 +60,19 @@ class Simulation:
         return self.env.timeout(operator.index(cycles))
 
     def any_of(self, events: Iterable[simpy.Event], rest: bool = False) -> simpy.Event:
-        """When the first of `events` happens; wait for `Fifo.readable`, not `Fifo.get`, which would take an item."""
-        return Several(self.env, events, all_of_them=False, rest=rest)
+        """When the first of `events` happens. The run may end in it if it is at `rest`.
+
+        Raises:
+            TransactionError: if one would take or give an item even when another is first.
+        """
+        parts = tuple(events)
+        for part in parts:
+            if isinstance(part, Wait) and part.claims:
+                raise TransactionError(
+                    f"one of several waits would use {part.source.name} even if another is first; "
+                    f"wait until it is readable or writable, then try"
+                )
+        return Several(self.env, parts, all_of_them=False, rest=rest)
 
     def all_of(self, events: Iterable[simpy.Event]) -> simpy.Event:
         """When all of `events` have happened, processes that end included."""

@@ -6,7 +6,8 @@ schedule (`hls.datapaths.top_k_graphs.TopKPlan.pass_overhead_cycles`). From k = 
 
 With the values at hand the passes are exact (`models.reference.top_k.quick_select`). Without them they are drawn from
 what was measured on real values, `quick_select.toml`: for requests of like n and k / n, passes at equal steps of the
-distribution of the time, each as shares of n. `python -m verification.transaction_quick_select` measures them.
+distribution of the time, each as shares of n. Pivots were those of 16 lanes; other lanes pick other ones, of no other
+distribution. `python -m verification.transaction_quick_select` measures them.
 """
 
 import math

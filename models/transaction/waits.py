@@ -38,11 +38,22 @@ class Channel(Awaited, Protocol):
 
 
 class Wait(simpy.Event):
-    """A wait for `purpose` of a channel or an event, begun in `since`; at `rest` if the run may end in it."""
+    """A wait for `purpose` of a channel or an event, begun in `since`.
 
-    def __init__(self, env: simpy.Environment, source: Awaited, purpose: str, since: int, rest: bool = False) -> None:
+    At `rest` the run may end in it. One that `claims` takes or gives an item when it ends, waited for or not.
+    """
+
+    def __init__(
+        self,
+        env: simpy.Environment,
+        source: Awaited,
+        purpose: str,
+        since: int,
+        rest: bool = False,
+        claims: bool = False,
+    ) -> None:
         super().__init__(env)
-        self.source, self.purpose, self.since, self.rest = source, purpose, since, rest
+        self.source, self.purpose, self.since, self.rest, self.claims = source, purpose, since, rest, claims
 
     def complete(self, value: object, delay_cycles: int) -> None:
         """End the wait with `value`, so many cycles from now."""

@@ -168,9 +168,12 @@ class LayerWork:
         """Slots of the values that each row of the head at `index` keeps, shape (rows, keys)."""
         if self.kept_mask is not None:
             return np.asarray(self.kept_mask[index])
+        seen = np.arange(self.keys) < self.visible[:, None]
+        if np.array_equal(self.kept[index], self.visible):
+            return np.asarray(seen)
         random = np.random.default_rng([self.seed, self.step, self.layer, int(self.heads[index])])
         merit = random.random((self.rows, self.keys), np.float32)
-        merit[np.arange(self.keys) >= self.visible[:, None]] = 2.0
+        merit[~seen] = 2.0
         kept = self.kept[index][:, None]
         least = np.take_along_axis(np.sort(merit, axis=1), kept - 1, axis=1)
         mask = merit <= least

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from models.transaction.channel import Fifo, In, Out, connect
 from models.transaction.kernel import Event, Module, Simulation
-from models.transaction.monitor import Monitor
 from models.transaction.waits import TransactionError
 
 gaps = st.lists(st.integers(0, 4), min_size=1, max_size=20)
@@ -245,6 +244,15 @@ def test_readers_that_wait_are_served_in_the_order_they_came():
     assert got == [("first", 0), ("middle", 1), ("late", 2)]
 
 
+def test_one_of_several_waits_may_not_take_an_item():
+    simulation = Simulation()
+    x, y = Fifo(simulation, "x", 1), Fifo(simulation, "y", 1)
+    with pytest.raises(TransactionError, match="would use y even if another is first"):
+        simulation.any_of([x.readable(), y.get()])
+    with pytest.raises(TransactionError, match="would use x even if another is first"):
+        simulation.any_of([x.put(1), y.writable()])
+
+
 class Doubler(Module):
     def __init__(self, simulation, name):
         super().__init__(simulation, name)
@@ -361,43 +369,3 @@ def test_a_fault_inside_a_process_ends_the_run():
     simulation.start(fails(), "fails")
     with pytest.raises(ZeroDivisionError, match="in row 7"):
         simulation.run()
-
-
-@given(write_gaps=gaps, data=st.data(), shape=shapes)
-def test_a_monitor_tells_what_happened_cycle_by_cycle(write_gaps, data, shape):
-    read_gaps = data.draw(st.lists(st.integers(0, 4), min_size=len(write_gaps), max_size=len(write_gaps)))
-    simulation = Simulation()
-    fifo = Fifo(simulation, "x", **shape)
-    monitor = Monitor(fifo, lambda item: f"item {item}")
-
-    def writer():
-        for n, gap in enumerate(write_gaps):
-            yield simulation.wait(gap)
-            yield fifo.put(n)
-
-    def reader():
-        for gap in read_gaps:
-            yield simulation.wait(gap)
-            yield fifo.get()
-
-    simulation.start(writer(), "writer")
-    simulation.start(reader(), "reader")
-    end = simulation.run() + 2
-    put, taken = recurrence(write_gaps, read_gaps, **shape)
-    log = monitor.log()
-    assert [(t.item, t.put_cycle, t.get_cycle) for t in log] == [
-        (f"item {n}", p, g) for n, (p, g) in enumerate(zip(put, taken, strict=True))
-    ]
-    assert fifo.put_wait_cycles == sum(t.put_cycle - t.put_requested_cycle for t in log)
-    assert fifo.get_wait_cycles == sum(t.get_cycle - t.get_requested_cycle for t in log)
-    inside = [sum(p <= c for p in put) - sum(g <= c for g in taken) for c in range(end)]
-    cycles, steps = monitor.occupancy()
-    known = dict(zip(cycles.tolist(), steps.tolist(), strict=True))
-    current, replayed = 0, []
-    for c in range(end):
-        current = known.get(c, current)
-        replayed.append(current)
-    assert replayed == inside
-    assert monitor.max_occupancy() == max(inside)
-    assert monitor.mean_occupancy(end) == pytest.approx(sum(inside) / end)
-    assert monitor.utilization(end) == pytest.approx(len(set(taken)) / end)

@@ -229,6 +229,35 @@ def test_a_profile_that_cannot_be_is_refused(arguments, message):
         Profile("broken", generated.BERT_BASE, **arguments)
 
 
+def test_a_profile_is_written_as_a_model_and_its_lengths():
+    pruning, bits = PruningConfig(value_ratio=0.5), QuantizationConfig(8, 4, 0.1)
+    bert = generated.parse_profile("bert-large:384", pruning, bits)
+    assert (bert.model, bert.tokens, bert.generated, bert.encoder) == (generated.BERT_LARGE, 384, 0, True)
+    assert (bert.pruning, bert.quantization) == (pruning, bits)
+    llama = generated.parse_profile("llama-3.2-1b:500+7", pruning, bits)
+    assert (llama.model.kv_heads, llama.tokens, llama.generated, llama.encoder) == (8, 500, 7, False)
+    works = list(generate(llama).layers())
+    assert len(works) == 7 * 16
+    assert np.array_equal(works[0].kv_heads, np.arange(32) // 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("bert-bas:384", "did you mean 'bert-base'"),
+        ("bert-base", "write it like bert-base:384"),
+        ("bert-base:12+3", "write it like bert-base:384"),
+        ("gpt2-small:992", r"write it like gpt2-small:992\+32"),
+        ("gpt2-small:-1+3", r"write it like gpt2-small:992\+32"),
+        ("gpt2-small:9+0", "nothing to run"),
+        ("bert-base:0", "0 tokens"),
+    ],
+)
+def test_a_text_that_is_no_profile_is_refused(text, message):
+    with pytest.raises(WorkloadError, match=message):
+        generated.parse_profile(text, PruningConfig(), QuantizationConfig())
+
+
 def test_a_schedule_for_another_model_is_refused_before_the_run():
     pruning = PruningConfig(tokens=KeepSchedule(ratios=(1.0, 0.5)))
     with pytest.raises(ConfigError, match="2 ratios for 12 layers"):
