@@ -170,8 +170,12 @@ def _give(
     data, is_there = _ring(size, there, gives, answered, block)
     following = (done + 1)[: size.count_bits]
     is_last = following == count
-    arrived = giving & is_there
-    gives <<= arrived & ((kind < ReadKind.SURVIVORS) | pyrtl.Input(1, "list_ready"))
+    room = pyrtl.WireVector(1, "out_room")
+    offers = giving & is_there
+    gives <<= offers & room
+    out = fifo(Stream(pyrtl.concat(is_last, kind, data), offers, room), 2, block=block, prefix="given_").stream
+    kind_out = out.data[BURST_BITS : BURST_BITS + KIND_BITS]
+    drive(out.ready, (kind_out < ReadKind.SURVIVORS) | pyrtl.Input(1, "list_ready"))
     begins, ends = awaited.valid & ~giving, gives & is_last
     slot.next <<= pyrtl.select(begins, first, pyrtl.select(gives, (slot + 1)[: len(slot)], slot))
     cleared = pyrtl.Const(0, size.count_bits)
@@ -179,7 +183,12 @@ def _give(
     giving.next <<= begins | (giving & ~ends)
     drive(awaited.ready, ends)
     freed_to <<= slot
-    return {"read_data": data, "read_kind": kind, "read_last": is_last, "read_valid": arrived}
+    return {
+        "read_data": out.data[:BURST_BITS],
+        "read_kind": kind_out,
+        "read_last": out.data[-1],
+        "read_valid": out.valid,
+    }
 
 
 def _ring(size: ControlReadSize, slot: Wire, gives: Wire, answered: Wire, block: pyrtl.Block) -> tuple[Wire, Wire]:

@@ -3,12 +3,12 @@
     token rows   `top_k_lanes` scores S_t of 32 bits   -> from `token_scores_base` on
     list rows    `top_k_lanes` ids of 16 bits          -> from `next_survivors_base` on
     head words   a score S_h of 64 bits                -> from `head_scores_base` on
-    answers      256 bits                              -> at `answer_base`
+    answer rows  256 bits                              -> at `answer_base`
 
 Rows are put together to bursts of 256 bits, or taken apart; the last row of a stream ends it, and what is missing to a
 whole burst then is zeros. The next row of that stream begins at its base again. Streams take turns.
 
-Ports: for each of `token_row`, `list_row`, `head_word`, `answer` (which has no last: each is one) `_data`, `_last`,
+Ports: for each of `token_row`, `list_row`, `head_word`, `answer_row` (which has no last: each is one) `_data`, `_last`,
 `_valid`, `_ready`; the bases (in 512 bytes), which do not change while a stream is open; `control_write_address` (in
 bursts), `control_write_data`, `control_write_valid`, `control_write_ready`; `write_busy`: a row taken has not left yet.
 """
@@ -45,14 +45,14 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
         "token_row": (config.top_k_lanes * SCORE_BITS, "token_scores_base"),
         "list_row": (config.top_k_lanes * LIST_ID_BITS, "next_survivors_base"),
         "head_word": (HEAD_SCORE_BITS, "head_scores_base"),
-        "answer": (BURST_BITS, "answer_base"),
+        "answer_row": (BURST_BITS, "answer_base"),
     }
     block = pyrtl.Block()
     with building(block):
         streams, busy = [], []
         for name, (bits, base) in rows.items():
             data, valid = pyrtl.Input(bits, f"{name}_data"), pyrtl.Input(1, f"{name}_valid")
-            last = pyrtl.Const(1, 1) if name == "answer" else pyrtl.Input(1, f"{name}_last")
+            last = pyrtl.Const(1, 1) if name == "answer_row" else pyrtl.Input(1, f"{name}_last")
             taken = Stream(pyrtl.concat(last, data), valid, pyrtl.WireVector(1, f"{name}_room"))
             port = pyrtl.Output(1, f"{name}_ready")
             port <<= taken.ready

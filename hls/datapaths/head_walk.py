@@ -16,7 +16,7 @@ Every job goes to three FIFOs: of the rows, of the fetches and of the values.
 
 Ports: `read_data`, `read_kind`, `read_last`, `read_valid`: the bursts of the head table pass by; `table_begin` (pulse,
 before them) clears `table_bad`: an entry of a surviving head is out of range. `walk_start` (pulse); constant from
-`table_begin` until the walk has ended: `head_mask`, `head_group`, `walk_...` (bases and strides in 512 bytes).
+`table_begin` until the walk has ended: `layer_head_mask`, `layer_group`, `walk_...` (bases and strides in 512 bytes).
 `job_rows_data` (`MachineSizes.job`), `job_rows_valid`, `job_rows_ready`, `job_fetch_...`, `job_value_...`.
 `walk_busy`: the walk has not ended, or a job has not left.
 """
@@ -59,7 +59,7 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
     sizes = MachineSizes.of(config)
     block = pyrtl.Block()
     with building(block):
-        mask = pyrtl.Input(MAX_HEADS, "head_mask")
+        mask = pyrtl.Input(MAX_HEADS, "layer_head_mask")
         start = pyrtl.Input(1, "walk_start")
         table, bad = _table(mask, block)
         jobs, busy = _walk(sizes, mask, start, table, block)
@@ -117,7 +117,7 @@ def _walk(
         name: (pyrtl.Input(base, f"walk_{name}_base"), pyrtl.Input(base, f"walk_{name}_stride"))
         for name in ("query", *KV_PLANES)
     }
-    group, head = pyrtl.Input(GROUP_BITS, "head_group"), register(HEAD_BITS, "head", block)
+    group, head = pyrtl.Input(GROUP_BITS, "layer_group"), register(HEAD_BITS, "head", block)
     remaining, walking = register(MAX_HEADS, "remaining", block), register(1, "walking", block)
     in_group, group_has = register(GROUP_BITS, "in_group", block), register(1, "group_has_one", block)
     found, held = register(1, "found", block), register(1, "held", block)

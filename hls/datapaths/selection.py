@@ -15,15 +15,14 @@ After it, a row of `top_k_lanes` ids a cycle:
 Where the next layer keeps as many as there are, or only fixed ones, no engine is asked. At the start of a layer the
 scores are cleared if that is asked for; rows of the layer wait until that has passed.
 
-Ports, all names of the accelerator: bursts of the lists `read_...`, `list_ready`; what the layer is, constant from
-`lists_begin` to `selection_done`: `layer_keys`, `layer_position`, `protected_count`, `layer_last_row`,
-`layer_last_lane` (where id position - 1 is), `layer_halve`, `layer_clear_tokens`, `layer_clear_heads`, `head_mask`,
-`last_head`, `next_keys`, `next_heads`, `select_tokens`, `select_heads` (fewer stay than there are); pulses
-`lists_begin`, `layer_start`, `selection_start`. Out: `survivors_taken`, `protected_taken` and what was wrong with
-them, until `lists_begin`; the copies `survivor_write`, `survivor_row`, `survivor_ids`; `sweep_...` to the token
-importance and `sweep_score...` from it; `head_...` of the head importance; `select_...` to engine A, its results
+Ports, all names of the accelerator: bursts of the lists `read_...`, `list_ready`; what the layer is, `layer_...`,
+constant from `lists_begin` to `selection_done` (`layer_last_row`, `layer_last_lane`: where id position - 1 is;
+`layer_select_tokens`, `layer_select_heads`: fewer stay than there are); pulses `lists_begin`, `layer_start`,
+`selection_start`. Out: `survivors_taken`, `protected_taken` and what was wrong with them, until `lists_begin`; the
+copies `survivor_write`, `survivor_row`, `survivor_ids`; `sweep_...` to the token importance and `sweep_score...` from
+it; `head_clear_...`, `head_read...`, `head_idle` of the head importance; `select_...` to engine A, its results
 `engine_a_kept_...` under `select_result_valid`, `select_result_ready`; `token_row_...`, `list_row_...`,
-`head_word_...` to the control writes; `next_survivors`, `next_head_mask`, `selection_done` (pulse),
+`head_word_...` to the control writes; `next_survivors`, `next_head_mask`; `selection_done` (pulse);
 `layer_selecting`.
 """
 
@@ -95,18 +94,18 @@ def _layer(sizes: MachineSizes) -> Layer:
     return Layer(
         pyrtl.Input(count, "layer_keys"),
         pyrtl.Input(count, "layer_position"),
-        pyrtl.Input(count, "protected_count"),
+        pyrtl.Input(count, "layer_protected_count"),
         pyrtl.Input(sizes.list_row_bits, "layer_last_row"),
         pyrtl.Input(lane_bits(sizes), "layer_last_lane"),
         pyrtl.Input(1, "layer_halve"),
         pyrtl.Input(1, "layer_clear_tokens"),
         pyrtl.Input(1, "layer_clear_heads"),
-        pyrtl.Input(MAX_HEADS, "head_mask"),
-        pyrtl.Input(HEAD_BITS, "last_head"),
-        pyrtl.Input(count, "next_keys"),
-        pyrtl.Input(GROUP_BITS, "next_heads"),
-        pyrtl.Input(1, "select_tokens"),
-        pyrtl.Input(1, "select_heads"),
+        pyrtl.Input(MAX_HEADS, "layer_head_mask"),
+        pyrtl.Input(HEAD_BITS, "layer_last_head"),
+        pyrtl.Input(count, "layer_next_keys"),
+        pyrtl.Input(GROUP_BITS, "layer_next_heads"),
+        pyrtl.Input(1, "layer_select_tokens"),
+        pyrtl.Input(1, "layer_select_heads"),
         pyrtl.Input(1, "lists_begin"),
         pyrtl.Input(1, "layer_start"),
         pyrtl.Input(1, "selection_start"),
