@@ -1,0 +1,218 @@
+"""Row issue: which row goes through Q x K next, and its beats (architecture page, 15; algorithm page, 1 and 5).
+
+First passes of the rows in order (`hls.datapaths.row_issue_walk`) and second passes of the flat ones, also in order
+(`hls.datapaths.row_issue_replay`), which go first. A row is only chosen when nothing can keep it: its keys and queries
+are there, and the queue behind the flat-row decision has room for all its beats. So Q x K, softmax and decision never
+stall. Three places, a row in each:
+
+    chosen -> its query lines are read into `staged`, 2 cycles a line -> its beats, one a cycle
+
+    cycle              0    1    2    3    4    5    6          n = 1, rows of 2 beats
+    query_read_line    a         b         c
+    staged                       a         b         c
+    key_read_address                  a0   a1   b0   b1
+    query_key_valid                        a0   a1   b0
+
+Ports, beside those of the two parts: `layer_*` (the layer bus), `job_rows_*`; `key_loads` (`operand_loader`),
+`key_pending` (`list_sequencer`: 1 from the cycle after a request for a buffer was taken until its last vector is
+written); `query_valid`, `query_read_line`, `query_line` (a cycle later); `key_read_valid`, `key_read_lanes`,
+`key_read_address` ({buffer, row}, for all slots), and beside the data that this reads, a cycle later:
+`query_key_valid`, `query_key_query` (n lines of it mean something), `query_key_lane_valid`, `query_key_last`,
+`key_full` (0: first pass of progressive quantization). `softmax_mantissa` and `softmax_exponent` of the row that leaves
+Q x K: they move on with `score_valid & score_last`. `issued_valid`, `issued_replay`, `issued_visible`,
+`issued_buffer`: a pass begins; `row_decided`, `row_flat`, `row_buffer`, `row_retired`, `first_freed`, `replay_freed`:
+from `row_queues`. Outputs come from registers, `key_read_lanes` and `query_read_line` through two gates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pyrtl
+
+from hls.datapaths.machine_sizes import MachineSizes
+from hls.datapaths.operand_loader import by_dimension
+from hls.datapaths.row_issue_replay import Progress, replays
+from hls.datapaths.row_issue_walk import Layer, RowSizes, first_passes, layer_inputs, row_record
+from hls.datapaths.row_queues import freed_bits, queue_beats
+from hls.lower import Netlist, building
+from hls.netlist import Wire
+from hls.stream import Stream, drive, fifo, register
+from hls.technology import Technology
+from hls.trace import Graph
+from models.config import AcceleratorConfig
+
+SCALES = 16
+"""Rows in Q x K: their m and x wait for them."""
+
+
+def graphs(config: AcceleratorConfig) -> dict[str, Graph]:
+    """No part is arithmetic."""
+    del config
+    return {}
+
+
+def row_sizes(config: AcceleratorConfig) -> RowSizes:
+    """Sizes of the rows of `config`."""
+    machine = MachineSizes.of(config)
+    lane_bits = machine.slots.bit_length() - 1
+    return RowSizes(machine, lane_bits, row_record(machine, lane_bits), queue_beats(config), freed_bits(config))
+
+
+def build(config: AcceleratorConfig, technology: Technology | None = None) -> Netlist:
+    """The row issue as a netlist; `technology` changes nothing."""
+    del technology
+    sizes = row_sizes(config)
+    block = pyrtl.Block()
+    with building(block):
+        layer = layer_inputs(sizes.machine, block)
+        names = ("first_taken", "replay_taken", "replay_read", "first_ended", "replays_issue", "cleared")
+        told = {name: pyrtl.WireVector(1, name) for name in names}
+        first = first_passes(sizes, layer, told["first_taken"], told["cleared"], block)
+        progress = Progress(**{name: wire for name, wire in told.items() if name != "cleared"}, row=first.row)
+        second = replays(sizes, layer, first.opened, progress, block)
+        told["cleared"] <<= second.cleared
+
+        fetch_free = pyrtl.WireVector(1, "fetch_free")
+        told["replay_taken"] <<= second.eligible & fetch_free
+        told["first_taken"] <<= first.eligible & fetch_free & ~second.eligible
+        chosen = {name: pyrtl.select(second.eligible, second.row[name], first.row[name]) for name in first.row}
+        taken = told["replay_taken"] | told["first_taken"]
+        issued = _issue(sizes, layer, chosen, second.eligible, taken, block)
+        for name in ("replay_read", "first_ended", "replays_issue"):
+            told[name] <<= issued[name]
+        fetch_free <<= issued["fetch_free"]
+    block.sanity_check()
+    return Netlist("row_issue", block)
+
+
+def _outputs(wires: Mapping[str, Wire]) -> None:
+    for name, wire in wires.items():
+        port = pyrtl.Output(len(wire), name)
+        port <<= wire
+
+
+def _issue(
+    sizes: RowSizes, layer: Layer, row: Mapping[str, Wire], is_replay: Wire, taken: Wire, block: pyrtl.Block
+) -> dict[str, Wire]:
+    """Reads the queries of chosen rows, then sends their beats; what the choice must know of it, by name."""
+    fetched, fetching = register(sizes.row.bits, "fetched", block), register(1, "fetching", block)
+    fetched_replay = register(1, "fetched_replay", block)
+    staged, staged_valid = register(sizes.row.bits, "staged", block), register(1, "staged_there", block)
+    staged_replay = register(1, "staged_replay", block)
+    fetched.next <<= pyrtl.select(taken, sizes.row.pack(row), fetched)
+    fetched_replay.next <<= pyrtl.select(taken, is_replay, fetched_replay)
+    staged_takes = pyrtl.WireVector(1, "staged_takes")
+    ends, lines = _query_lines(sizes, layer, sizes.row.unpack(fetched), fetching, ~staged_valid, block)
+    fetching.next <<= taken | (fetching & ~ends)
+    staged.next <<= pyrtl.select(ends, fetched, staged)
+    staged_replay.next <<= pyrtl.select(ends, fetched_replay, staged_replay)
+    staged_valid.next <<= ends | (staged_valid & ~staged_takes)
+
+    known = sizes.row.unpack(staged)
+    scales = fifo(
+        Stream(pyrtl.concat(known["exponent"], known["mantissa"]), staged_takes, pyrtl.WireVector(1, "scales_room")),
+        SCALES,
+        block=block,
+        prefix="scales_",
+    )
+    drive(scales.stream.ready, pyrtl.Input(1, "score_valid") & pyrtl.Input(1, "score_last"))
+    beats, beats_last, beats_replay = _beats(sizes, layer, known, staged_replay, staged_takes, lines, block)
+    staged_takes <<= staged_valid & (~beats | beats_last) & (scales.count != SCALES)
+    issued = {"replay": staged_replay, "visible": known["visible"], "buffer": known["buffer"], "valid": staged_takes}
+    for name, wire in issued.items():
+        held = register(len(wire), f"issued_{name}_held", block)
+        held.next <<= wire
+        _outputs({f"issued_{name}": held})
+    _outputs({"softmax_mantissa": scales.stream.data[:16], "softmax_exponent": scales.stream.data[16:]})
+    return {
+        "fetch_free": ~fetching | ends,
+        "replay_read": ends & fetched_replay,
+        "first_ended": beats & beats_last & ~beats_replay,
+        "replays_issue": (fetching & fetched_replay) | (staged_valid & staged_replay) | (beats & beats_replay),
+    }
+
+
+def _query_lines(
+    sizes: RowSizes, layer: Layer, row: Mapping[str, Wire], fetching: Wire, free: Wire, block: pyrtl.Block
+) -> tuple[Wire, list[Wire]]:
+    """Reads the lines of a row one after another into the registers of a query, where those are free.
+
+    Returns:
+        Whether the last line comes in this cycle, and the registers.
+    """
+    machine = sizes.machine
+    part_bits = max(1, machine.parts[-1].bit_length() - 1)
+    part, there = register(part_bits, "query_part", block), register(1, "query_line_there", block)
+    line = pyrtl.Input(machine.line_bits, "query_line")
+    takes = fetching & there & free
+    last_parts = [pyrtl.Const(n - 1, part_bits) for n in machine.parts]
+    ends = takes & (part == by_dimension(layer.dimension, last_parts))
+    there.next <<= fetching & ~there | there & ~takes
+    part.next <<= pyrtl.select(takes, pyrtl.select(ends, pyrtl.Const(0, part_bits), (part + 1)[:part_bits]), part)
+    registers = []
+    for number in range(machine.parts[-1]):
+        held = register(machine.line_bits, f"query_staged_{number}", block)
+        held.next <<= pyrtl.select(takes & (part == number), line, held)
+        registers.append(held)
+    _outputs({"query_read_line": row["line"] | part.zero_extended(len(row["line"]))})
+    return ends, registers
+
+
+def _beats(
+    sizes: RowSizes,
+    layer: Layer,
+    row: Mapping[str, Wire],
+    is_replay: Wire,
+    takes: Wire,
+    lines: list[Wire],
+    block: pyrtl.Block,
+) -> tuple[Wire, Wire, Wire]:
+    """The beats of a row: the reads of its keys, and a cycle later what Q x K needs beside them.
+
+    Returns:
+        Whether there is a beat, whether it is the last of its row, and whether this is a second pass.
+    """
+    slots = sizes.machine.slots
+    beat, valid = register(sizes.machine.row_bits, "beat", block), register(1, "beat_there", block)
+    span, buffer = register(sizes.span_bits, "beat_span", block), register(1, "beat_buffer", block)
+    replay, begins = register(1, "beat_replay", block), register(1, "query_begins", block)
+    last = beat == span[sizes.lane_bits :]
+    beat.next <<= pyrtl.select(
+        takes, pyrtl.Const(0, len(beat)), pyrtl.select(valid & ~last, (beat + 1)[: len(beat)], beat)
+    )
+    valid.next <<= takes | (valid & ~last)
+    for held, wire in ((span, row["span"]), (buffer, row["buffer"]), (replay, is_replay)):
+        held.next <<= pyrtl.select(takes, wire, held)
+    begins.next <<= takes
+    held_lines = [register(len(line), f"query_{number}", block) for number, line in enumerate(lines)]
+    for held, line in zip(held_lines, lines, strict=True):
+        held.next <<= pyrtl.select(begins, line, held)
+
+    within = span[: sizes.lane_bits] if sizes.lane_bits else pyrtl.Const(0, 1)
+    lanes = [~last | ~(within < s) for s in range(slots)]
+    keys = [
+        by_dimension(
+            layer.dimension, [lanes[j * n] if j * n < slots else pyrtl.Const(0, 1) for n in sizes.machine.parts]
+        )
+        for j in range(slots)
+    ]
+    later = {
+        "query_key_valid": valid,
+        "query_key_last": last,
+        "query_key_lane_valid": pyrtl.concat(*reversed(keys)),
+        "key_full": replay | ~layer.progressive,
+    }
+    for name, wire in later.items():
+        held = register(len(wire), f"{name}_held", block)
+        held.next <<= wire
+        _outputs({name: held})
+    _outputs(
+        {
+            "query_key_query": pyrtl.concat(*reversed(held_lines)),
+            "key_read_valid": valid,
+            "key_read_lanes": pyrtl.concat(*reversed(lanes)),
+            "key_read_address": pyrtl.concat(buffer, beat),
+        }
+    )
+    return valid, last, replay

@@ -1,0 +1,175 @@
+"""Rows that still need K, in order: second passes of flat ones, the LSB plane of their keys, and what becomes free.
+
+A row is known by what it needs from its first pass on. The oldest one is looked at: if it is not flat it is done, if it
+is flat it is issued a second time when the LSBs of its keys have landed and queue 2 has room, and is done when its
+query has been read. Without progressive quantization it is done with its only pass. Then its query lines are free; and
+with the last row of a K/V head its K buffer, when no second pass reads it any more (algorithm page, section 5).
+
+The LSBs are asked for as soon as one row of the K/V head is decided to be flat, whatever rows are before it; so those
+of the next K/V head are fetched beside the second passes of this one. A buffer's LSBs:
+
+    nothing -> wanted (first flat row) -> requested -> waiting (taken; `SETTLE_CYCLES`) -> landed (not pending)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyrtl
+
+from hls.datapaths.bitwidth_converter import Plane
+from hls.datapaths.machine_sizes import LINE_BITS, QUERY_LINES, MachineSizes
+from hls.datapaths.operand_loader import Destination, Source, by_dimension, vectors
+from hls.datapaths.row_issue_walk import Layer, Opened, RowSizes, masked, moved
+from hls.datapaths.row_queues import PENDING_ROWS
+from hls.lower import building
+from hls.netlist import Wire
+from hls.stream import Stream, drive, fifo, register
+
+SETTLE_CYCLES = 2
+"""From the cycle after a request was taken until `key_pending` is believed."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the issue of rows tells.
+
+    Attributes:
+        first_taken: `row` begins its first pass.
+        replay_taken: the oldest row begins its second pass.
+        replay_read: its query has been read.
+        first_ended: the last beat of a first pass is issued.
+        replays_issue: some second pass is between its beginning and its last beat.
+        row: the row of `first_taken`.
+    """
+
+    first_taken: Wire
+    replay_taken: Wire
+    replay_read: Wire
+    first_ended: Wire
+    replays_issue: Wire
+    row: Mapping[str, Wire]
+
+
+@dataclass(frozen=True)
+class Replays:
+    """The oldest row, whether it may be issued a second time, and whether its query lines become free."""
+
+    row: Mapping[str, Wire]
+    eligible: Wire
+    cleared: Wire
+
+
+def replays(sizes: RowSizes, layer: Layer, opened: Opened, progress: Progress, block: pyrtl.Block) -> Replays:
+    """Build all of it; outputs `query_clear`, `key_release` and the stream `key_lsb_request`."""
+    with building(block):
+        issued = Stream(sizes.row.pack(progress.row), progress.first_taken, pyrtl.WireVector(1, "rows_room"))
+        rows = fifo(issued, PENDING_ROWS, block=block, storage="memory", prefix="rows_").stream
+        decided = {name: pyrtl.Input(1, f"row_{name}") for name in ("decided", "flat", "buffer")}
+        known = pyrtl.select(layer.progressive, decided["decided"], progress.first_ended)
+        flats = fifo(
+            Stream(decided["flat"] & layer.progressive, known, pyrtl.WireVector(1, "flats_room")),
+            PENDING_ROWS,
+            block=block,
+            storage="memory",
+            prefix="flats_",
+        ).stream
+
+        valid, flat = register(1, "oldest_there", block), register(1, "oldest_flat", block)
+        sent, read = register(1, "oldest_sent", block), register(1, "oldest_read", block)
+        oldest = register(sizes.row.bits, "oldest", block)
+        row = sizes.row.unpack(oldest)
+        done = valid & (~flat | read) & ~(row["ends_key"] & progress.replays_issue)
+        load = rows.valid & flats.valid & (done | ~valid)
+        for stream in (rows, flats):
+            drive(stream.ready, load)
+        oldest.next <<= pyrtl.select(load, rows.data, oldest)
+        valid.next <<= load | (valid & ~done)
+        flat.next <<= pyrtl.select(load, flats.data, flat)
+        sent.next <<= ~load & (sent | progress.replay_taken)
+        read.next <<= ~load & (read | progress.replay_read)
+
+        frees = done & row["ends_key"]
+        landed = _lsb_planes(sizes.machine, layer, opened, decided, frees, block)
+        beats_less_one = row["span"][sizes.lane_bits :]
+        beats = (beats_less_one + 1)[: len(beats_less_one) + 1]
+        room = register(sizes.queue_beats[1].bit_length(), "replay_room", block, sizes.queue_beats[1])
+        room.next <<= moved(room, masked(beats, progress.replay_taken), pyrtl.Input(1, "replay_freed"))
+        wide = max(len(room), len(beats_less_one))
+        fits = room.zero_extended(wide) > beats_less_one.zero_extended(wide)
+        eligible = register(1, "replay_eligible", block)
+        there = pyrtl.select(row["buffer"], landed[1], landed[0])
+        eligible.next <<= valid & flat & ~sent & there & fits & ~progress.replay_taken & ~load
+
+        lines = pyrtl.concat(*reversed([_holds(sizes.machine, layer, row["line"], i) for i in range(QUERY_LINES)]))
+        for name, wire in (("query_clear", lines & done.sign_extended(QUERY_LINES)), ("key_release", frees)):
+            held = register(len(wire), f"{name}_held", block)
+            held.next <<= wire
+            port = pyrtl.Output(len(wire), name)
+            port <<= held
+    return Replays(row, eligible, done)
+
+
+def _holds(sizes: MachineSizes, layer: Layer, line: Wire, number: int) -> Wire:
+    """Whether the query that begins in `line` has the line `number`."""
+    choices = [line[code:] == (number >> code) for code in range(len(sizes.parts))]
+    return by_dimension(layer.dimension, choices)
+
+
+def _lsb_planes(
+    sizes: MachineSizes,
+    layer: Layer,
+    opened: Opened,
+    decided: Mapping[str, Wire],
+    frees: Wire,
+    block: pyrtl.Block,
+) -> list[Wire]:
+    """For each K buffer whether its LSBs have landed; asks for them."""
+    oldest_buffer = register(1, "oldest_buffer", block)
+    oldest_buffer.next <<= oldest_buffer ^ frees
+    request_valid, request_buffer = register(1, "lsb_there", block), register(1, "lsb_buffer", block)
+    request_base = register(sizes.base_bits, "lsb_base", block)
+    ready = pyrtl.Input(1, "key_lsb_request_ready")
+    wanted = [register(1, f"lsb_wanted_{b}", block) for b in range(2)]
+    first_choice = pyrtl.select(oldest_buffer, wanted[1], wanted[0])
+    choice = oldest_buffer ^ ~first_choice
+    asks = ~request_valid & (wanted[0] | wanted[1])
+    bases, landed = [], []
+    for b in range(2):
+        mine = opened.now & (opened.buffer == b)
+        base = register(sizes.base_bits, f"lsb_base_{b}", block)
+        base.next <<= pyrtl.select(mine, opened.lsb_base, base)
+        bases.append(base)
+        called, waiting, here = (register(1, f"lsb_{name}_{b}", block) for name in ("called", "waiting", "landed"))
+        calls = decided["decided"] & decided["flat"] & (decided["buffer"] == b) & ~called
+        asked = asks & (choice == b)
+        taken = request_valid & ready & (request_buffer == b)
+        called.next <<= ~mine & (called | calls)
+        wanted[b].next <<= ~mine & ((wanted[b] & ~asked) | calls)
+        waiting.next <<= ~mine & (waiting | taken)
+        settled: Wire = waiting
+        for stage in range(SETTLE_CYCLES):
+            later = register(1, f"lsb_settled_{b}_{stage}", block)
+            later.next <<= waiting & settled
+            settled = later
+        here.next <<= ~mine & (here | (waiting & settled & ~opened.pending[b]))
+        landed.append(here)
+    request_valid.next <<= asks | (request_valid & ~ready)
+    request_buffer.next <<= pyrtl.select(asks, choice, request_buffer)
+    request_base.next <<= pyrtl.select(asks, pyrtl.select(choice, bases[1], bases[0]), request_base)
+    count = register(sizes.count_bits, "key_vectors", block)
+    count.next <<= vectors(layer.dimension, layer.keys, sizes)[: len(count)]
+    fields = {
+        "source": pyrtl.Const(Source.SURVIVORS, 2),
+        "first": pyrtl.Const(0, sizes.count_bits),
+        "count": count,
+        "base": request_base,
+        "plane": pyrtl.Const(Plane.LSB, 2),
+        "destination": pyrtl.Const(Destination.KEY_SRAM, 2),
+        "place": pyrtl.concat(pyrtl.Const(0, LINE_BITS), request_buffer),
+    }
+    for name, wire in (("data", sizes.list_request.pack(fields)), ("valid", request_valid)):
+        port = pyrtl.Output(len(wire), f"key_lsb_request_{name}")
+        port <<= wire
+    return landed
