@@ -44,5 +44,6 @@ def test_a_monitor_tells_what_happened_cycle_by_cycle(write_gaps, data, shape):
         replayed.append(current)
     assert replayed == inside
     assert monitor.max_occupancy() == max(inside)
-    assert monitor.mean_occupancy(end) == pytest.approx(sum(inside) / end)
-    assert monitor.utilization(end) == pytest.approx(len(set(taken)) / end)
+    for cycles in (end, data.draw(st.integers(1, end))):
+        assert monitor.mean_occupancy(cycles) == pytest.approx(sum(inside[:cycles]) / cycles)
+        assert monitor.utilization(cycles) == pytest.approx(len({g for g in taken if g < cycles}) / cycles)
