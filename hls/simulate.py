@@ -191,6 +191,17 @@ class FastSimulator:
 
     def step(self, inputs: Mapping[str, int]) -> dict[str, int]:
         """One cycle."""
+        self._simulation.step(self._given(inputs))
+        return {name: self._simulation.inspect(name) for name in self.netlist.outputs}
+
+    def peek(self, inputs: Mapping[str, int]) -> dict[str, int]:
+        """What `step` would return, without the clock edge."""
+        state = {**self._given(inputs), **self._simulation.regs, **self._simulation.mems}
+        _, outputs, _ = self._simulation.sim_func(state)
+        return {name: outputs[name] for name in self.netlist.outputs}
+
+    def _given(self, inputs: Mapping[str, int]) -> dict[str, int]:
+        """Every input; those not given are 0."""
         check_inputs(self.netlist, inputs)
         given = dict.fromkeys(self.netlist.inputs, 0)
         for name, value in inputs.items():
@@ -199,8 +210,7 @@ class FastSimulator:
                     f"{value} does not fit in input {name!r} of {self.netlist.inputs[name]} bits (pack it)"
                 )
             given[name] = int(value)
-        self._simulation.step(given)
-        return {name: self._simulation.inspect(name) for name in self.netlist.outputs}
+        return given
 
     def run(self, inputs: Mapping[str, Words], cycles: int | None = None) -> dict[str, Words]:
         """Many cycles."""

@@ -34,154 +34,12 @@ from hls.simulate import (
     check_inputs,
     cycles_of,
     stream_plan,
-    word_count,
 )
+from hls.verilator_driver import driver_text, layout
 from hls.verilog import to_verilog
 from hls.verilog_hierarchy import to_verilog_modules
 
-_DRIVER = """
-#include <cstdint>
-#include <cstring>
-#include <memory>
-#include "verilated.h"
-#include "Vtop.h"
-#if VM_TRACE
-#include "verilated_vcd_c.h"
-#endif
-
-static inline void put(CData& d, const uint32_t* s) { d = s[0]; }
-static inline void put(SData& d, const uint32_t* s) { d = s[0]; }
-static inline void put(IData& d, const uint32_t* s) { d = s[0]; }
-static inline void put(QData& d, const uint32_t* s) { d = s[0] | (uint64_t)s[1] << 32; }
-template <std::size_t N> static inline void put(VlWide<N>& d, const uint32_t* s) { memcpy(d.data(), s, 4 * N); }
-static inline void get(const CData& v, uint32_t* d) { d[0] = v; }
-static inline void get(const SData& v, uint32_t* d) { d[0] = v; }
-static inline void get(const IData& v, uint32_t* d) { d[0] = v; }
-static inline void get(const QData& v, uint32_t* d) { d[0] = (uint32_t)v; d[1] = (uint32_t)(v >> 32); }
-template <std::size_t N> static inline void get(const VlWide<N>& v, uint32_t* d) { memcpy(d, v.data(), 4 * N); }
-
-namespace {
-struct Simulation {
-    VerilatedContext context;
-    std::unique_ptr<Vtop> top;
-#if VM_TRACE
-    std::unique_ptr<VerilatedVcdC> vcd;
-#endif
-    void dump() {
-#if VM_TRACE
-        if (vcd) vcd->dump(context.time());
-#endif
-        context.timeInc(1);
-    }
-    void settle(const uint32_t* in) {
-        top->clk = 0;
-@PUT@
-        top->eval();
-        dump();
-    }
-    void edge() {
-        top->clk = 1;
-        top->eval();
-        dump();
-    }
-    void read(uint32_t* out) {
-@GET@
-    }
-};
-}
-
-extern "C" {
-Simulation* simulation_new(const char* vcd) {
-    auto* s = new Simulation;
-    s->context.traceEverOn(vcd[0] != 0);
-    s->top.reset(new Vtop{&s->context});
-#if VM_TRACE
-    if (vcd[0]) {
-        s->vcd.reset(new VerilatedVcdC);
-        s->top->trace(s->vcd.get(), 99);
-        s->vcd->open(vcd);
-    }
-#endif
-    return s;
-}
-void simulation_reset(Simulation* s, const uint32_t* in) {
-    s->top->rst = 1;
-    s->settle(in);
-    s->edge();
-    s->top->rst = 0;
-}
-void simulation_run(Simulation* s, const uint32_t* in, uint32_t* out, uint64_t cycles) {
-    for (uint64_t t = 0; t < cycles; ++t, in += @IN_WORDS@, out += @OUT_WORDS@) {
-        s->settle(in);
-        s->read(out);
-        s->edge();
-    }
-}
-uint64_t simulation_stream(Simulation* s, const uint32_t* items, uint64_t count, const uint8_t* offer,
-                           const uint8_t* accept, uint64_t limit, uint32_t* out, uint64_t* sent_at,
-                           uint64_t* received_at, uint64_t* received) {
-    (void)items, (void)count, (void)offer, (void)accept, (void)limit;
-    (void)out, (void)sent_at, (void)received_at, (void)received;
-@STREAM@
-}
-void simulation_delete(Simulation* s) {
-#if VM_TRACE
-    if (s->vcd) s->vcd->close();
-#endif
-    s->top->final();
-    delete s;
-}
-}
-"""
-
-_STREAM = """
-    static const uint32_t idle[@IN_WORDS@] = {0};
-    uint32_t row[@IN_WORDS@], result[@OUT_WORDS@];
-    uint64_t sent = 0, got = 0, t = 0;
-    for (; t < limit && got < count; ++t) {
-        bool valid = sent < count && offer[t];
-        memcpy(row, valid ? items + sent * @IN_WORDS@ : idle, sizeof row);
-        row[@VALID@] = valid;
-        row[@READY@] = accept[t];
-        s->settle(row);
-        s->read(result);
-        if (valid && result[@IN_READY@]) sent_at[sent++] = t;
-        if (accept[t] && result[@OUT_VALID@]) {
-            memcpy(out + got * @OUT_WORDS@, result, sizeof result);
-            received_at[got++] = t;
-        }
-        s->edge();
-    }
-    *received = got;
-    return t;
-"""
-
 _OPTIONS = ("-O3", "--x-assign", "0", "--x-initial", "0", "--noassert", "--no-timing", "-Wno-lint", "-Wno-style")
-
-
-def layout(ports: Mapping[str, int]) -> tuple[dict[str, tuple[int, int]], int]:
-    """First word and number of words of each port in a row, and the words of a row (at least 1)."""
-    places, position = {}, 0
-    for name, bits in ports.items():
-        places[name] = (position, word_count(bits))
-        position += word_count(bits)
-    return places, max(1, position)
-
-
-def _driver(netlist: Design) -> str:
-    inputs, in_words = layout(netlist.inputs)
-    outputs, out_words = layout(netlist.outputs)
-    handshake = "in_valid" in inputs and "out_ready" in inputs and "in_ready" in outputs and "out_valid" in outputs
-    text = _DRIVER.replace("@STREAM@", _STREAM if handshake else "    return 0;")
-    if handshake:
-        places = {"VALID": inputs["in_valid"], "READY": inputs["out_ready"]}
-        places |= {"IN_READY": outputs["in_ready"], "OUT_VALID": outputs["out_valid"]}
-        for key, (word, _) in places.items():
-            text = text.replace(f"@{key}@", str(word))
-    put = "\n".join(f"        put(top->{name}, in + {word});" for name, (word, _) in inputs.items())
-    get = "\n".join(f"        get(top->{name}, out + {word});" for name, (word, _) in outputs.items())
-    text = text.replace("@PUT@", put).replace("@GET@", get)
-    return text.replace("@IN_WORDS@", str(in_words)).replace("@OUT_WORDS@", str(out_words))
 
 
 def cache_folder() -> Path:
@@ -242,7 +100,7 @@ def verilog_text(netlist: Design) -> str:
 
 def build(netlist: Design, trace: bool = False) -> Path:
     """The compiled simulator of a netlist, from the cache or built now; SimulatorError with the tool's output."""
-    verilog, driver = verilog_text(netlist), _driver(netlist)
+    verilog, driver = verilog_text(netlist), driver_text(netlist)
     options = [*_OPTIONS, *(["--trace"] if trace else [])]
     folder = cache_folder()
     library = folder / f"{netlist.name}-{_key(verilog, driver, *options)}.so"
@@ -274,16 +132,18 @@ class VerilatorSimulator:
         self.netlist = netlist
         self._inputs, self._in_words = layout(netlist.inputs)
         self._outputs, self._out_words = layout(netlist.outputs)
-        self._library = ctypes.CDLL(str(build(netlist, trace=vcd is not None)))
-        self._library.simulation_new.restype = ctypes.c_void_p
-        self._library.simulation_stream.restype = ctypes.c_uint64
+        self.library = ctypes.CDLL(str(build(netlist, trace=vcd is not None)))
+        self.library.simulation_new.restype = ctypes.c_void_p
+        self.library.simulation_stream.restype = ctypes.c_uint64
         path = b"" if vcd is None else str(vcd).encode()
-        self._handle: ctypes.c_void_p | None = ctypes.c_void_p(self._library.simulation_new(path))
+        self._handle: ctypes.c_void_p | None = ctypes.c_void_p(self.library.simulation_new(path))
         self._row = np.zeros((1, self._in_words), np.uint32)
         self._result = np.zeros((1, self._out_words), np.uint32)
         self.reset()
 
-    def _live(self) -> ctypes.c_void_p:
+    @property
+    def handle(self) -> ctypes.c_void_p:
+        """The model, for the functions of its library; SimulatorError if it is closed."""
         if self._handle is None:
             raise SimulatorError(f"the simulator of {self.netlist.name} is closed")
         return self._handle
@@ -291,7 +151,7 @@ class VerilatorSimulator:
     def reset(self) -> None:
         """One clock edge with `rst` high and all inputs 0."""
         self._row[:] = 0
-        self._library.simulation_reset(self._live(), self._row.ctypes.data_as(ctypes.c_void_p))
+        self.library.simulation_reset(self.handle, self._row.ctypes.data_as(ctypes.c_void_p))
 
     def step(self, inputs: Mapping[str, int]) -> dict[str, int]:
         """One cycle."""
@@ -307,8 +167,8 @@ class VerilatorSimulator:
         return {n: int.from_bytes(raw[4 * w : 4 * (w + c)], "little") for n, (w, c) in self._outputs.items()}
 
     def _advance(self, rows: Words, results: Words) -> None:
-        self._library.simulation_run(
-            self._live(),
+        self.library.simulation_run(
+            self.handle,
             rows.ctypes.data_as(ctypes.c_void_p),
             results.ctypes.data_as(ctypes.c_void_p),
             ctypes.c_uint64(len(rows)),
@@ -352,8 +212,8 @@ class VerilatorSimulator:
         items_at, offer_at, accept_at, out_at, sent_to, received_to = (
             b.ctypes.data_as(ctypes.c_void_p) for b in buffers
         )
-        cycles = self._library.simulation_stream(
-            self._live(),
+        cycles = self.library.simulation_stream(
+            self.handle,
             items_at,
             ctypes.c_uint64(count),
             offer_at,
@@ -372,7 +232,7 @@ class VerilatorSimulator:
     def close(self) -> None:
         """Finish the waveform and free the simulator."""
         if self._handle is not None:
-            self._library.simulation_delete(self._handle)
+            self.library.simulation_delete(self._handle)
             self._handle = None
 
     def __enter__(self) -> VerilatorSimulator:

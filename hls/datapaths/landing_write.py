@@ -65,23 +65,23 @@ class _Group:
     """What the register of a group holds, and whether it leaves in this cycle (to be driven)."""
 
     valid: Wire
+    is_key: Wire
+    is_value: Wire
     tag: dict[str, Wire]
     data: Wire
     moves: Wire
 
-    def goes_to(self, destination: Destination) -> Wire:
-        return self.valid & (self.tag["destination"] == destination)
-
     @property
-    def is_slow(self) -> Wire:
-        """It needs the slow port: destinations QUERY and SPARSE."""
-        return self.valid & self.tag["destination"][1]
+    def needs_slow(self) -> Wire:
+        """Of its row: the slow port is for the destinations QUERY and SPARSE."""
+        return self.tag["destination"][1]
 
 
 @dataclass(frozen=True, eq=False)
 class _Slow:
     """A row at the end of the slow port."""
 
+    valid: Wire
     is_query: Wire
     is_sparse: Wire
     data: Wire
@@ -115,11 +115,11 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
             address = _address(sizes, group.tag["buffer"], index)
             sparse_address = _address(sizes, slow.buffer, slow.vector)
             row = {
-                "key_write_valid": here & group.goes_to(Destination.KEY),
+                "key_write_valid": here & group.is_key,
                 "key_write_address": address,
                 "key_write_data": group.data,
                 "key_write_planes": pyrtl.select(group.tag["is_lsb"], planes, every),
-                "value_write_valid": sparse | (here & group.goes_to(Destination.VALUE)),
+                "value_write_valid": sparse | (here & group.is_value),
                 "value_write_address": pyrtl.select(sparse, sparse_address, address),
                 "value_write_data": pyrtl.select(sparse, slow.data, group.data),
                 "value_write_planes": pyrtl.select(
@@ -129,8 +129,8 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
             for name, wire in row.items():
                 ports.setdefault(name, []).append(wire)
         for group, grant, stops in zip(groups, granted, blocked, strict=True):
-            waits = group.goes_to(Destination.VALUE) & pyrtl.rtl_any(*stops)
-            drive(group.moves, group.valid & ~waits & (grant | ~group.is_slow))
+            waits = group.is_value & pyrtl.rtl_any(*stops)
+            drive(group.moves, group.valid & ~waits & (grant | ~group.needs_slow))
         outputs = {name: pyrtl.concat(*reversed(wires)) for name, wires in ports.items()}
         outputs |= {
             "query_write": slow.is_query,
@@ -162,14 +162,18 @@ def _groups(sizes: MachineSizes, count: int, block: pyrtl.Block) -> list[_Group]
     for g in range(count):
         lanes = range(g, sizes.queues, count)
         sources = [Stream(pyrtl.concat(data[lane], tags[lane]), valid[lane], ready[lane]) for lane in lanes]
-        chosen = round_robin(sources, block=block, prefix=f"group_{g}_").stream
+        chosen = sources[0]
+        if len(sources) > 1:
+            chosen = round_robin(sources, block=block, prefix=f"group_{g}_").stream
         full = register(1, f"group_{g}_full", block)
         held = payload_register(chosen.bits, f"group_{g}_held", block)
         moves = pyrtl.WireVector(1, f"group_{g}_moves")
         drive(chosen.ready, moves | ~full)
         hold(held, chosen.ready, chosen.data)
         hold(full, chosen.ready, chosen.valid)
-        groups.append(_Group(full, record.unpack(held[: record.bits]), held[record.bits :], moves))
+        tag = record.unpack(held[: record.bits])
+        is_key, is_value = (full & (tag["destination"] == sram) for sram in (Destination.KEY, Destination.VALUE))
+        groups.append(_Group(full, is_key, is_value, tag, held[record.bits :], moves))
     port = pyrtl.Output(sizes.queues, "landing_ready")
     port <<= pyrtl.concat(*reversed(ready))
     return groups
@@ -178,19 +182,14 @@ def _groups(sizes: MachineSizes, count: int, block: pyrtl.Block) -> list[_Group]
 def _slow_port(sizes: MachineSizes, groups: Sequence[_Group], block: pyrtl.Block) -> tuple[list[Wire], _Slow]:
     """Which group may leave through the slow port in this cycle, found in the cycle before; the row at its end."""
     granted = register(len(groups), "granted", block)
-    number_bits = max(1, (len(groups) - 1).bit_length())
+    tags = [landing_tag(sizes).pack(group.tag) for group in groups]
     asking = [
-        Stream(pyrtl.Const(g, number_bits), group.is_slow & ~granted[g], pyrtl.WireVector(1, f"slow_{g}_next"))
+        Stream(tags[g], group.valid & group.needs_slow & ~granted[g], pyrtl.WireVector(1, f"slow_{g}_next"))
         for g, group in enumerate(groups)
     ]
     arbiter = round_robin(asking, block=block, prefix="slow_")
     drive(arbiter.stream.ready, pyrtl.Const(1, 1))
     granted.next <<= pyrtl.concat(*[one.valid & one.ready for one in reversed(asking)])
-    number = register(number_bits, "slow_group", block)
-    number.next <<= arbiter.stream.data
-
-    def of_group(wires: Sequence[Wire]) -> Wire:
-        return wires[0] if len(wires) == 1 else pyrtl.mux(number, *wires)
 
     def after(wire: Wire, name: str, resets: bool = False) -> pyrtl.Register:
         made = register if resets else payload_register
@@ -198,10 +197,11 @@ def _slow_port(sizes: MachineSizes, groups: Sequence[_Group], block: pyrtl.Block
         later.next <<= wire
         return later
 
+    tag = landing_tag(sizes).unpack(after(arbiter.stream.data, "granted_tag"))
+    number = after(arbiter.winner, "granted_group")
+    rows = [group.data for group in groups]
     there = after(pyrtl.rtl_any(*granted), "slow_there", resets=True)
-    packed = of_group([landing_tag(sizes).pack(group.tag) for group in groups])
-    tag = landing_tag(sizes).unpack(packed)
-    data = after(of_group([group.data for group in groups]), "slow_data")
+    data = after(rows[0] if len(rows) == 1 else pyrtl.mux(number, *rows), "slow_data")
     dimension = pyrtl.Input(sizes.dimension_bits, "layer_dimension")
     place, part = _by_dimension(sizes, tag["index"], dimension)
     held = {name: after(wire, f"slow_{name}") for name, wire in tag.items()}
@@ -209,6 +209,7 @@ def _slow_port(sizes: MachineSizes, groups: Sequence[_Group], block: pyrtl.Block
     vector = _whole_vector(sizes, slot, after(part, "slow_part"), dimension)
     destination = held["destination"]
     return list(granted), _Slow(
+        valid=after(there, "row_there", resets=True),
         is_query=after(there & (destination == Destination.QUERY), "query_row", resets=True),
         is_sparse=after(there & (destination == Destination.SPARSE), "sparse_row", resets=True),
         data=after(data, "last_data"),
@@ -283,13 +284,14 @@ def _landed(
         return count
 
     found = {}
-    for name, destination in (("key", Destination.KEY), ("value", Destination.VALUE)):
-        goes = [group.moves & group.goes_to(destination) for group in groups]
+    moved_keys = [group.is_key for group in groups]
+    moved_values = [group.is_value & group.moves for group in groups]
+    for name, goes in (("key", moved_keys), ("value", moved_values)):
         buffers = [group.tag["buffer"] for group in groups]
         by_buffer = [[g & (b == number) for g, b in zip(goes, buffers, strict=True)] for number in range(2)]
         found[f"landed_{name}"] = counted(name, by_buffer)
-    fast = [group.moves & ~group.tag["destination"][1] for group in groups]
-    found["landed_all"] = counted("all", [[*fast, slow.is_query | slow.is_sparse]])
+    fast = [key | value for key, value in zip(moved_keys, moved_values, strict=True)]
+    found["landed_all"] = counted("all", [[*fast, slow.valid]])
     sparse = register(1, "count_sparse", block)
     sparse.next <<= slow.is_sparse
     return {**found, "landed_sparse": sparse}

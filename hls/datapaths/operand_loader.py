@@ -193,34 +193,35 @@ def _queries(sizes: MachineSizes, layer: _Layer, jobs: Stream, block: pyrtl.Bloc
     cleared = register(1, "query_cleared", block)
     cleared.next <<= pyrtl.rtl_any(*pyrtl.Input(QUERY_LINES, "query_clear"))
     active, base = register(1, "query_active", block), register(sizes.base_bits, "query_base", block)
-    first, left = register(count, "query_first", block), register(count, "query_left", block)
+    chunk_bits = CHUNK.bit_length()
+    first = register(count, "query_first", block)
+    left = register(max(count, chunk_bits), "query_left", block)
     place = register(LINE_BITS, "query_place", block)
     room = register(LINE_BITS + 1, "query_room", block, QUERY_LINES)
 
     begin = ~active & jobs.valid
     drive(jobs.ready, ~active)
-    chunk_bits = CHUNK.bit_length()
     whole = pyrtl.Const(CHUNK, chunk_bits)
     longer = pyrtl.rtl_any(*left[chunk_bits - 1 :])
     chunk = pyrtl.select(longer, whole, left[:chunk_bits])
     free = pyrtl.WireVector(1, "query_request_free")
     load = active & free & ~(room < chunk)
-    remaining = (left - chunk)[:count]
+    remaining = (left - chunk)[: len(left)]
     active.next <<= begin | (active & ~(load & (remaining == 0)))
     base.next <<= pyrtl.select(begin, jobs.data, base)
     last_key = (layer.key_vectors - layer.parts)[:count]
     begin_first = pyrtl.select(layer.generation, last_key, pyrtl.Const(0, count))
     first.next <<= pyrtl.select(begin, begin_first, pyrtl.select(load, (first + chunk)[:count], first))
-    left.next <<= pyrtl.select(begin, layer.row_vectors, pyrtl.select(load, remaining, left))
+    left.next <<= pyrtl.select(begin, layer.row_vectors.zero_extended(len(left)), pyrtl.select(load, remaining, left))
     moved = pyrtl.select(load, (place + chunk)[:LINE_BITS], place)
     place.next <<= pyrtl.select(layer.start, pyrtl.Const(0, LINE_BITS), moved)
     taken = pyrtl.select(load, chunk, pyrtl.Const(0, chunk_bits))
-    freed = pyrtl.select(cleared, layer.parts, pyrtl.Const(0, count)).truncate(LINE_BITS + 1)
+    freed = pyrtl.select(cleared, layer.parts, pyrtl.Const(0, count))
     room.next <<= (room - taken + freed)[: LINE_BITS + 1]
     fields = {
         "source": pyrtl.Const(Source.SURVIVORS, 2),
         "first": first,
-        "count": chunk.zero_extended(count),
+        "count": chunk.zero_extended(max(count, chunk_bits))[:count],
         "base": base,
         "plane": pyrtl.Const(Plane.WHOLE, 2),
         "destination": pyrtl.Const(Destination.QUERY_LINES, 2),
