@@ -172,13 +172,10 @@ class LayerWork:
         if np.array_equal(self.kept[index], self.visible):
             return np.asarray(seen)
         random = np.random.default_rng([self.seed, self.step, self.layer, int(self.heads[index])])
-        merit = random.random((self.rows, self.keys), np.float32)
-        merit[~seen] = 2.0
-        kept = self.kept[index][:, None]
-        least = np.take_along_axis(np.sort(merit, axis=1), kept - 1, axis=1)
-        mask = merit <= least
-        excess = np.cumsum(mask, axis=1) > kept  # equal draws
-        return np.asarray(mask & ~excess, np.bool_)
+        merit = random.integers(0, 1 << 31, (self.rows, self.keys), np.int64) << 31 | np.arange(self.keys)
+        merit[~seen] = 1 << 62
+        least = np.take_along_axis(np.sort(merit, axis=1), self.kept[index][:, None] - 1, axis=1)
+        return np.asarray(merit <= least, np.bool_)
 
     def value_rows(self, index: int, lanes: int) -> IntArray:
         """Cycles that prob x V with `lanes` keys a cycle takes for each row of the head at `index`, shape (rows,).

@@ -135,6 +135,14 @@ def test_drawn_kept_values_are_as_many_as_said_visible_and_the_same_every_time(k
     assert np.array_equal(slots, work.kept_slots(0))
 
 
+def test_lsbs_of_v_are_fetched_for_what_flat_rows_keep():
+    mask = np.array([[[1, 0, 0, 1], [0, 1, 0, 1], [0, 1, 1, 0], [1, 0, 0, 1]]], np.bool_)
+    work = example(kept=mask.sum(2), kept_mask=mask, flat=np.array([[False, True, False, False]]))
+    assert work.flat_value_slots(0).tolist() == [False, True, False, True]
+    assert payload(work).v_lsb_bits == 2 * 8 * 4
+    assert payload(example(kept=mask.sum(2), kept_mask=mask)).v_lsb_bits == 0
+
+
 def test_operations_of_a_layer_worked_by_hand():
     flat = np.array([[False, True, False, False]])
     work = example(causal=True, kept=np.array([[1, 1, 2, 2]]), flat=flat)
