@@ -1,18 +1,16 @@
 """Bounded channels between modules, and the ports through which modules use them.
 
-A `Fifo` is what a ready/valid FIFO or pipeline of the netlist is in time. An item put in cycle t can be taken from
+A `Fifo` is storage behind ready/valid in time; one of the netlist (`hls.stream`: FIFO, skid buffer of 2) has a latency
+and a credit of one cycle. A pipeline of the netlist is a `models.transaction.pipeline.Pipeline`. An item put in cycle t can be taken from
 t + `latency_cycles` on, in order; the slot it leaves can be filled `credit_cycles` after it was taken. So with items
 put at p(n) and taken at g(n), and requests made at rp(n), rg(n):
 
     p(n) = max(rp(n), g(n - capacity) + credit_cycles)
     g(n) = max(rg(n), p(n) + latency_cycles)
-
-A pipeline of latency L and initiation interval I is a process that gets, puts and waits I cycles, in front of a channel
-of latency L and as many slots as the pipeline holds items.
 """
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import simpy
 
@@ -242,20 +240,27 @@ class In(_Port[T]):
         return self.fifo.try_get()
 
 
+def attach(writer: Out[T], reader: In[T], fifo: Fifo[T]) -> None:
+    """Put a channel between two ports.
+
+    Raises:
+        TransactionError: if a port has one already.
+    """
+    writer.bind(fifo)
+    reader.bind(fifo)
+    fifo.writer_module, fifo.reader_module = writer.module.name, reader.module.name
+
+
 def connect(
-    writer: Out[Any],
-    reader: In[Any],
+    writer: Out[T],
+    reader: In[T],
     capacity: int,
     latency_cycles: int = 0,
     credit_cycles: int = 0,
     name: str = "",
-) -> Fifo[Any]:
+) -> Fifo[T]:
     """Make a channel from a port to a port; its default name is `writer port -> reader port`."""
     simulation = writer.module.simulation
-    fifo: Fifo[Any] = Fifo(
-        simulation, name or f"{writer.name} -> {reader.name}", capacity, latency_cycles, credit_cycles
-    )
-    writer.bind(fifo)
-    reader.bind(fifo)
-    fifo.writer_module, fifo.reader_module = writer.module.name, reader.module.name
+    fifo: Fifo[T] = Fifo(simulation, name or f"{writer.name} -> {reader.name}", capacity, latency_cycles, credit_cycles)
+    attach(writer, reader, fifo)
     return fifo

@@ -1,7 +1,8 @@
 import pytest
 
-from models.transaction.channel import Fifo, In, Out, connect
+from models.transaction.channel import Fifo, In, Out, attach, connect
 from models.transaction.kernel import Event, Module, Simulation
+from models.transaction.pipeline import Pipeline
 from models.transaction.waits import TransactionError
 
 
@@ -42,6 +43,18 @@ def test_modules_are_connected_through_ports():
     assert simulation.run() == 5 * 3 + 4
     assert ends.seen == [0, 2, 4, 6, 8]
     assert (doubler.busy_cycles, there.name, there.transfers) == (15, "ends.out -> doubler.numbers", 5)
+
+
+def test_any_channel_can_be_attached_to_ports():
+    simulation = Simulation()
+    ends, doubler = Ends(simulation, "ends", 4), Doubler(simulation, "doubler")
+    connect(ends.out, doubler.numbers, 1)
+    attach(doubler.doubles, ends.back, Pipeline(simulation, "multiplier", 6))
+    ends.start(ends.send(), "send")
+    ends.start(ends.receive(), "receive")
+    doubler.start(doubler.run())
+    assert simulation.run() == 4 * 3 + 6
+    assert ends.seen == [0, 2, 4, 6]
 
 
 def test_a_port_takes_exactly_one_channel():

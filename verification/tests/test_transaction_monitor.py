@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from models.transaction.channel import Fifo
 from models.transaction.kernel import Simulation
 from models.transaction.monitor import Monitor
+from models.transaction.pipeline import Pipeline
 from verification.tests.test_transaction_channel import gaps, recurrence, shapes
 
 
@@ -47,3 +48,27 @@ def test_a_monitor_tells_what_happened_cycle_by_cycle(write_gaps, data, shape):
     for cycles in (end, data.draw(st.integers(1, end))):
         assert monitor.mean_occupancy(cycles) == pytest.approx(sum(inside[:cycles]) / cycles)
         assert monitor.utilization(cycles) == pytest.approx(len({g for g in taken if g < cycles}) / cycles)
+
+
+def test_a_pipeline_is_monitored_as_any_channel():
+    simulation = Simulation()
+    pipeline = Pipeline(simulation, "x", 3)
+    monitor = Monitor(pipeline)
+
+    def writer():
+        for n in range(3):
+            yield pipeline.put(n)
+
+    def reader():
+        yield pipeline.get()
+        yield simulation.wait(4)
+        for _ in range(2):
+            yield pipeline.get()
+
+    simulation.start(writer(), "writer")
+    simulation.start(reader(), "reader")
+    simulation.run()
+    log = [(t.put_requested_cycle, t.put_cycle, t.get_requested_cycle, t.get_cycle) for t in monitor.log()]
+    assert log == [(0, 0, 0, 3), (0, 1, 7, 7), (1, 2, 7, 8)]
+    assert (pipeline.transfers, pipeline.put_wait_cycles, pipeline.get_wait_cycles) == (3, 2, 4)
+    assert monitor.max_occupancy() == 3
