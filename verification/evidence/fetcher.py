@@ -15,6 +15,7 @@ from models.config import AcceleratorConfig
 from models.memory.variants import AdversarialMemory, IdealMemory
 from verification.equivalence.equality import prove_equal
 from verification.equivalence.verdict import Kind, Verdict, refuted, sampled
+from verification.evidence.fetcher_batch import fetch_batch
 from verification.evidence.fetcher_model import (
     FetchList,
     HoardingMemory,
@@ -35,9 +36,13 @@ _NAMES_WHO_WAITS = r"channels \[.+\] are silent; queue \d+ waits for place \d+, 
 
 
 def _patterns(settings: Settings) -> Verdict:
-    """Three patterns a sample, 100,000 in a full run."""
-    patterns = FULL_PATTERNS if settings.samples >= FULL_SAMPLES else 3 * settings.samples
-    bursts = fetch_patterns(TINY, build(TINY), patterns, settings.seed, longest=5)
+    """Three patterns a sample; in a full run 100,000, in the compiled loop."""
+    if settings.samples >= FULL_SAMPLES:
+        done = fetch_batch(TINY, build(TINY), FULL_PATTERNS, settings.seed)
+        patterns, bursts = done.patterns, done.bursts
+    else:
+        patterns = 3 * settings.samples
+        bursts = fetch_patterns(TINY, build(TINY), patterns, settings.seed, longest=5)
     return sampled(patterns, f"patterns of lists, memory and stalls, {bursts} bursts, seed {settings.seed}")
 
 
@@ -114,7 +119,7 @@ def _planted(settings: Settings) -> Verdict:
     netlist = build(TINY)
     wrong = faults(
         netlist.block,
-        ("enable", "lane_1_emit_offer", "never"),
+        ("enable", "lane_1_collect_offer", "never"),
         ("memory write", "lane_0_bank_2", "never"),
         ("reset value", "lane_1_filled", ""),
         ("enable", "row_shared", "never"),
