@@ -1,9 +1,10 @@
 """Bounded channels between modules, and the ports through which modules use them.
 
 A `Fifo` is storage behind ready/valid in time; one of the netlist (`hls.stream`: FIFO, skid buffer of 2) has a latency
-and a credit of one cycle. A pipeline of the netlist is a `models.transaction.pipeline.Pipeline`. An item put in cycle t can be taken from
-t + `latency_cycles` on, in order; the slot it leaves can be filled `credit_cycles` after it was taken. So with items
-put at p(n) and taken at g(n), and requests made at rp(n), rg(n):
+and a credit of one cycle. A pipeline of the netlist is a `models.transaction.pipeline.Pipeline`.
+
+An item put in cycle t can be taken from t + `latency_cycles` on, in order; the slot it leaves can be filled
+`credit_cycles` after it was taken. So with items put at p(n) and taken at g(n), and requests made at rp(n), rg(n):
 
     p(n) = max(rp(n), g(n - capacity) + credit_cycles)
     g(n) = max(rg(n), p(n) + latency_cycles)
