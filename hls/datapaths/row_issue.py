@@ -117,7 +117,7 @@ def _issue(
         prefix="scales_",
     )
     drive(scales.stream.ready, pyrtl.Input(1, "score_valid") & pyrtl.Input(1, "score_last"))
-    beats, beats_last, beats_replay = _beats(sizes, layer, known, staged_replay, staged_takes, lines, block)
+    beats, beats_last, beats_replay, passed = _beats(sizes, layer, known, staged_replay, staged_takes, lines, block)
     staged_takes <<= staged_valid & (~beats | beats_last) & (scales.count != SCALES)
     issued = {"replay": staged_replay, "visible": known["visible"], "buffer": known["buffer"], "valid": staged_takes}
     for name, wire in issued.items():
@@ -129,7 +129,9 @@ def _issue(
         "fetch_free": ~fetching | ends,
         "replay_read": ends & fetched_replay,
         "first_ended": beats & beats_last & ~beats_replay,
-        "replays_issue": (fetching & fetched_replay) | (staged_valid & staged_replay) | (beats & beats_replay),
+        "replays_issue": (fetching & fetched_replay)
+        | (staged_valid & staged_replay)
+        | (beats & beats_replay & ~passed),
     }
 
 
@@ -167,11 +169,12 @@ def _beats(
     takes: Wire,
     lines: list[Wire],
     block: pyrtl.Block,
-) -> tuple[Wire, Wire, Wire]:
+) -> tuple[Wire, Wire, Wire, Wire]:
     """The beats of a row: the reads of its keys, and a cycle later what Q x K needs beside them.
 
     Returns:
-        Whether there is a beat, whether it is the last of its row, and whether this is a second pass.
+        Whether there is a beat, whether it is the last of its row, whether this is a second pass, and whether no more
+        key rows are left than a new list for this buffer cannot reach before them (`hls.datapaths.row_issue_replay`).
     """
     slots = sizes.machine.slots
     beat, valid = register(sizes.machine.row_bits, "beat", block), register(1, "beat_there", block)
@@ -185,6 +188,10 @@ def _beats(
     for held, wire in ((span, row["span"]), (buffer, row["buffer"]), (replay, is_replay)):
         held.next <<= pyrtl.select(takes, wire, held)
     begins.next <<= takes
+    passed = register(1, "beats_passed", block)
+    rate_bits = max(1, sizes.machine.queues // slots).bit_length() - 1
+    left = (span[sizes.lane_bits :] - beat)[: len(beat)]
+    passed.next <<= ~takes & ~(pyrtl.shift_right_logical(span[sizes.lane_bits :], rate_bits) < left)
     held_lines = [register(len(line), f"query_{number}", block) for number, line in enumerate(lines)]
     for held, line in zip(held_lines, lines, strict=True):
         held.next <<= pyrtl.select(begins, line, held)
@@ -215,4 +222,4 @@ def _beats(
             "key_read_address": pyrtl.concat(buffer, beat),
         }
     )
-    return valid, last, replay
+    return valid, last, replay, passed

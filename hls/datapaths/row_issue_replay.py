@@ -3,7 +3,11 @@
 A row is known by what it needs from its first pass on. The oldest one is looked at: if it is not flat it is done, if it
 is flat it is issued a second time when the LSBs of its keys have landed and queue 2 has room, and is done when its
 query has been read. Without progressive quantization it is done with its only pass. Then its query lines are free; and
-with the last row of a K/V head its K buffer, when no second pass reads it any more (algorithm page, section 5).
+with the last row of a K/V head its K buffer, when its second passes are over or nearly so (algorithm page, section 5).
+
+What is nearly over: a lane of the fetcher lands its vectors in order, at most one a cycle, so row r of the next keys is
+not written before r * P / Q cycles have passed (Q lanes, P vectors a row). With rows of b beats, the last b * P / Q
+beats read their rows before, so the buffer is free when these are left.
 
 The LSBs are asked for as soon as one row of the K/V head is decided to be flat, whatever rows are before it; so those
 of the next K/V head are fetched beside the second passes of this one. A buffer's LSBs:
@@ -40,7 +44,7 @@ class Progress:
         replay_taken: the oldest row begins its second pass.
         replay_read: its query has been read.
         first_ended: the last beat of a first pass is issued.
-        replays_issue: some second pass is between its beginning and its last beat.
+        replays_issue: some second pass is between its beginning and its last beats.
         row: the row of `first_taken`.
     """
 

@@ -20,7 +20,7 @@ beats leave one a cycle.
 
 Ports: `passed_prob`, `passed_valid`, `passed_last`, `flat`, `decided_valid` (the flat-row decision, never stalled);
 `issued_valid`, `issued_replay`, `issued_visible`, `issued_buffer`; `layer_progressive` (else no row is flat) in.
-`row_decided`, `row_flat`, `row_buffer`: end of a first pass, a cycle after its last beat; `beat_prob`, `beat_lanes`,
+`row_decided`, `row_flat`, `row_buffer`: a first pass is decided, a cycle after `flat`; `beat_prob`, `beat_lanes`,
 `beat_number` (in its row), `beat_last`, `beat_flat`, `beat_visible` (keys of its row) under `beat_valid`, `beat_ready`.
 All outputs come from registers.
 """
@@ -73,8 +73,14 @@ class _Queue:
     dropped: Wire
 
 
-def build(config: AcceleratorConfig, technology: Technology | None = None) -> Netlist:
-    """The row queues as a netlist; `technology` changes nothing."""
+def build(config: AcceleratorConfig, technology: Technology | None = None, decides_first: bool = False) -> Netlist:
+    """The row queues as a netlist; `technology` changes nothing.
+
+    Args:
+        config: the machine.
+        technology: not used.
+        decides_first: `flat` stands beside the first beat of a row, else beside its last one; it is not read elsewhere.
+    """
     del technology
     sizes = MachineSizes.of(config)
     block = pyrtl.Block()
@@ -85,9 +91,12 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
         progressive = pyrtl.Input(1, "layer_progressive")
         ends = valid & last
         issued = _issued(sizes, ends, block)
-        is_flat = flat & progressive
         first, replay = valid & ~issued["replay"], valid & issued["replay"]
-        decided = first & last
+        begins, flat_so_far = register(1, "begins", block, 1), register(1, "flat_so_far", block)
+        begins.next <<= pyrtl.select(valid, last, begins)
+        decided = first & (begins if decides_first else last)
+        is_flat = pyrtl.select(decided, flat & progressive, flat_so_far)
+        flat_so_far.next <<= is_flat
 
         order_record = Record((("visible", sizes.count_bits), ("flat", 1)))
         order = _row_fifo(order_record.pack({"visible": issued["visible"], "flat": is_flat}), decided, "order", block)
