@@ -1,0 +1,210 @@
+"""List sequencer beside a plain model: rows of ids, list table, pending bits and order of requests, cycle by cycle."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hls.datapaths.bitwidth_converter import Plane
+from hls.datapaths.landing_lane import LISTS, list_entry
+from hls.datapaths.list_sequencer import STREAMS
+from hls.datapaths.machine_sizes import Destination, MachineSizes, Record, Source
+from hls.simulate import Simulator
+from models.config import AcceleratorConfig
+
+Fields = dict[str, int]
+
+
+def pack(record: Record, values: Fields) -> int:
+    """A record as an integer, its first field lowest."""
+    word = position = 0
+    for name, bits in record.fields:
+        word |= int(values[name]) << position
+        position += bits
+    return word
+
+
+def fetch_rows(sizes: MachineSizes, request: Fields, ids: list[int], dimension: int, length: int) -> list[Fields]:
+    """What the fetcher must be given for a request, `ids` being those of its source."""
+    rows = []
+    for start in range(0, request["count"], sizes.fetch_lanes):
+        here = range(start, min(start + sizes.fetch_lanes, request["count"]))
+        tokens = [divmod(request["first"] + i, 1 << dimension) for i in here]
+        rows.append(
+            {
+                "ids": sum(((ids[t] << dimension) + part) << (i * sizes.id_bits) for i, (t, part) in enumerate(tokens)),
+                "count": len(here),
+                "last": int(start + sizes.fetch_lanes >= request["count"]),
+                "base": request["base"],
+                "stride": length,
+                "length": length,
+            }
+        )
+    return rows
+
+
+@dataclass
+class Counts:
+    """Vectors that have been asked for and have not landed, by destination and buffer."""
+
+    key: list[int] = field(default_factory=lambda: [0, 0])
+    value: list[int] = field(default_factory=lambda: [0, 0])
+    query: int = 0
+    sparse: int = 0
+
+    def add(self, request: Fields) -> None:
+        """A request is accepted."""
+        destination, buffer = request["destination"], request["place"] & 1
+        if destination == Destination.KEY:
+            self.key[buffer] += request["count"]
+        elif destination == Destination.VALUE:
+            self.value[buffer] += request["count"]
+        elif destination == Destination.QUERY:
+            self.query += request["count"]
+        else:
+            self.sparse += request["count"]
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return sum(self.key) + sum(self.value) + self.query + self.sparse
+
+
+def _land(counts: Counts, rng: np.random.Generator, most: int, bits: int) -> Fields:
+    """Let some vectors land."""
+
+    def some(limit: int) -> int:
+        return int(rng.integers(0, min(limit, most) + 1)) if limit else 0
+
+    key, value = [some(n) for n in counts.key], [some(n) for n in counts.value]
+    query, sparse = some(min(counts.query, 1)), some(min(counts.sparse, 1))
+    while sum(key) + sum(value) + query + sparse > most:
+        key, value = [n // 2 for n in key], [n // 2 for n in value]
+    counts.key = [n - k for n, k in zip(counts.key, key, strict=True)]
+    counts.value = [n - v for n, v in zip(counts.value, value, strict=True)]
+    counts.query -= query
+    counts.sparse -= sparse
+    return {
+        "landed_key": key[0] | key[1] << bits,
+        "landed_value": value[0] | value[1] << bits,
+        "landed_sparse": sparse,
+        "landed_all": sum(key) + sum(value) + query + sparse,
+    }
+
+
+def _random_request(sizes: MachineSizes, rng: np.random.Generator, n: int, sizes_of: dict[int, int]) -> Fields:
+    source = int(rng.integers(0, 4))
+    tokens = sizes_of[source]
+    first, count = 0, int(rng.integers(1, tokens * n + 1))
+    if rng.random() < 0.3:
+        first, count = int(rng.integers(0, tokens)) * n, n
+    elif rng.random() < 0.5:
+        first = int(rng.integers(0, tokens * n)) // sizes.fetch_lanes * sizes.fetch_lanes
+        count = int(rng.integers(1, tokens * n - first + 1))
+    return {
+        "source": source,
+        "first": first,
+        "count": count,
+        "base": int(rng.integers(0, 1 << sizes.base_bits)),
+        "plane": int(rng.integers(0, 3)),
+        "destination": int(rng.integers(0, 4)),
+        "place": int(rng.integers(0, 64)),
+    }
+
+
+def run_sequencer(
+    config: AcceleratorConfig, simulator: Simulator, cycles: int, seed: int, window: int, tokens: int = 24
+) -> int:
+    """Random lists, requests, stalls and landings; returns the rows that were compared.
+
+    Raises:
+        AssertionError: for anything that a plain model does not give.
+    """
+    rng, sizes = np.random.default_rng(seed), MachineSizes.of(config)
+    dimension = int(rng.integers(0, len(sizes.parts)))
+    lengths = {
+        "msb": int(rng.choice([4, 6, 8])) * sizes.native,
+        "lsb": 4 * sizes.native,
+        "query": sizes.width * sizes.native,
+    }
+    bus = {"layer_dimension": dimension, **{f"layer_{name}_length": bits for name, bits in lengths.items()}}
+    limit = min(tokens, config.context_keys >> dimension)
+    lists = {
+        s: rng.integers(0, config.context_keys >> dimension, int(rng.integers(1, limit + 1))).tolist() for s in range(4)
+    }
+    lanes = sizes.top_k_lanes
+    for source, ids in lists.items():
+        for start in range(0, len(ids), lanes):
+            name = "survivor" if source == Source.SURVIVORS else "kept"
+            packed = sum(ident << (i * sizes.id_bits) for i, ident in enumerate(ids[start : start + lanes]))
+            simulator.step(
+                {f"{name}_write": 1, f"{name}_row": start // lanes, f"{name}_ids": packed, "kept_which": source}
+            )
+    counts, shown = Counts(), 0
+    offered: dict[str, Fields] = {}
+    wanted: deque[Fields] = deque()
+    table: list[int] = []
+    landed_width = simulator.netlist.inputs["landed_all"]
+    most = (1 << landed_width) - 1
+    compared, before, stalled = 0, 0, None
+    accept = float(rng.choice([0.3, 1.0]))
+    for _ in range(cycles):
+        for stream in STREAMS:
+            if stream not in offered and rng.random() < 0.1:
+                offered[stream] = _random_request(sizes, rng, 1 << dimension, {s: len(i) for s, i in lists.items()})
+        behind = int(rng.random() < 0.1)
+        # what has landed before this cycle is what the pending bits must show in it
+        pending = {
+            "key_pending": sum(int(n > 0) << b for b, n in enumerate(counts.key)),
+            "value_pending": sum(int(n > 0) << b for b, n in enumerate(counts.value)),
+            "sparse_pending": int(counts.sparse > 0),
+        }
+        outstanding = counts.total
+        ports = bus | _land(counts, rng, most, landed_width) if rng.random() < 0.5 else dict(bus)
+        ports |= {f"{s}_valid": 1 for s in offered}
+        ports |= {f"{s}_data": pack(sizes.list_request, r) for s, r in offered.items()}
+        ports |= {
+            "lane_behind": behind << int(rng.integers(0, sizes.queues)),
+            "fetch_ready": int(rng.random() < accept),
+        }
+        seen = simulator.step(ports)
+        for name, bits in pending.items():
+            assert seen[name] == bits, f"{name} is {seen[name]}, not {bits}"
+        assert seen["list_next"] == shown % (2 * LISTS), "not the number of lists"
+        bits = list_entry(sizes).bits
+        for i in range(max(0, shown - LISTS), shown):
+            assert seen["list_table"] >> (i % LISTS * bits) & ((1 << bits) - 1) == table[i], f"list {i} is not shown"
+        if seen["fetch_valid"]:
+            assert wanted, "a row that no request asks for"
+            row = wanted[0]
+            assert all(seen[f"fetch_{name}"] == row[name] for name in row if name != "ids"), f"not row {row}"
+            present = (1 << (row["count"] * sizes.id_bits)) - 1
+            assert seen["fetch_ids"] & present == row["ids"], f"not the ids of {row}"
+            if ports["fetch_ready"]:
+                wanted.popleft()
+                compared += 1
+        assert stalled is None or seen["fetch_valid"], "a stalled row vanished"
+        stalled = 1 if seen["fetch_valid"] and not ports["fetch_ready"] else None
+        ready = [s for s in STREAMS if s in offered and seen[f"{s}_ready"]]
+        assert ready in ([], [s for s in STREAMS if s in offered][:1]), f"{ready} are accepted of {list(offered)}"
+        for stream in ready:
+            assert not behind, "a list is added while a lane is behind"
+            assert before < window, f"a list begins with {before} vectors on their way"
+            request = offered.pop(stream)
+            plane = "lsb" if request["plane"] == Plane.LSB else "msb"
+            length = lengths["query" if request["destination"] == Destination.QUERY else plane]
+            wanted.extend(fetch_rows(sizes, request, lists[request["source"]], dimension, length))
+            table.append(pack(list_entry(sizes), {name: request[name] for name, _ in list_entry(sizes).fields}))
+            counts.add(request)
+            shown += 1
+        before = outstanding
+    return compared
+
+
+def run_sequencers(config: AcceleratorConfig, simulator: Simulator, seeds: range, window: int) -> int:
+    """`run_sequencer` for every seed from reset on; returns the rows that were compared."""
+    compared = 0
+    for seed in seeds:
+        simulator.reset()
+        compared += run_sequencer(config, simulator, 300, seed, window)
+    return compared
