@@ -12,8 +12,8 @@ and then says that the row may start when it has landed (`value_row`). `rows` go
 `value_row` of a row comes after the sequencer has accepted all its requests, so that `value_pending` includes them.
 
 The kept list has two halves, used in turn: the third list is written when the first one's values have landed
-(`value_started`). Buffers are used in turn too, and free again with `value_release`. Every output but `job_value_ready`
-and `kept_list_ready` comes from registers or from a gate or two behind them.
+(`value_started`). Buffers are used in turn too, and free again with `value_release`. From an input to an output there
+are two paths, of a gate each: `output_job_ready` to `job_value_ready`, `sparse_pending` to `sparse_go`.
 """
 
 from __future__ import annotations
@@ -166,12 +166,18 @@ def _prefetch(
     needs_list = pyrtl.select(layer.generation, layer.keeps_all, job["kv_first"])
     kept = {name: job[name] for name in ("kv_first", "kv_last", "value_base", "value_lsb_base")}
     # the list that was asked for last is this job's, or in summarization its K/V head's
-    passes = pyrtl.WireVector(1, "job_passes")
-    to_rows = produced(_job(sizes).pack({**kept, "buffer": ~following}), passes, block, "job_")
+    granted = register(1, "job_granted", block)
+    there = arriving.valid & (granted | ~needs_list)
     outputs = {"head": job["head"], "mantissa": job["value_mantissa"], "shift": job["value_shift"], "last": job["last"]}
-    to_output = produced(OUTPUT_JOB.pack(outputs), passes, block, "output_")
-    room = to_rows.ready & to_output.ready
-    drive(asking.wants, arriving.valid & needs_list & room & is_free & ~asking.pending)
+    to_rows = produced(
+        _job(sizes).pack({**kept, "buffer": ~following}), pyrtl.WireVector(1, "job_there"), block, "job_"
+    )
+    to_output = produced(OUTPUT_JOB.pack(outputs), there & to_rows.ready, block, "output_")
+    drive(to_rows.valid, there & to_output.ready)
+    passes = there & to_rows.ready & to_output.ready
+    drive(arriving.ready, passes)
+    granted.next <<= (granted | asking.accepted) & ~passes
+    drive(asking.wants, arriving.valid & needs_list & is_free & ~asking.pending & ~granted)
     request = _request(
         sizes,
         pyrtl.Const(Source.SURVIVORS, 2),
@@ -182,10 +188,7 @@ def _prefetch(
         following,
     )
     drive(asking.data, request)
-    goes = pyrtl.select(needs_list, asking.accepted, arriving.valid & room)
-    passes <<= goes
-    drive(arriving.ready, goes)
-    sink_ports(fifo(to_output, 2, block=block, prefix="outputs_").stream, block, "output_job_")
+    sink_ports(to_output, block, "output_job_")
     return fifo(to_rows, JOBS_AHEAD, block=block, storage="memory", prefix="jobs_").stream
 
 
@@ -309,5 +312,5 @@ def _rows(
     kv_ends = done & is_last & job["kv_last"]
     cleared.next <<= (cleared | goes) & ~kv_ends
     put({"sparse_go": goes, "sparse_clear": ~cleared})
-    sink_ports(fifo(permit, 2, block=block, prefix="permits_").stream, block, "value_row_")
+    sink_ports(permit, block, "value_row_")
     return main_loads
