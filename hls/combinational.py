@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -27,34 +29,34 @@ Port: TypeAlias = tuple[str, str]
 
 def port_dependence(netlist: Netlist) -> dict[str, frozenset[str]]:
     """Inputs on which each output depends without a register between."""
-    drivers = {id(net.dests[0]): net for net in netlist.block.logic if net.dests}
-    found = {}
-    for output in netlist.block.wirevector_subset(pyrtl.Output):
-        seen, stack, inputs = {id(output)}, [output], set()
-        while stack:
-            wire = stack.pop()
-            if isinstance(wire, pyrtl.Input):
-                inputs.add(wire.name)
-            net = drivers.get(id(wire))
-            if net is None or net.op == "r":
-                continue
-            for arg in net.args:
-                if id(arg) not in seen:
-                    seen.add(id(arg))
-                    stack.append(arg)
-        found[output.name] = frozenset(inputs)
-    return found
+    drivers = {id(net.dests[0]): net for net in netlist.block.logic if net.dests and net.op != "r"}
+    names = list(netlist.inputs)
+    masks = {id(wire): 1 << names.index(wire.name) for wire in netlist.block.wirevector_subset(pyrtl.Input)}
+    outputs = netlist.block.wirevector_subset(pyrtl.Output)
+    stack = list(outputs)
+    while stack:
+        wire = stack[-1]
+        net = drivers.get(id(wire))
+        unknown = [] if net is None or id(wire) in masks else [arg for arg in net.args if id(arg) not in masks]
+        if unknown:
+            stack += unknown
+            continue
+        stack.pop()
+        if id(wire) not in masks:
+            masks[id(wire)] = 0 if net is None else reduce(or_, (masks[id(arg)] for arg in net.args))
+    return {
+        output.name: frozenset(name for i, name in enumerate(names) if masks[id(output)] >> i & 1) for output in outputs
+    }
 
 
 Edges: TypeAlias = dict[Port, list[tuple[Port, str]]]
 
 
-def _edges(composition: Composition) -> Edges:
+def dependence_edges(composition: Composition) -> Edges:
     """For every output of a part: the outputs that it depends on, and through which of the part's inputs."""
-    dependence = {id(netlist): port_dependence(netlist) for netlist in composition.modules}
     edges: Edges = {}
     for part, netlist in composition.parts.items():
-        for output, inputs in dependence[id(netlist)].items():
+        for output, inputs in composition.dependence[id(netlist)].items():
             edges[part, output] = [
                 ((piece.part, piece.port), port)
                 for port in sorted(inputs)
@@ -116,7 +118,7 @@ def without_false_loops(composition: Composition) -> Composition:
     Raises:
         HlsError: if outputs of parts depend on themselves without a register between; shows the path.
     """
-    edges = _edges(composition)
+    edges = dependence_edges(composition)
     if find_loop(edges) is None:
         return composition
     ports: dict[int, set[str]] = {}
@@ -125,7 +127,7 @@ def without_false_loops(composition: Composition) -> Composition:
         if {**netlist.inputs, **netlist.outputs}[port] > 1:
             ports.setdefault(id(netlist), set()).add(port)
     split = _split(composition, ports)
-    loop = find_loop(_edges(split))
+    loop = find_loop(dependence_edges(split))
     if loop is not None:
         steps = [f"{part}.{output} (from {part}.{port})" for (part, output), port in loop]
         raise HlsError(f"{composition.name}: combinational loop: {' <- '.join([*steps, steps[0]])}")

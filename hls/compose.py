@@ -23,7 +23,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from hls.combinational import without_false_loops
+from hls.combinational import port_dependence, without_false_loops
 from hls.lower import Netlist
 from hls.names import check_identifier
 from hls.sources import Piece, Source, concat, constant
@@ -64,6 +64,11 @@ class Composition:
     def modules(self) -> tuple[Netlist, ...]:
         """The distinct netlists, in the order in which they were first used."""
         return tuple({id(netlist): netlist for netlist in self.parts.values()}.values())
+
+    @cached_property
+    def dependence(self) -> dict[int, dict[str, frozenset[str]]]:
+        """For every module (by identity): inputs on which each output depends without a register between."""
+        return {id(netlist): port_dependence(netlist) for netlist in self.modules}
 
     @cached_property
     def acyclic(self) -> Composition:

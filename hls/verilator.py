@@ -8,14 +8,10 @@ builders are safe. All inputs of a cycle lie in one row of 32-bit words, port af
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
-import platform
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -36,59 +32,10 @@ from hls.simulate import (
     stream_plan,
 )
 from hls.verilator_driver import driver_text, layout
+from hls.verilator_modules import build_modules
+from hls.verilator_tools import OPTIONS, cache_folder, content_key, run_tool, runtime_library
 from hls.verilog import to_verilog
 from hls.verilog_hierarchy import to_verilog_modules
-
-_OPTIONS = ("-O3", "--x-assign", "0", "--x-initial", "0", "--noassert", "--no-timing", "-Wno-lint", "-Wno-style")
-
-
-def cache_folder() -> Path:
-    """Where compiled simulators are kept: `$SPATTEN_CACHE`, `$XDG_CACHE_HOME/spatten` or `~/.cache/spatten`."""
-    chosen = os.environ.get("SPATTEN_CACHE")
-    if chosen:
-        return Path(chosen) / "verilator"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spatten" / "verilator"
-
-
-@lru_cache
-def _tool_version(tool: str) -> str:
-    done = subprocess.run([tool, "--version"], capture_output=True, text=True, check=False)
-    return done.stdout.splitlines()[0] if done.stdout else "unknown"
-
-
-def _tool(command: list[str], what: str) -> str:
-    """Standard output of a tool; SimulatorError with the end of its output if it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        tail = "\n".join((done.stdout + done.stderr).splitlines()[-20:])
-        raise SimulatorError(f"{what} (exit {done.returncode}):\n{tail}")
-    return done.stdout
-
-
-def _key(*parts: str) -> str:
-    tools = (_tool_version("verilator"), _tool_version("c++"), platform.machine())
-    return hashlib.sha256("\0".join((*parts, *tools)).encode()).hexdigest()[:32]
-
-
-def runtime_library(trace: bool) -> Path:
-    """Verilator's own run-time library as one object, compiled once: it is most of the work for a small netlist."""
-    sources = ["verilated", "verilated_threads", *(["verilated_vcd_c"] if trace else [])]
-    flags = ["-O2", "-fPIC", "-DVM_COVERAGE=0", "-DVM_SC=0", f"-DVM_TRACE={int(trace)}"]
-    folder = cache_folder()
-    library = folder / f"runtime-{_key(*sources, *flags)}.o"
-    if not library.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        include = Path(_tool(["verilator", "--getenv", "VERILATOR_ROOT"], "verilator failed").strip()) / "include"
-        flags += [f"-I{include}", f"-I{include / 'vltstd'}"]
-        with tempfile.TemporaryDirectory(dir=folder, prefix="build-") as name:
-            objects = [str(Path(name) / f"{source}.o") for source in sources]
-            for source, output in zip(sources, objects, strict=True):
-                what = f"the compiler failed on verilator's {source}.cpp"
-                _tool(["c++", *flags, "-c", str(include / f"{source}.cpp"), "-o", output], what)
-            joined = str(Path(name) / "runtime.o")
-            _tool(["c++", "-r", "-nostdlib", *objects, "-o", joined], "the linker failed")
-            os.replace(joined, library)
-    return library
 
 
 def verilog_text(netlist: Design) -> str:
@@ -100,10 +47,12 @@ def verilog_text(netlist: Design) -> str:
 
 def build(netlist: Design, trace: bool = False) -> Path:
     """The compiled simulator of a netlist, from the cache or built now; SimulatorError with the tool's output."""
+    if isinstance(netlist, Composition) and not trace:
+        return build_modules(netlist)
     verilog, driver = verilog_text(netlist), driver_text(netlist)
-    options = [*_OPTIONS, *(["--trace"] if trace else [])]
+    options = [*OPTIONS, *(["--trace"] if trace else [])]
     folder = cache_folder()
-    library = folder / f"{netlist.name}-{_key(verilog, driver, *options)}.so"
+    library = folder / f"{netlist.name}-{content_key(verilog, driver, *options)}.so"
     if library.exists():
         return library
     folder.mkdir(parents=True, exist_ok=True)
@@ -116,7 +65,7 @@ def build(netlist: Design, trace: bool = False) -> Path:
         command += ["--output-split", "20000", "-CFLAGS", "-fPIC", "-o", "simulator.so"]
         command += ["-LDFLAGS", f"-shared {runtime_library(trace)}"]
         command += ["-MAKEFLAGS", "OPT_FAST=-O2 OPT_SLOW=-O0 VM_GLOBAL_FAST= VM_GLOBAL_SLOW="]
-        _tool([*command, str(work / "top.v"), str(work / "driver.cpp")], f"verilator failed on {netlist.name}")
+        run_tool([*command, str(work / "top.v"), str(work / "driver.cpp")], f"verilator failed on {netlist.name}")
         os.replace(work / "make" / "simulator.so", library)
     return library
 

@@ -9,11 +9,32 @@ from collections.abc import Mapping
 
 from hls.simulate import Design, word_count
 
-_DRIVER = """
+PLACES = """
 #include <cstdint>
 #include <cstring>
 #include <memory>
 #include <vector>
+
+struct Place {
+    void* data;
+    size_t bytes;
+    bool any() const {
+        auto* bytes_of = static_cast<const unsigned char*>(data);
+        for (size_t i = 0; i < bytes; ++i)
+            if (bytes_of[i]) return true;
+        return false;
+    }
+    size_t words() const { return (bytes + 3) / 4; }
+    uint32_t* copy(uint32_t* to) const {
+        to[words() - 1] = 0;
+        memcpy(to, data, bytes);
+        return to + words();
+    }
+};
+"""
+"""Bits of a port, in memory."""
+
+_MODEL = """
 #include "verilated.h"
 #include "Vtop.h"
 #if VM_TRACE
@@ -31,23 +52,59 @@ static inline void get(const IData& v, uint32_t* d) { d[0] = v; }
 static inline void get(const QData& v, uint32_t* d) { d[0] = (uint32_t)v; d[1] = (uint32_t)(v >> 32); }
 template <std::size_t N> static inline void get(const VlWide<N>& v, uint32_t* d) { memcpy(d, v.data(), 4 * N); }
 
-namespace {
-struct Place {
-    const void* data;
-    size_t bytes;
-    bool any() const {
-        auto* bytes_of = static_cast<const unsigned char*>(data);
-        for (size_t i = 0; i < bytes; ++i)
-            if (bytes_of[i]) return true;
-        return false;
+struct Model {
+    VerilatedContext context;
+    std::unique_ptr<Vtop> top;
+#if VM_TRACE
+    std::unique_ptr<VerilatedVcdC> vcd;
+#endif
+    explicit Model(const char* path) {
+        context.traceEverOn(path[0] != 0);
+        top.reset(new Vtop{&context});
+#if VM_TRACE
+        if (path[0]) {
+            vcd.reset(new VerilatedVcdC);
+            top->trace(vcd.get(), 99);
+            vcd->open(path);
+        }
+#endif
     }
-    size_t words() const { return (bytes + 3) / 4; }
-    uint32_t* copy(uint32_t* to) const {
-        to[words() - 1] = 0;
-        memcpy(to, data, bytes);
-        return to + words();
+    void dump() {
+#if VM_TRACE
+        if (vcd) vcd->dump(context.time());
+#endif
+        context.timeInc(1);
+    }
+    void reset(int level) { top->rst = level; }
+    void settle(const uint32_t* in) {
+        top->clk = 0;
+@PUT@
+        top->eval();
+        dump();
+    }
+    void edge() {
+        top->clk = 1;
+        top->eval();
+        dump();
+    }
+    void read(uint32_t* out) {
+@GET@
+    }
+    Place place(uint32_t output) {
+        const Place places[] = {@PLACES@};
+        return places[output];
+    }
+    void close() {
+#if VM_TRACE
+        if (vcd) vcd->close();
+#endif
+        top->final();
     }
 };
+"""
+
+FACE = """
+namespace {
 struct Tap {
     std::vector<Place> fire, data;
     size_t words;
@@ -61,34 +118,9 @@ struct Session {
     uint64_t cycle = 0;
     bool ended = false;
 };
-struct Simulation {
+struct Simulation : Model {
     Session session;
-    VerilatedContext context;
-    std::unique_ptr<Vtop> top;
-#if VM_TRACE
-    std::unique_ptr<VerilatedVcdC> vcd;
-#endif
-    void dump() {
-#if VM_TRACE
-        if (vcd) vcd->dump(context.time());
-#endif
-        context.timeInc(1);
-    }
-    void settle(const uint32_t* in) {
-        top->clk = 0;
-@PUT@
-        top->eval();
-        dump();
-    }
-    void edge() {
-        top->clk = 1;
-        top->eval();
-        dump();
-    }
-    Place place(uint32_t output) {
-        const Place places[] = {@PLACES@};
-        return places[output];
-    }
+    using Model::Model;
     std::vector<Place> places(const uint32_t* outputs, uint64_t count) {
         std::vector<Place> found;
         for (uint64_t i = 0; i < count; ++i) found.push_back(place(outputs[i]));
@@ -109,31 +141,16 @@ struct Simulation {
             for (const auto& port : tap.data) to = port.copy(to);
         }
     }
-    void read(uint32_t* out) {
-@GET@
-    }
 };
 }
 
 extern "C" {
-Simulation* simulation_new(const char* vcd) {
-    auto* s = new Simulation;
-    s->context.traceEverOn(vcd[0] != 0);
-    s->top.reset(new Vtop{&s->context});
-#if VM_TRACE
-    if (vcd[0]) {
-        s->vcd.reset(new VerilatedVcdC);
-        s->top->trace(s->vcd.get(), 99);
-        s->vcd->open(vcd);
-    }
-#endif
-    return s;
-}
+Simulation* simulation_new(const char* vcd) { return new Simulation(vcd); }
 void simulation_reset(Simulation* s, const uint32_t* in) {
-    s->top->rst = 1;
+    s->reset(1);
     s->settle(in);
     s->edge();
-    s->top->rst = 0;
+    s->reset(0);
 }
 void simulation_run(Simulation* s, const uint32_t* in, uint32_t* out, uint64_t cycles) {
     for (uint64_t t = 0; t < cycles; ++t, in += @IN_WORDS@, out += @OUT_WORDS@) {
@@ -199,14 +216,12 @@ void session_outputs(Simulation* s, uint32_t* out) {
     else s->read(out);
 }
 void simulation_delete(Simulation* s) {
-#if VM_TRACE
-    if (s->vcd) s->vcd->close();
-#endif
-    s->top->final();
+    s->close();
     delete s;
 }
 }
 """
+"""What Python calls, on a `Model`."""
 
 _STREAM = """
     static const uint32_t idle[@IN_WORDS@] = {0};
@@ -240,12 +255,13 @@ def layout(ports: Mapping[str, int]) -> tuple[dict[str, tuple[int, int]], int]:
     return places, max(1, position)
 
 
-def driver_text(netlist: Design) -> str:
-    """C++ of the functions by which Python drives the model of a netlist or composition."""
+def driver_text(netlist: Design, model: str | None = None) -> str:
+    """C++ of the functions by which Python drives a design, on its one Verilator model or on the text of another."""
     inputs, in_words = layout(netlist.inputs)
     outputs, out_words = layout(netlist.outputs)
     handshake = "in_valid" in inputs and "out_ready" in inputs and "in_ready" in outputs and "out_valid" in outputs
-    text = _DRIVER.replace("@STREAM@", _STREAM if handshake else "    return 0;")
+    text = PLACES + (_MODEL if model is None else model) + FACE
+    text = text.replace("@STREAM@", _STREAM if handshake else "    return 0;")
     if handshake:
         places = {"VALID": inputs["in_valid"], "READY": inputs["out_ready"]}
         places |= {"IN_READY": outputs["in_ready"], "OUT_VALID": outputs["out_valid"]}

@@ -26,7 +26,7 @@ from hls.verilator_session import VerilatorSession
 from models.memory import engine, ports
 from models.memory.compilation import Array, Record, compiled
 from models.memory.hbm2 import Hbm2Memory
-from models.memory.interface import Memory
+from models.memory.interface import NONE, Memory
 from verification import memory_exchange
 from verification.memory_exchange import (
     ANSWER_PORTS,
@@ -136,7 +136,9 @@ def _loop(fingerprint: int) -> Callable[..., tuple[int, int]]:
             fault = take(watched, g, e)
             if fault != OK:
                 return cycle, fault
-            if ports.refused_offer(e.valid, e.address, e.slot, map_layout) != -1:
+            refused = ports.refused_offer(e.valid, e.address, e.slot, map_layout)
+            if refused != NONE:
+                e.fault[0], e.fault[1] = refused, e.address[0, refused]
                 return cycle, ELSEWHERE
             accepted[:] = False
             ports.steps(

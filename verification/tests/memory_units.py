@@ -47,7 +47,7 @@ def _lane(channel: int, go: pyrtl.WireVector, count: pyrtl.WireVector, fault: st
         flip.next <<= ~flip
         valid = (reading & flip) | writing
     if fault == "depends":
-        valid = (reading | writing) & inputs["ready"]
+        tag = tag ^ inputs["ready"]
     if fault == "elsewhere":
         address = pyrtl.concat(place, pyrtl.Const(1 - channel, 1))
     if fault == "forgets":
