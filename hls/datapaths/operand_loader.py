@@ -21,12 +21,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 
 import pyrtl
 
 from hls.datapaths.bitwidth_converter import Plane
-from hls.datapaths.machine_sizes import LINE_BITS, QUERY_LINES, MachineSizes
+from hls.datapaths.machine_sizes import LINE_BITS, QUERY_LINES, Destination, MachineSizes, Source
 from hls.lower import Netlist, building
 from hls.netlist import Wire
 from hls.stream import Stream, drive, fifo, register, source_ports
@@ -39,24 +38,6 @@ LOADS_DELAY_CYCLES = 2
 CHUNK = QUERY_LINES // 2
 KEY_JOBS = 2
 QUERY_JOBS = 8
-
-
-class Destination(IntEnum):
-    """Where the vectors of a list go (`MachineSizes.list_request`)."""
-
-    KEY_SRAM = 0
-    VALUE_SRAM = 1
-    QUERY_LINES = 2
-    VALUE_SRAM_SPARSE = 3
-
-
-class Source(IntEnum):
-    """Where the ids of a list come from."""
-
-    SURVIVORS = 0
-    KEPT_0 = 1
-    KEPT_1 = 2
-    SPARSE = 3
 
 
 def graphs(config: AcceleratorConfig) -> dict[str, Graph]:
@@ -172,7 +153,7 @@ def _keys(sizes: MachineSizes, layer: _Layer, jobs: Stream, block: pyrtl.Block) 
         "count": layer.key_vectors,
         "base": jobs.data,
         "plane": layer.key_plane,
-        "destination": pyrtl.Const(Destination.KEY_SRAM, 2),
+        "destination": pyrtl.Const(Destination.KEY, 2),
         "place": pyrtl.concat(pyrtl.Const(0, LINE_BITS), loads[0]),
     }
     request = _request("key_request", sizes, load, fields, block)
@@ -224,7 +205,7 @@ def _queries(sizes: MachineSizes, layer: _Layer, jobs: Stream, block: pyrtl.Bloc
         "count": chunk.zero_extended(max(count, chunk_bits))[:count],
         "base": base,
         "plane": pyrtl.Const(Plane.WHOLE, 2),
-        "destination": pyrtl.Const(Destination.QUERY_LINES, 2),
+        "destination": pyrtl.Const(Destination.QUERY, 2),
         "place": place.zero_extended(LINE_BITS + 1),
     }
     request = _request("query_request", sizes, load, fields, block)

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 import pyrtl
 
 from hls.datapaths.bitwidth_converter import Plane
-from hls.datapaths.machine_sizes import LINE_BITS, QUERY_LINES, MachineSizes
-from hls.datapaths.operand_loader import Destination, Source, by_dimension, vectors
+from hls.datapaths.machine_sizes import LINE_BITS, QUERY_LINES, Destination, MachineSizes, Source
+from hls.datapaths.operand_loader import by_dimension, vectors
 from hls.datapaths.row_issue_walk import Layer, Opened, RowSizes, masked, moved
 from hls.datapaths.row_queues import PENDING_ROWS
 from hls.lower import building
@@ -170,7 +170,7 @@ def _lsb_planes(
         "count": count,
         "base": request_base,
         "plane": pyrtl.Const(Plane.LSB, 2),
-        "destination": pyrtl.Const(Destination.KEY_SRAM, 2),
+        "destination": pyrtl.Const(Destination.KEY, 2),
         "place": pyrtl.concat(pyrtl.Const(0, LINE_BITS), request_buffer),
     }
     for name, wire in (("data", sizes.list_request.pack(fields)), ("valid", request_valid)):
