@@ -1,0 +1,412 @@
+"""The controller with its reads, writes, head walk and selection, beside a memory and rows that are made up.
+
+The netlists of both importances, of engine A and of the write-back are the real ones; in place of what computes rows
+there is a process that takes the jobs, and for each of them adds probabilities, head outputs and an output row.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hls.compose import Composer
+from hls.datapaths import (
+    control_read,
+    control_write,
+    controller,
+    head_importance,
+    head_walk,
+    memory_port,
+    selection,
+    token_importance,
+    top_k,
+    write_back,
+)
+from hls.datapaths.crossbar import BURST_ADDRESS_BITS, BURST_BITS
+from hls.datapaths.descriptor import ANSWER, LayerStatus
+from hls.datapaths.machine_sizes import MachineSizes
+from hls.datapaths.memory_port import MemoryPortSize
+from hls.flatten import flatten
+from hls.lower import Netlist
+from hls.simulate import Simulator
+from models.config import AcceleratorConfig
+from models.memory.interface import Memory
+from verification.evidence.controller_model import (
+    HostLayer,
+    Scores,
+    bus_of,
+    jobs_of,
+    status_of,
+    survivors_of,
+)
+
+BURST_BYTES = 32
+ENGINE_BITS = 48
+STREAMS = ("rows", "fetch", "value")
+SIGNED = {"exponent": 7, "value_shift": 7}
+SCORES_AT_RESET = -1
+SEEN = (
+    *("start_ready", "done_valid", "done_status", "layer_start", "layer_selecting", "select_request", "select_ready"),
+    *("survivor_write", "survivor_row", "survivor_ids"),
+    *(f"memory_{name}" for name in ("address", "tag", "write", "data", "valid")),
+    *(f"job_{way}_{name}" for way in STREAMS for name in ("data", "valid")),
+    *("layer_generation", "layer_causal", "layer_keys", "layer_rows", "layer_dimension", "layer_elements"),
+    *("layer_format", "layer_progressive", "layer_threshold", "layer_ratio16", "layer_output_base"),
+    *(f"layer_{name}_length" for name in ("msb", "lsb", "query")),
+)
+
+
+def build(config: AcceleratorConfig, patience_cycles: int = controller.PATIENCE_CYCLES) -> Netlist:
+    """All of it as one netlist."""
+    c = Composer("controller_bench")
+    sizes, port = MachineSizes.of(config), MemoryPortSize.of(config)
+    inputs = {
+        "start_valid": 1,
+        "start_descriptor": sizes.base_bits,
+        "memory_ready": config.hbm_channels,
+        "answer_valid": config.hbm_channels,
+        "answer_tag": config.hbm_channels * port.tag,
+        "answer_data": config.hbm_channels * BURST_BITS,
+        "write_done": config.hbm_channels,
+        "rows_done": 1,
+        **{f"job_{way}_ready": 1 for way in STREAMS},
+    }
+    for name, bits in inputs.items():
+        c.input(name, bits)
+    for module in (memory_port, control_read, control_write, head_walk, selection):
+        c.part(module.__name__.rpartition(".")[2], module.build(config))
+    c.part("controller", controller.build(config, patience_cycles=patience_cycles))
+    tokens = c.part("token_importance", token_importance.build(config))
+    heads = c.part("head_importance", head_importance.build(config))
+    engine = c.part("engine_a", top_k.build(config, value_bits=ENGINE_BITS))
+    written = c.part("write_back", write_back.build(config, patience_cycles=patience_cycles))
+
+    def outside(part: str, prefix: str, ports: Mapping[str, int]) -> None:
+        for name, bits in ports.items():
+            c.connect(part, name, c.input(f"{prefix}_{name}", bits))
+
+    outside("token_importance", "prob", {n: tokens.inputs[n] for n in ("prob", "lane_valid", "slot", "in_valid")})
+    outside("head_importance", "row", {
+        n: heads.inputs[n] for n in ("element", "head", "mantissa", "shift", "last", "in_valid")
+    })  # fmt: skip
+    outside("write_back", "out", {n: written.inputs[n] for n in ("element", "count", "last", "base", "in_valid")})
+    for port_name in ("survivor", "halve", "clear", "sweep_last", "sweep_valid"):
+        c.connect("token_importance", port_name, c.signal(f"sweep_{port_name.removeprefix('sweep_')}"))
+    c.connect("token_importance", "out_ready", c.signal("sweep_score_ready"))
+    c.connect_all("head_importance", {"clear_valid": c.signal("head_clear_valid"), "read_head": c.signal("head_read")})
+    for port_name in ("value", "id", "valid", "last", "k"):
+        c.connect("engine_a", port_name, c.signal(f"select_{port_name}"))
+    c.connect_all("engine_a", {"in_valid": c.signal("select_request"), "out_ready": c.signal("select_result_ready")})
+    c.connect_all("write_back", {"write_ready": c.signal("write_ready"), "write_done": c.signal("write_back_done")})
+    c.connect_all(
+        "selection",
+        {
+            **{f"sweep_{n}": tokens[n] for n in ("score", "score_survivor", "score_row", "score_last")},
+            "sweep_score_valid": tokens["out_valid"],
+            "sweep_ready": tokens["sweep_ready"],
+            "head_clear_ready": heads["clear_ready"],
+            "head_idle": heads["idle"],
+            "head_read_score": heads["read_score"],
+            "select_ready": engine["in_ready"],
+            "select_result_valid": engine["out_valid"],
+            **{f"engine_a_{n}": engine[n] for n in ("kept_id", "kept_count", "kept_last")},
+        },
+    )
+    c.connect_all("controller", {"fetch_status": 0, "write_back_status": written["status"]})
+    c.connect_all("memory_port", {"request_valid": 0, "request_address": 0, "request_tag": 0})
+    for part in ("memory_port", "control_read", "control_write", "head_walk", "selection", "controller"):
+        c.by_name(part)
+    for name in SEEN:
+        if name == "select_ready":
+            c.output("see_select_ready", engine["in_ready"])
+        else:
+            c.output(f"see_{name}", c.signal(name))
+    for name, source in (
+        ("see_prob_ready", tokens["in_ready"]),
+        ("see_row_ready", heads["in_ready"]),
+        ("see_out_ready", written["in_ready"]),
+    ):
+        c.output(name, source)
+    return flatten(c.build())
+
+
+@dataclass
+class Offered:
+    """Items that a process offers at an input, each until it is taken."""
+
+    prefix: str
+    items: deque[dict[str, int]] = field(default_factory=deque)
+    offering: bool = False
+
+    def inputs(self, chance: bool) -> dict[str, int]:
+        """This cycle's inputs."""
+        self.offering = bool(self.items) and (self.offering or chance)
+        if not self.offering:
+            return {}
+        return {f"{self.prefix}_{name}": value for name, value in self.items[0].items()} | {
+            f"{self.prefix}_in_valid": 1
+        }
+
+    def after(self, seen: Mapping[str, int]) -> None:
+        """What the outputs of the cycle mean for it."""
+        if self.offering and seen[f"see_{self.prefix}_ready"]:
+            self.items.popleft()
+            self.offering = False
+
+
+@dataclass(frozen=True)
+class LayerRun:
+    """How a layer ended: status, cycles from start to done, cycles of them until layer_start and after rows_done."""
+
+    status: LayerStatus
+    cycles: int
+    before_cycles: int
+    after_cycles: int
+    answer: Mapping[str, int]
+
+
+class Bench:
+    """A machine and its memory, layer after layer; every layer is compared with the model."""
+
+    def __init__(
+        self, config: AcceleratorConfig, simulator: Simulator, memory: Memory, seed: int, chance: float = 0.7
+    ) -> None:
+        self.config, self.simulator, self.memory = config, simulator, memory
+        self.sizes, self.tag_bits = MachineSizes.of(config), MemoryPortSize.of(config).tag
+        self.random, self.chance = np.random.default_rng(seed), chance
+        self.image: dict[int, bytes] = {}
+        self.expected_image: dict[int, bytes] = {}
+        self.scores = Scores()
+        self.held: list[tuple[int, int] | None] = [None] * config.hbm_channels
+        self.under_way: dict[int, tuple[str, int, bytes]] = {}
+        self.tags = 0
+        self.writes = 0
+
+    def place(self, contents: Mapping[int, bytes]) -> None:
+        """The host writes to memory."""
+        for address, data in contents.items():
+            for image in (self.image, self.expected_image):
+                _store(image, address, data)
+
+    def _memory_inputs(self) -> dict[str, int]:
+        """A cycle of the memory: a read gives what was there when it was accepted, a write shows with its answer."""
+        channels = range(self.config.hbm_channels)
+        offers = [self.under_way[entry[1]] if entry else None for entry in self.held]
+        reply = self.memory.step(
+            [entry is not None for entry in self.held],
+            [BURST_BYTES * entry[0] if entry else 0 for entry in self.held],
+            [entry[1] if entry else 0 for entry in self.held],
+            [offer is not None and offer[0] == "write" for offer in offers],
+        )
+        for c in channels:
+            entry = self.held[c]
+            if entry is not None and reply.accepted[c]:
+                kind, tag, _ = self.under_way[entry[1]]
+                if kind == "read":
+                    self.under_way[entry[1]] = (kind, tag, self.image.get(entry[0], bytes(BURST_BYTES)))
+                else:
+                    self.under_way[entry[1]] = (kind, entry[0], self.under_way[entry[1]][2])
+                self.held[c] = None
+        inputs = {"memory_ready": sum(1 << c for c in channels if self.held[c] is None)}
+        inputs |= dict.fromkeys(("answer_valid", "answer_tag", "answer_data", "write_done"), 0)
+        for c in channels:
+            if reply.read_tag[c] >= 0:
+                _, tag, data = self.under_way.pop(int(reply.read_tag[c]))
+                inputs["answer_valid"] |= 1 << c
+                inputs["answer_tag"] |= tag << (c * self.tag_bits)
+                inputs["answer_data"] |= int.from_bytes(data, "little") << (c * BURST_BITS)
+            if reply.write_tag[c] >= 0:
+                _, address, data = self.under_way.pop(int(reply.write_tag[c]))
+                inputs["write_done"] |= 1 << c
+                self.image[address] = data
+        return inputs
+
+    def _memory_outputs(self, seen: Mapping[str, int]) -> None:
+        for c in range(self.config.hbm_channels):
+            if self.held[c] is None and seen["see_memory_valid"] >> c & 1:
+                address = _part(seen["see_memory_address"], c, BURST_ADDRESS_BITS)
+                data = _part(seen["see_memory_data"], c, BURST_BITS).to_bytes(BURST_BYTES, "little")
+                tag = _part(seen["see_memory_tag"], c, self.tag_bits)
+                assert address % self.config.hbm_channels == c, f"burst {address:#x} at channel {c}"
+                is_write = bool(seen["see_memory_write"] >> c & 1)
+                self.writes += is_write
+                self.held[c] = (address, self.tags)
+                self.under_way[self.tags] = ("write", address, data) if is_write else ("read", tag, b"")
+                self.tags += 1
+
+    def run(self, layer: HostLayer, descriptor_address: int, limit_cycles: int = 20_000) -> LayerRun:
+        """Run a layer and compare all that it does with the model.
+
+        Raises:
+            AssertionError: for the first difference.
+        """
+        self.place({**layer.contents(), descriptor_address: layer.descriptor()})
+        wanted = status_of(self.config, layer)
+        jobs = jobs_of(layer) if wanted == LayerStatus.OK and layer.fields["rows"] else []
+        rows = _Rows(self, layer, jobs)
+        started, begun, ended, writes, copies = None, None, None, self.writes, {}
+        for cycle in range(limit_cycles):
+            inputs = self._memory_inputs() | rows.inputs()
+            if started is None:
+                inputs |= {"start_valid": 1, "start_descriptor": descriptor_address // 512}
+            seen = self.simulator.step(inputs)
+            self._memory_outputs(seen)
+            if started is None and seen["see_start_ready"]:
+                started = cycle
+            if seen["see_survivor_write"]:
+                copies[seen["see_survivor_row"]] = seen["see_survivor_ids"]
+            if seen["see_layer_start"]:
+                begun = cycle
+                for name, value in bus_of(self.config, layer).items():
+                    assert seen[f"see_{name}"] == value, f"{name} is {seen[f'see_{name}']}, not {value}"
+                assert self._copied(copies, len(layer.survivors)) == list(layer.survivors)
+                self._begin(layer)
+            rows.after(seen)
+            if ended is None and begun is not None and seen["see_layer_selecting"]:
+                ended = cycle
+            if seen["see_done_valid"]:
+                break
+        else:
+            raise AssertionError(f"not done after {limit_cycles} cycles")
+        assert started is not None
+        status = LayerStatus(seen["see_done_status"])
+        assert status == wanted, f"{status!r} instead of {wanted!r}"
+        answer: Mapping[str, int] = {}
+        if status == LayerStatus.OK:
+            assert begun is not None
+            assert ended is not None
+            assert not rows.left(), "rows were left when the layer ended"
+            answer = self._finish(layer, rows, cycle - started)
+        else:
+            assert begun is None, "a bad descriptor has begun"
+            assert self.writes == writes, "a bad descriptor has written"
+        assert self.image == self.expected_image, _difference(self.image, self.expected_image)
+        assert not self.under_way, "done before all was acknowledged"
+        before = (begun if begun is not None else cycle) - started
+        return LayerRun(status, cycle - started, before, cycle - ended if ended is not None else 0, answer)
+
+    def _copied(self, copies: Mapping[int, int], count: int) -> list[int]:
+        lanes, bits = self.sizes.top_k_lanes, self.sizes.id_bits
+        return [_part(copies[i // lanes], i % lanes, bits) for i in range(count)]
+
+    def _begin(self, layer: HostLayer) -> None:
+        if layer.fields["clear_tokens"]:
+            self.scores.tokens = np.zeros(self.config.context_keys, np.int64)
+        if layer.fields["clear_heads"]:
+            self.scores.heads[:] = 0
+
+    def _finish(self, layer: HostLayer, rows: "_Rows", cycles: int) -> Mapping[str, int]:
+        """What the layer must have written, in `expected_image`; gives the answer."""
+        f = layer.fields
+        if f["halve"]:
+            # ids beyond the sequence are not swept
+            self.scores.tokens[: f["position"]] >>= 1
+        tokens, heads = survivors_of(layer, self.scores)
+        writes = {
+            "token_scores_address": self.scores.tokens[: f["position"]].astype("<u4").tobytes(),
+            "head_scores_address": self.scores.heads[: f["heads"]].astype("<u8").tobytes(),
+            "next_survivors_address": np.array(tokens, dtype="<u2").tobytes(),
+            "output_address": np.array(rows.outputs, dtype="<i2").tobytes(),
+        }
+        for name, data in writes.items():
+            _store(self.expected_image, f[name], data.ljust(-(-len(data) // BURST_BYTES) * BURST_BYTES, b"\0"))
+        found = ANSWER.unpack(self.image[f["answer_address"] // BURST_BYTES])
+        wanted = {
+            "status": LayerStatus.OK,
+            "survivors": len(tokens),
+            "heads": len(heads),
+            "head_mask": sum(1 << h for h in heads),
+        }
+        assert {**found, **wanted} == found, f"answer {found}, not {wanted}"
+        assert 0 < found["cycles"] <= cycles
+        _store(self.expected_image, f["answer_address"], ANSWER.pack({**wanted, "cycles": found["cycles"]}))
+        return found
+
+
+class _Rows:
+    """What computes rows: takes jobs, adds to both importances, writes outputs, says when it has finished."""
+
+    def __init__(self, bench: Bench, layer: HostLayer, jobs: list[dict[str, int]]) -> None:
+        self.bench, self.layer = bench, layer
+        self.missing = {way: deque(jobs) for way in STREAMS}
+        self.feeds = {prefix: Offered(prefix) for prefix in ("prob", "row", "out")}
+        self.outputs: list[int] = []
+        self.ready: dict[str, int] = {}
+        self.started = False
+
+    def left(self) -> bool:
+        """Whether anything of the layer is still to come."""
+        return any(self.missing.values()) or any(feed.items for feed in self.feeds.values())
+
+    def inputs(self) -> dict[str, int]:
+        """This cycle's inputs."""
+        random, chance = self.bench.random, self.bench.chance
+        self.ready = {f"job_{way}_ready": int(random.random() < chance) for way in STREAMS}
+        found = {**self.ready, "rows_done": int(self.started and not self.left())}
+        for feed in self.feeds.values():
+            found |= feed.inputs(bool(random.random() < chance))
+        return found
+
+    def after(self, seen: Mapping[str, int]) -> None:
+        """What the outputs of the cycle mean."""
+        for feed in self.feeds.values():
+            feed.after(seen)
+        self.started |= bool(seen["see_layer_start"])
+        for way in STREAMS:
+            if self.ready[f"job_{way}_ready"] and seen[f"see_job_{way}_valid"]:
+                assert self.missing[way], f"a job too many in {way}"
+                job = self.missing[way].popleft()
+                self._compare(job, seen[f"see_job_{way}_data"])
+                if way == "rows":
+                    self._compute(job)
+
+    def _compare(self, job: Mapping[str, int], word: int) -> None:
+        for name, bits in self.bench.sizes.job.fields:
+            value = job[name] & ((1 << bits) - 1)
+            assert word & ((1 << bits) - 1) == value, f"head {job['head']}: {name}"
+            word >>= bits
+
+    def _compute(self, job: Mapping[str, int]) -> None:
+        bench, config, f = self.bench, self.bench.config, self.layer.fields
+        ids = self.layer.survivors
+        for _ in range(min(f["rows"], 2)):
+            probabilities = bench.random.integers(0, 4096, len(ids)).tolist()
+            bench.scores.add_row(ids, probabilities)
+            for slot in range(0, len(ids), config.softmax_lanes):
+                lanes = probabilities[slot : slot + config.softmax_lanes]
+                beat = {"prob": _packed(lanes, 12), "lane_valid": (1 << len(lanes)) - 1, "slot": slot}
+                self.feeds["prob"].items.append(beat)
+        width = config.datapath_bits
+        elements = bench.random.integers(-(1 << (width - 1)), 1 << (width - 1), f["head_dim"]).tolist()
+        bench.scores.add_output(job["head"], elements, job["value_mantissa"], job["value_shift"])
+        for first in range(0, len(elements), config.native_head_dim):
+            part = elements[first : first + config.native_head_dim]
+            row = {"element": _packed(part, width), "head": job["head"], "mantissa": job["value_mantissa"]}
+            row |= {"shift": job["value_shift"] & 127, "last": int(first + len(part) == len(elements))}
+            self.feeds["row"].items.append(row)
+        self.outputs += elements
+        out = {"element": _packed(elements, width), "count": len(elements), "last": job["last"]}
+        self.feeds["out"].items.append({**out, "base": f["output_address"] // 512})
+
+
+def _store(image: dict[int, bytes], address: int, data: bytes) -> None:
+    """Bytes from a burst's begin on; what they do not fill of the last burst is kept."""
+    for i in range(0, len(data), BURST_BYTES):
+        part = data[i : i + BURST_BYTES]
+        burst = (address + i) // BURST_BYTES
+        image[burst] = part + image.get(burst, bytes(BURST_BYTES))[len(part) :]
+
+
+def _difference(found: Mapping[int, bytes], wanted: Mapping[int, bytes]) -> str:
+    bad = sorted(b for b in {*found, *wanted} if found.get(b) != wanted.get(b))
+    first = bad[0] if bad else 0
+    return f"{len(bad)} bursts differ, first {first:#x}: {found.get(first)!r}, not {wanted.get(first)!r}"
+
+
+def _part(word: int, index: int, bits: int) -> int:
+    return word >> (index * bits) & ((1 << bits) - 1)
+
+
+def _packed(values: list[int], bits: int) -> int:
+    return sum((value & ((1 << bits) - 1)) << (i * bits) for i, value in enumerate(values))
