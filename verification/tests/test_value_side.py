@@ -8,7 +8,9 @@ from hls import technology
 from hls.datapaths.machine_sizes import MachineSizes
 from hls.estimate_block import estimate_block
 from hls.flatten import flatten
+from hls.lower import Netlist
 from hls.simulate import open_simulator
+from verification.evidence.planted import faults
 from verification.evidence.value_side import MODULES, compose, netlists
 from verification.evidence.value_side_check import check
 from verification.evidence.value_side_harness import Pace, Surroundings
@@ -22,8 +24,13 @@ FAST = Pace(landing_cycles=(2, 5))
 
 
 @pytest.fixture(scope="module")
-def simulator():
-    with open_simulator(flatten(compose(netlists(TINY))), "fast") as opened:
+def parts():
+    return netlists(TINY)
+
+
+@pytest.fixture(scope="module")
+def simulator(parts):
+    with open_simulator(flatten(compose(parts)), "fast") as opened:
         yield opened
 
 
@@ -170,3 +177,25 @@ def test_modules_meet_their_clock(preset, module):
     config = machine(preset)
     estimate = estimate_block(module.build(config).block, technology.load(), config.clock_period_ps)
     assert estimate.stages[0].delay.value <= config.clock_period_ps
+
+
+PLANTED = {
+    "row_values": ("reset value", "^turn$", ""),
+    "kept_beats": ("enable", "^so_far$", "never"),
+    "value_lists": ("enable", "^own_buffer$", "never"),
+    "value_sparse": ("memory write", "asked", "never"),
+    "value_dispatch": ("enable", "^current$", "always"),
+    "output_stage": ("reset value", "^part$", ""),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_fault_in_any_module_is_noticed(parts, name):
+    layers = [
+        made(11, generation=True, keys=13, ratio16=30_000, progressive=True),
+        made(12, generation=False, keys=6, ratio16=50_000, progressive=True, jobs=2, flat_share=1),
+    ]
+    for fault in faults(parts[name].block, PLANTED[name]):
+        faulty = flatten(compose({**parts, name: Netlist(name, fault.build())}))
+        with open_simulator(faulty, "fast") as opened, pytest.raises(AssertionError):
+            run(opened, layers, limit_cycles=1000)
