@@ -1,5 +1,7 @@
 """The value side of the accelerator: every kept value meets its probability, once, with the bits that it must have."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -45,8 +47,8 @@ def run(simulator, layers, seed=0, pace=FAST, **limits):
     return seen
 
 
-def made(seed=0, **parameters):
-    return random_layer(SIZES, np.random.default_rng(seed), **parameters)
+def made(seed=0, sizes=SIZES, **parameters):
+    return random_layer(sizes, np.random.default_rng(seed), **parameters)
 
 
 MODES = [
@@ -63,6 +65,28 @@ def test_layers_of_every_mode(simulator, mode, pace):
     keys = 21 if mode["generation"] else 7
     dimension = int(mode["progressive"])
     run(simulator, [made(1, keys=keys, dimension=dimension, **mode), made(2, keys=keys - 4, **mode)], 3, pace)
+
+
+@pytest.mark.parametrize(("slots", "top_k_lanes"), [(1, 4), (2, 8)])
+def test_machines_with_rows_of_lists_that_are_several_beats(slots, top_k_lanes):
+    multipliers = slots * TINY.native_head_dim
+    config = replace(
+        TINY,
+        qk_multipliers=multipliers,
+        pv_multipliers=multipliers,
+        max_head_dim=multipliers,
+        softmax_lanes=slots,
+        softmax_fifo_rows=TINY.context_keys // slots,
+        top_k_lanes=top_k_lanes,
+        top_k_fifo_rows=TINY.context_keys // top_k_lanes,
+    )
+    sizes = MachineSizes.of(config)
+    with open_simulator(flatten(compose(netlists(config))), "fast") as opened:
+        around = Surroundings(config, opened, 0, Pace(0.8, 0.8, (2, 50)))
+        for mode in MODES[1::2]:
+            keys = 19 if mode["generation"] else 6
+            layer = made(13, sizes, keys=keys, dimension=len(sizes.parts) - 1, **mode)
+            check(config, layer, around.run(layer))
 
 
 @settings(max_examples=6, deadline=None)
