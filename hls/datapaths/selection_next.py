@@ -23,8 +23,8 @@ from hls.datapaths.top_k_wires import align, lanes_of
 from hls.datapaths.zero_eliminator import zero_eliminator_graph
 from hls.lower import building, instantiate
 from hls.schedule import Schedule, schedule
-from hls.stream import Stream, drive, fifo
-from hls.stream_rows import Rows, as_stream, row_packer
+from hls.stream import Stream, drive, fifo, payload_register, produced, register
+from hls.stream_rows import Rows, as_rows, as_stream, row_packer
 from hls.technology import Technology
 from hls.trace import Bool, Graph, UInt, Vec, Vector, trace
 from models.config import AcceleratorConfig
@@ -102,9 +102,25 @@ def to_list(sizes: MachineSizes, made: NextPlan, masks: Stream, block: pyrtl.Blo
         entering = Rows(elements, count, ends, valid, pyrtl.WireVector(1, "next_packer_ready"))
         advance <<= ~valid | entering.ready
         drive(masks.ready, advance)
-        full = row_packer(entering, block=block, prefix="next_rows_")
-        ids = pyrtl.concat(*(wire.zero_extended(LIST_ID_BITS) for wire in reversed(full.elements)))
-        flat = as_stream(full, block)
-        return fifo(
-            Stream(pyrtl.concat(full.last, ids), flat.valid, flat.ready), 2, block=block, prefix="next_list_"
-        ).stream
+        full = as_stream(row_packer(entering, block=block, prefix="next_rows_"), block)
+        return _ending(as_rows(fifo(full, 2, block=block, prefix="next_list_").stream, lanes, block), block)
+
+
+def _ending(rows: Rows, block: pyrtl.Block) -> Stream:
+    """Rows of a list as items (`last` on top), the last row marked even where the packer ends with an empty one.
+
+    A row is held back until the next one comes, or the end without any.
+    """
+    ids = pyrtl.concat(*(wire.zero_extended(LIST_ID_BITS) for wire in reversed(rows.elements)))
+    held, last = payload_register(len(ids), "held_row", block), register(1, "held_row_last", block)
+    there = register(1, "held_row_valid", block)
+    is_end = rows.last & (rows.count == 0)
+    out = produced(pyrtl.concat(last, held), there & (last | (rows.valid & ~is_end)), block, "held_row_")
+    leaves = out.valid & out.ready
+    enters = rows.valid & ~is_end & (~there | leaves)
+    drive(rows.ready, pyrtl.select(is_end, ~(there & last), ~there | leaves))
+    held.next <<= pyrtl.select(enters, ids, held)
+    ended = last | (rows.valid & is_end & there)
+    last.next <<= pyrtl.select(enters, rows.last, ended & ~leaves)
+    there.next <<= enters | (there & ~leaves)
+    return out

@@ -27,6 +27,7 @@ from hls.datapaths.crossbar import BURST_ADDRESS_BITS, BURST_BITS
 from hls.datapaths.descriptor import ANSWER, LayerStatus
 from hls.datapaths.machine_sizes import MachineSizes
 from hls.datapaths.memory_port import MemoryPortSize
+from hls.datapaths.watchdog import PATIENCE_CYCLES
 from hls.flatten import flatten
 from hls.lower import Netlist
 from hls.simulate import Simulator
@@ -57,7 +58,7 @@ SEEN = (
 )
 
 
-def build(config: AcceleratorConfig, patience_cycles: int = controller.PATIENCE_CYCLES) -> Netlist:
+def build(config: AcceleratorConfig, patience_cycles: int = PATIENCE_CYCLES) -> Netlist:
     """All of it as one netlist."""
     c = Composer("controller_bench")
     sizes, port = MachineSizes.of(config), MemoryPortSize.of(config)
