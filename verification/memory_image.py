@@ -70,7 +70,8 @@ class MemoryImage:
     """The content of DRAM and where the next region goes; filled with ones, so that nothing is right by chance."""
 
     def __init__(self, size_bytes: int, first_address: int = 0) -> None:
-        self.data: Bytes = np.full(size_bytes, 0xFF, np.uint8)
+        whole = -(-size_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+        self.data: Bytes = np.full(whole, 0xFF, np.uint8)
         self._next = -(-first_address // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
 
     def allocate(self, part_bytes: int, parts: int = 1) -> Region:
