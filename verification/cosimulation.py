@@ -248,7 +248,7 @@ def numbers_of(words: np.typing.NDArray[np.uint32]) -> Array:
 def _kept(
     taps: Mapping[str, Tapped], machine: AcceleratorConfig, request: Request, pruned_rows: int
 ) -> list[tuple[Array, Array]]:
-    """Results of both engines in the order of the rows, B having the very first; what follows in A selects survivors."""
+    """Results of both engines in the order of the rows, the very first of B; what follows in A selects survivors."""
     assert request.expected is not None
     rows = request.expected.flat.size
     turns = "ba" if pruned_rows % 2 == 0 else "ab"
