@@ -65,6 +65,26 @@ def test_the_passes_of_a_replayed_run_are_those_of_quick_select(seed, pruning, p
                     assert selection.passes[0] == selection.candidates
 
 
+@settings(max_examples=15)
+@given(pruning=prunings(), prompt=st.integers(1, 6), seed=st.integers(0, 99))
+def test_a_selection_is_among_the_tokens_that_are_still_there(pruning, prompt, seed):
+    """Counted with sets: what the layer before left, less what earlier passes freed for good."""
+    run = prepare(random_sequence(seed, tokens=10, prompt=prompt), IntegerArithmetic(QuantizationConfig()), pruning)
+    gone = {layer: set() for layer in range(3)}
+    here = set()
+    for work in replay(run, "random", "test").layers():
+        here = (set(range(work.tokens)) if work.layer == 0 else here) - gone[work.layer]
+        left, current = set(work.key_ids.tolist()), work.tokens - 1
+        selection = work.token_selection
+        assert (selection is not None) == (left != here and left != {current})
+        if selection is not None:
+            assert (selection.candidates, selection.kept) == (len(here - {current}), len(left - {current}))
+        if pruning.scope == "sequence":
+            for layer in range(work.layer, 3):
+                gone[layer] |= set(range(work.tokens)) - left
+        here = left
+
+
 @given(
     lanes=st.sampled_from([1, 2, 4, 8]),
     keys=st.integers(1, 20),
