@@ -134,7 +134,10 @@ def _detected_by(detectors: Sequence[Detector], block: pyrtl.Block) -> str | Non
 Prover = Callable[[pyrtl.Block], Verdict]
 
 
-def _same_step(faulty: Netlist, original: Netlist, limits: Limits) -> bool:
+def same_machine(faulty: Netlist, original: Netlist, limits: Limits) -> bool:
+    """Whether the reset is the same, and the step from any state proved so: the cheapest proof of equivalence."""
+    if faulty.registers != original.registers:
+        return False
     try:
         return prove_equal(faulty, original, limits=limits).kind is Kind.PROVED
     except NetlistError:
@@ -151,7 +154,7 @@ def _survival(
 ) -> Fate:
     """Equivalent or alive."""
     faulty = read_block(block)
-    if faulty.registers == original.registers and _same_step(faulty, original, limits):
+    if same_machine(faulty, original, limits):
         return Fate(mutant, equivalent=True, note="same reset, and same step from any state")
     if prover is not None and prover(block).kind is Kind.PROVED:
         return Fate(mutant, equivalent=True, note="meets the specification")

@@ -201,9 +201,22 @@ def _add_memory(block: pyrtl.Block, name: str, memory: Memory) -> pyrtl.MemBlock
     return pyrtl.MemBlock(max_write_ports=None, **common)
 
 
-def write_block(netlist: Netlist) -> pyrtl.Block:
-    """A new block of the netlist, sanity-checked; the working block is left alone."""
-    block = pyrtl.Block()
+class _Unchecked(pyrtl.Block):  # type: ignore[misc]
+    """A block without PyRTL's checks, which cost as much as building it; combinational loops still show."""
+
+    def sanity_check(self) -> None:
+        """Nothing."""
+
+    def sanity_check_net(self, net: pyrtl.LogicNet) -> None:
+        """Nothing."""
+
+
+def write_block(netlist: Netlist, *, checked: bool = True) -> pyrtl.Block:
+    """A new block of the netlist, sanity-checked; the working block is left alone.
+
+    `checked` False: for one of many variants of a netlist that was checked; neither now nor when it is simulated.
+    """
+    block = pyrtl.Block() if checked else _Unchecked()
     inputs, outputs = set(netlist.inputs), set(netlist.outputs)
     for name in netlist.widths:
         _add_wire(block, netlist, name, inputs, outputs)

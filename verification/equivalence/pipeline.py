@@ -23,7 +23,7 @@ from verification.equivalence.netlist import Netlist, read_block
 from verification.equivalence.problem import Assumption, Operands, Problem, Specification, Target, at_cycle
 from verification.equivalence.solver import Limits
 from verification.equivalence.symbolic import Obligation, Start, SymbolicRun, discharge
-from verification.equivalence.verdict import Verdict, weakest
+from verification.equivalence.verdict import Verdict, refuted, weakest
 
 
 def flow_problem(
@@ -95,6 +95,19 @@ def prove_stalls(
     if not isinstance(outcome, Verdict):
         raise AssertionError("a satisfiable obligation was handled above")
     return outcome
+
+
+def prove_reset(
+    block: pyrtl.Block, latency_cycles: int, *, claim: str = "reset", limits: Limits | None = None
+) -> Verdict:
+    """Claim 4 of the module alone, the only one that depends on reset values: PROVED, REFUTED or UNKNOWN."""
+    run = SymbolicRun(read_block(block), Formula(), fixed={"in_valid": 0, "out_ready": 1}, start=Start.RESET)
+    obligations = [
+        Obligation(f"{claim}: out_valid at cycle {cycle}", (~run.unrolling.bits("out_valid", cycle)).value)
+        for cycle in range(latency_cycles)
+    ]
+    outcome = conclude(obligations, discharge(run.formula, obligations, limits or Limits()))
+    return outcome if isinstance(outcome, Verdict) else refuted(f"{outcome[0].name} is 1 after reset")
 
 
 def prove_pipeline(

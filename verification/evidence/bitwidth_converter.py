@@ -20,19 +20,17 @@ import pyrtl
 
 from hls.datapaths.bitwidth_converter import LSB_BITS, BitwidthConverterTypes, Plane, build, plan
 from hls.lower import Netlist
-from hls.simulate import Pattern, Words, open_simulator
+from hls.simulate import Pattern, Simulator, Words, open_simulator
 from models.config import AcceleratorConfig
 from verification.equivalence.bits import Bits, choose, concatenate, conjunction
 from verification.equivalence.function import prove
-from verification.equivalence.netlist import NetlistError, read_block, write_block
-from verification.equivalence.pipeline import prove_stalls
+from verification.equivalence.netlist import NetlistError
+from verification.equivalence.pipeline import prove_reset, prove_stalls
 from verification.equivalence.problem import Operands, Problem, Target
 from verification.equivalence.verdict import Kind, Verdict, refuted, sampled, unknown, weakest
-from verification.evidence.bitwidth_converter_model import expected, extreme_rows, observed, ports, random_row
-from verification.evidence.forgotten_reset import prove_reset_forgotten
-from verification.evidence.planted import FULL_SAMPLES, all_refuted, faults
-from verification.mutants.netlist import netlist_mutants
-from verification.mutation import Detector, kill_rate, sample_mutants
+from verification.evidence.bitwidth_converter_model import Row, expected, extreme_rows, observed, ports, random_row
+from verification.evidence.planted import FULL_SAMPLES, all_refuted, faults, sampled_mutants
+from verification.mutation import Detector
 from verification.ports import Integers
 from verification.results import Check, Settings
 from verification.streaming import StreamError, drain
@@ -170,22 +168,36 @@ class Stream:
         rng, every = np.random.default_rng(seed), extreme_rows(config)
         sent = [every[i] for i in rng.integers(0, len(every), rows // 2)]
         sent += [random_row(config, rng) for _ in range(rows - len(sent))]
+        return cls._of(config, sent, rng, stalled=stalled)
+
+    @classmethod
+    def every_offset(cls, config: AcceleratorConfig, seed: int, *, stalled: bool) -> Stream:
+        """A random row at every offset, in any order, with every number of elements among them."""
+        rng, types = np.random.default_rng(seed), BitwidthConverterTypes.of(config)
+        sent = []
+        for offset in rng.permutation(types.word.width):
+            row = random_row(config, rng)
+            sent.append(replace(row, offset=int(offset), q=np.resize(row.q, 1 + offset % types.row)))
+        return cls._of(config, sent, rng, stalled=stalled)
+
+    @classmethod
+    def _of(cls, config: AcceleratorConfig, sent: list[Row], rng: np.random.Generator, *, stalled: bool) -> Stream:
         words = [len(row.words(BitwidthConverterTypes.of(config).word.width)) for row in sent]
         offer, accept = (rng.random(3 * sum(words)) < 0.7 for _ in range(2)) if stalled else (None, None)
         return cls(config, ports(config, sent), np.cumsum(words) - 1, expected(config, sent), offer, accept)
 
-    def differs(self, netlist: Netlist) -> bool:
-        """Whether a lane gives something else, or in other cycles."""
-        with open_simulator(netlist, "fast") as simulator:
-            limit = 20 * (int(self.ends[-1]) + 1)
-            try:
-                result = drain(simulator, self.items, len(self.ends), self.offer, self.accept, limit)
-            except StreamError:
-                return True
+    def differs(self, simulator: Simulator) -> bool:
+        """Whether a lane, after reset, gives something else, or in other cycles."""
+        limit = 20 * (int(self.ends[-1]) + 1)
+        simulator.reset()
+        try:
+            result = drain(simulator, self.items, len(self.ends), self.offer, self.accept, limit)
+        except StreamError:
+            return True
         if not np.array_equal(observed(self.config, result.outputs["operand"]), self.operands):
             return True
         sent, received = np.array(result.sent_at), np.array(result.received_at)
-        free = (np.diff(sent) == 1).all() and (received == sent[self.ends] + netlist.latency_cycles).all()
+        free = (np.diff(sent) == 1).all() and (received == sent[self.ends] + simulator.netlist.latency_cycles).all()
         return self.offer is None and not free
 
 
@@ -215,38 +227,34 @@ def _faulty(settings: Settings) -> Verdict:
 def _mutants(settings: Settings) -> Verdict:
     """Mutants of the small lane against the reference in simulation, and those it does not notice against the proof."""
     netlist = build(TINY)
-    every = netlist_mutants(netlist.block)
-    chosen = sample_mutants(every, settings.samples, settings.seed)
-
+    quiet = replace(settings, folder=None)
     streams = [
         Stream.random(TINY, rows, settings.seed, stalled=stalled) for rows in (6, 40) for stalled in (False, True)
     ]
+    streams += [Stream.every_offset(TINY, settings.seed + i, stalled=i == 0) for i in range(4)]
 
     def streamed(block: pyrtl.Block) -> bool:
-        return any(stream.differs(Netlist("mutant", block, netlist.latency_cycles)) for stream in streams)
+        with open_simulator(Netlist("mutant", block, netlist.latency_cycles), "fast") as simulator:
+            return any(stream.differs(simulator) for stream in streams)
 
-    def refuted_by_proof(block: pyrtl.Block) -> bool:
-        return _proof_of_mutant(block, settings).kind is Kind.REFUTED
+    def proved(block: pyrtl.Block) -> Verdict:
+        try:
+            return proof(TINY, block, quiet)
+        except NetlistError as error:  # the fault took away a wire that a claim is about
+            return unknown(str(error))
 
-    def equivalent(block: pyrtl.Block) -> Verdict:
-        same_reset = prove_reset_forgotten(block, netlist.block, netlist.latency_cycles, ("operand",), settings.limits)
-        return same_reset if same_reset.kind is Kind.PROVED else _proof_of_mutant(block, settings)
+    def reset_proved(block: pyrtl.Block) -> Verdict:
+        return prove_reset(block, netlist.latency_cycles, limits=quiet.limits)
 
-    detectors = [Detector("reference", streamed), Detector("proof", refuted_by_proof)]
-    return kill_rate(netlist.block, chosen, detectors, prover=equivalent, population=len(every)).verdict()
-
-
-def _proof_of_mutant(block: pyrtl.Block, settings: Settings) -> Verdict:
-    try:
-        return proof(TINY, write_block(read_block(block)), replace(settings, folder=None))
-    except NetlistError as error:  # the fault took away a wire that a claim is about
-        return unknown(str(error))
+    return sampled_mutants(netlist.block, [Detector("reference", streamed)], proved, settings, reset_proved)
 
 
 def _against_the_reference(settings: Settings) -> Verdict:
     rows, netlist = 2 * settings.samples, build(FULL)
     for stalled in (False, True):
-        if Stream.random(FULL, rows, settings.seed, stalled=stalled).differs(netlist):
+        with open_simulator(netlist, "fast") as simulator:
+            wrong = Stream.random(FULL, rows, settings.seed, stalled=stalled).differs(simulator)
+        if wrong:
             return refuted(f"{rows} rows, seed {settings.seed}, stalled: {stalled}, differ from the reference")
     return sampled(2 * rows, f"rows, seed {settings.seed}, half of them with stalls")
 

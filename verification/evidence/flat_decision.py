@@ -29,7 +29,7 @@ from verification.evidence.flat_decision_model import (
     random_beats,
 )
 from verification.evidence.named_faults import named_faults
-from verification.evidence.planted import all_refuted, faults, sampled_mutants
+from verification.evidence.planted import all_refuted, gate_faults, sampled_mutants
 from verification.evidence.shared import elements
 from verification.mutation import Detector
 from verification.results import Check, Settings
@@ -141,7 +141,7 @@ def _gates_with_faults(settings: Settings) -> Verdict:
     block = build(TINY).block
     made, correspondence = synthesized(block)
     equal = partial(prove_equal, specification=block, correspondence=correspondence, limits=settings.limits)
-    return all_refuted(faults(made, ("operator", "", "& becomes |")), equal)
+    return all_refuted(gate_faults(made, ("operator", "", "& becomes |")), equal)
 
 
 def _against_the_reference(settings: Settings) -> Verdict:

@@ -46,7 +46,14 @@ from verification.equivalence.problem import IntegerSpecification, Operands, Pro
 from verification.equivalence.synthesis import prove_synthesized, synthesized
 from verification.equivalence.verdict import Kind, Verdict, refuted, sampled, weakest
 from verification.evidence.head_importance_model import OutputBeats, expected, extreme_beats, random_beats
-from verification.evidence.planted import MUTANT_LIMITS, all_refuted, faults, product_checks, sampled_mutants
+from verification.evidence.planted import (
+    MUTANT_LIMITS,
+    all_refuted,
+    faults,
+    gate_faults,
+    product_checks,
+    sampled_mutants,
+)
 from verification.evidence.shared import applied, combinational, elements, named_stages
 from verification.mutation import Detector
 from verification.results import Check, Settings
@@ -302,7 +309,7 @@ def _every_product_of_gates(settings: Settings) -> Verdict:
 def _every_product_of_gates_with_faults(settings: Settings) -> Verdict:
     narrow = min(_widths(FULL))
     gates = synthesized(combinational(multiplier_graph(narrow)))[0]
-    planted = faults(gates, ("operator", "", "& becomes |"), ("concatenation", "", "swapped"))
+    planted = gate_faults(gates, ("operator", "", "& becomes |"), ("concatenation", "", "swapped"))
     return all_refuted(planted, lambda faulty: exhaust(_product(narrow, faulty), folder=settings.folder))
 
 
@@ -338,7 +345,7 @@ def _gates(settings: Settings) -> Verdict:
 def _gates_with_faults(settings: Settings) -> Verdict:
     block = _gate_parts()[1]
     gates, correspondence = synthesized(block)
-    planted = faults(gates, ("operator", "", "& becomes |"), ("inversion", "", "dropped"))
+    planted = gate_faults(gates, ("operator", "", "& becomes |"), ("inversion", "", "dropped"))
 
     def equal(faulty: pyrtl.Block) -> Verdict:
         return prove_equal(faulty, block, correspondence=correspondence, limits=settings.limits)

@@ -31,14 +31,14 @@ from hls.datapaths.probability_value import (
 from hls.graph import Graph
 from hls.lower import Netlist, lower
 from hls.schedule import schedule
-from hls.simulate import open_simulator
+from hls.simulate import Simulator, open_simulator
 from models.config import AcceleratorConfig
 from verification.equivalence.bits import Bits, choose, concatenate
 from verification.equivalence.equality import prove_equal
 from verification.equivalence.exhaustive import exhaust
 from verification.equivalence.function import prove
 from verification.equivalence.netlist import read_block
-from verification.equivalence.pipeline import prove_stalls
+from verification.equivalence.pipeline import prove_reset, prove_stalls
 from verification.equivalence.problem import IntegerSpecification, Operands, Problem, Specification, Target
 from verification.equivalence.synthesis import prove_synthesized, synthesized
 from verification.equivalence.verdict import Kind, Verdict, refuted, sampled, weakest
@@ -47,6 +47,7 @@ from verification.evidence.planted import (
     MUTANT_LIMITS,
     all_refuted,
     faults,
+    gate_faults,
     product_checks,
     sampled_mutants,
 )
@@ -182,39 +183,44 @@ def round_row(parts: _Parts) -> Specification:
     return specification
 
 
-def proof(config: AcceleratorConfig, block: pyrtl.Block, settings: Settings) -> Verdict:
-    """Claims 1 to 4."""
-    parts = _Parts(config)
+def reset(parts: _Parts, block: pyrtl.Block, settings: Settings) -> Verdict:
+    """What depends on reset values: that nothing comes out before something went in, and claim 2's first cycle."""
+    if read_block(block).registers["first"] != 1:
+        return refuted("after reset, the first cycle does not begin a row")
+    return prove_reset(block, parts.plan.latency_cycles, limits=settings.limits)
+
+
+def proof(config: AcceleratorConfig, block: pyrtl.Block, settings: Settings, parts: _Parts | None = None) -> Verdict:
+    """Claims 1 to 4; `parts` are those of `config`, to find them once for many blocks."""
+    parts = parts or _Parts(config)
     largest = len(parts.types.head_dims) - 1
     problems = (
         Problem("weigh", block, weigh(parts), {"out_ready": 1}, lambda operands: operands["dimension"] <= largest),
         Problem("accumulate", block, accumulate(parts)),
         Problem("round", block, round_row(parts), {"out_ready": 1}),
     )
-    if read_block(block).registers["first"] != 1:
-        return refuted("after reset, the first cycle does not begin a row")
-    limits, folder = settings.limits, settings.folder
-    verdicts = []
+    verdicts = [reset(parts, block, settings)]
     for problem in problems:
-        verdicts.append(prove(problem, limits=limits, folder=folder))
         if verdicts[-1].kind is Kind.REFUTED:
             return verdicts[-1]
-    return weakest([*verdicts, prove_stalls(block, parts.plan.latency_cycles, limits=limits, folder=folder)])
+        verdicts.append(prove(problem, limits=settings.limits, folder=settings.folder))
+    latency = parts.plan.latency_cycles
+    return weakest([*verdicts, prove_stalls(block, latency, limits=settings.limits, folder=settings.folder)])
 
 
-def differs(config: AcceleratorConfig, netlist: Netlist, beats: ProbabilityValueBeats, seed: int) -> bool:
-    """Whether a stream, free at first and then under stalls, differs from the reference or its rate."""
+def differs(config: AcceleratorConfig, simulator: Simulator, beats: ProbabilityValueBeats, seed: int) -> bool:
+    """Whether a stream after reset, free at first and then under stalls, differs from the reference or its rate."""
     count, rng = len(beats.last), np.random.default_rng(seed)
     free = np.ones(count // 3, dtype=np.bool_)
     stalls = np.concatenate([free, rng.random(count) < 0.7]), np.concatenate([free, rng.random(2 * count) < 0.6])
-    with open_simulator(netlist, "fast") as simulator:
-        try:
-            result = drain(simulator, beats.ports(config), int(beats.last.sum()), *stalls)
-        except StreamError:
-            return True
+    simulator.reset()
+    try:
+        result = drain(simulator, beats.ports(config), int(beats.last.sum()), *stalls)
+    except StreamError:
+        return True
     sent, received = np.array(result.sent_at)[beats.last == 1], np.array(result.received_at)
     early = received < len(free)
-    if not (received - sent == netlist.latency_cycles)[early].all():
+    if not (received - sent == simulator.netlist.latency_cycles)[early].all():
         return True
     return not np.array_equal(observed(config, result.outputs["out"]), expected(config, beats))
 
@@ -248,7 +254,7 @@ def _every_product_of_gates(settings: Settings) -> Verdict:
 
 def _every_product_of_gates_with_faults(settings: Settings) -> Verdict:
     gates = synthesized(combinational(multiplier_graph(FULL)))[0]
-    planted = faults(gates, ("operator", "", "& becomes |"), ("inversion", "", "dropped"))
+    planted = gate_faults(gates, ("operator", "", "& becomes |"), ("inversion", "", "dropped"))
     return all_refuted(planted, lambda faulty: exhaust(_product(FULL, faulty), folder=settings.folder))
 
 
@@ -286,7 +292,7 @@ def _gates(settings: Settings) -> Verdict:
 def _gates_with_faults(settings: Settings) -> Verdict:
     block = _part(reduction_graph(SMALLEST), SMALLEST)
     gates, correspondence = synthesized(block)
-    planted = faults(gates, ("operator", "", "& becomes |"), ("operator", "", "^ becomes |"))
+    planted = gate_faults(gates, ("operator", "", "& becomes |"), ("operator", "", "^ becomes |"))
 
     def equal(faulty: pyrtl.Block) -> Verdict:
         return prove_equal(faulty, block, correspondence=correspondence, limits=settings.limits)
@@ -299,10 +305,11 @@ def _against_the_reference(settings: Settings) -> Verdict:
     streams = [random_beats(FULL, settings.samples, settings.seed)]
     if settings.samples >= FULL_SAMPLES:
         streams.append(extreme_beats(FULL))
-    for beats in streams:
-        if differs(FULL, netlist, beats, settings.seed):
-            return refuted(f"a stream of {len(beats.last)} cycles, seed {settings.seed}, differs from the reference")
-        tried += int(beats.last.sum())
+    with open_simulator(netlist, "fast") as simulator:
+        for beats in streams:
+            if differs(FULL, simulator, beats, settings.seed):
+                return refuted(f"a stream of {len(beats.last)} cycles, seed {settings.seed}, is not the reference's")
+            tried += int(beats.last.sum())
     return sampled(tried, f"rows of 1 cycle and more, seed {settings.seed}, with stalls")
 
 
@@ -311,12 +318,17 @@ def _mutants(settings: Settings) -> Verdict:
     streams = random_beats(TINY, 30, settings.seed), extreme_beats(TINY)
 
     def streamed(block: pyrtl.Block) -> bool:
-        mutant = Netlist("mutant", block, netlist.latency_cycles)
-        return any(differs(TINY, mutant, beats, settings.seed) for beats in streams)
+        with open_simulator(Netlist("mutant", block, netlist.latency_cycles), "fast") as simulator:
+            return any(differs(TINY, simulator, beats, settings.seed) for beats in streams)
 
-    quiet = replace(settings, folder=None, limits=MUTANT_LIMITS)
-    detectors = [Detector("stream", streamed)]
-    return sampled_mutants(netlist.block, detectors, lambda block: proof(TINY, block, quiet), settings)
+    quiet, parts = replace(settings, folder=None, limits=MUTANT_LIMITS), _Parts(TINY)
+    return sampled_mutants(
+        netlist.block,
+        [Detector("stream", streamed)],
+        lambda block: proof(TINY, block, quiet, parts),
+        settings,
+        prove_reset=lambda block: reset(parts, block, quiet),
+    )
 
 
 CHECKS = (

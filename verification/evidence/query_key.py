@@ -14,13 +14,13 @@ from hls import technology
 from hls.datapaths.query_key import QueryKeyTypes, build, multiplier_graph, plan, reduction_graph
 from hls.lower import Netlist, lower
 from hls.schedule import Schedule, schedule
-from hls.simulate import SimulatorError, open_simulator
+from hls.simulate import Simulator, SimulatorError, open_simulator
 from models.config import AcceleratorConfig
 from verification.equivalence.bits import Bits, choose, concatenate
 from verification.equivalence.equality import prove_equal
 from verification.equivalence.exhaustive import exhaust
 from verification.equivalence.netlist import read_block
-from verification.equivalence.pipeline import prove_pipeline
+from verification.equivalence.pipeline import prove_pipeline, prove_reset
 from verification.equivalence.problem import Assumption, IntegerSpecification, Operands, Problem, Specification
 from verification.equivalence.synthesis import prove_synthesized, synthesized
 from verification.equivalence.verdict import Kind, Verdict, refuted, sampled
@@ -29,6 +29,7 @@ from verification.evidence.planted import (
     MUTANT_LIMITS,
     all_refuted,
     faults,
+    gate_faults,
     product_checks,
     sampled_mutants,
 )
@@ -112,18 +113,19 @@ def dimension_exists(config: AcceleratorConfig) -> Assumption:
     return lambda operands: operands["dimension"] <= count - 1
 
 
-def differs(config: AcceleratorConfig, netlist: Netlist, rows: QueryKeyRows, seed: int) -> bool:
-    """Whether a stream of rows, free at first and then under stalls, differs from the reference or its rate."""
+def differs(config: AcceleratorConfig, simulator: Simulator, rows: QueryKeyRows, seed: int) -> bool:
+    """Whether a stream of rows after reset, free at first and then under stalls, is not the reference's, or late."""
     count, rng = len(rows.last), np.random.default_rng(seed)
     free = np.ones(count // 4, dtype=np.bool_)
     stalls = np.concatenate([free, rng.random(count) < 0.7]), np.concatenate([free, rng.random(2 * count) < 0.6])
-    with open_simulator(netlist, "fast") as simulator:
-        try:
-            result = simulator.stream(rows.ports(config), *stalls)
-        except SimulatorError:
-            return True
-    early = max(0, count // 4 - netlist.latency_cycles)
-    if not (result.received_at - result.sent_at == netlist.latency_cycles)[:early].all():
+    simulator.reset()
+    try:
+        result = simulator.stream(rows.ports(config), *stalls)
+    except SimulatorError:
+        return True
+    latency = simulator.netlist.latency_cycles
+    early = max(0, count // 4 - latency)
+    if not (result.received_at - result.sent_at == latency)[:early].all():
         return True
     wanted, seen = expected(config, rows), observed(config, result.outputs)
     return any(not np.array_equal(seen[port], wanted[port]) for port in wanted)
@@ -158,7 +160,7 @@ def _every_product_of_gates(settings: Settings) -> Verdict:
 
 def _every_product_of_gates_with_faults(settings: Settings) -> Verdict:
     gates = synthesized(combinational(multiplier_graph(FULL)))[0]
-    planted = faults(gates, ("operator", "", "& becomes |"), ("inversion", "", "dropped"))
+    planted = gate_faults(gates, ("operator", "", "& becomes |"), ("inversion", "", "dropped"))
     return all_refuted(planted, lambda faulty: exhaust(_product(FULL, faulty), folder=settings.folder))
 
 
@@ -189,7 +191,7 @@ def _tree_gates(settings: Settings) -> Verdict:
 def _tree_gates_with_faults(settings: Settings) -> Verdict:
     block = lower(_reduction(SMALLEST)).block
     gates, correspondence = synthesized(block)
-    planted = faults(gates, ("operator", "", "& becomes |"), ("inversion", "", "dropped"))
+    planted = gate_faults(gates, ("operator", "", "& becomes |"), ("inversion", "", "dropped"))
 
     def equal(faulty: pyrtl.Block) -> Verdict:
         return prove_equal(faulty, block, correspondence=correspondence, limits=settings.limits)
@@ -199,10 +201,11 @@ def _tree_gates_with_faults(settings: Settings) -> Verdict:
 
 def _against_the_reference(settings: Settings) -> Verdict:
     netlist, tried = build(FULL), 0
-    for rows in (extreme_rows(FULL), random_rows(FULL, 2 * settings.samples, settings.seed)):
-        if differs(FULL, netlist, rows, settings.seed):
-            return refuted(f"a stream of {len(rows.last)} rows, seed {settings.seed}, differs from the reference")
-        tried += len(rows.last)
+    with open_simulator(netlist, "fast") as simulator:
+        for rows in (extreme_rows(FULL), random_rows(FULL, 2 * settings.samples, settings.seed)):
+            if differs(FULL, simulator, rows, settings.seed):
+                return refuted(f"a stream of {len(rows.last)} rows, seed {settings.seed}, differs from the reference")
+            tried += len(rows.last)
     return sampled(tried, f"extremes and random rows, seed {settings.seed}, with stalls")
 
 
@@ -211,12 +214,17 @@ def _mutants(settings: Settings) -> Verdict:
     streams = random_rows(TINY, 60, settings.seed), extreme_rows(TINY)
 
     def streamed(block: pyrtl.Block) -> bool:
-        mutant = Netlist("mutant", block, netlist.latency_cycles)
-        return any(differs(TINY, mutant, rows, settings.seed) for rows in streams)
+        with open_simulator(Netlist("mutant", block, netlist.latency_cycles), "fast") as simulator:
+            return any(differs(TINY, simulator, rows, settings.seed) for rows in streams)
 
     quiet = replace(settings, folder=None, limits=MUTANT_LIMITS)
-    detectors = [Detector("stream", streamed)]
-    return sampled_mutants(netlist.block, detectors, lambda block: proof(TINY, block, quiet), settings)
+    return sampled_mutants(
+        netlist.block,
+        [Detector("stream", streamed)],
+        lambda block: proof(TINY, block, quiet),
+        settings,
+        prove_reset=lambda block: prove_reset(block, netlist.latency_cycles, limits=MUTANT_LIMITS),
+    )
 
 
 CHECKS = (

@@ -17,7 +17,7 @@ from verification.equivalence.problem import Problem
 from verification.equivalence.synthesis import prove_synthesized, synthesized
 from verification.equivalence.verdict import Verdict, weakest
 from verification.evidence import softmax_lane
-from verification.evidence.planted import all_refuted, faults
+from verification.evidence.planted import all_refuted, gate_faults
 from verification.results import Settings
 
 FULL = AcceleratorConfig.preset("spatten")
@@ -37,7 +37,7 @@ def parts_with_faults(settings: Settings) -> Verdict:
     block = lower(plan(FULL).running_sum).block
     made, correspondence = synthesized(block)
     equal = partial(prove_equal, specification=block, correspondence=correspondence, limits=settings.limits)
-    return all_refuted(faults(made, ("operator", "", "& becomes |"), ("operator", "", "^ becomes |")), equal)
+    return all_refuted(gate_faults(made, ("operator", "", "& becomes |"), ("operator", "", "^ becomes |")), equal)
 
 
 def _product(name: str) -> Problem:
@@ -64,5 +64,5 @@ def products(settings: Settings) -> Verdict:
 def product_with_faults(settings: Settings) -> Verdict:
     """Faulty gates of the normalization."""
     problem = _product("probability")
-    planted = faults(problem.block, ("operator", "", "& becomes |"), ("operator", "", "^ becomes &"))
+    planted = gate_faults(problem.block, ("operator", "", "& becomes |"), ("operator", "", "^ becomes &"))
     return all_refuted(planted, lambda faulty: _sampled(replace(problem, block=faulty), settings))

@@ -249,7 +249,7 @@ _OPERATORS: tuple[tuple[str, Callable[[Netlist], Iterator[_Fault]]], ...] = (
 
 
 def _built(make: Callable[[], Netlist]) -> pyrtl.Block:
-    return write_block(pruned(make()))
+    return write_block(pruned(make()), checked=False)
 
 
 def netlist_mutants(block: pyrtl.Block | Netlist) -> list[Mutant]:
