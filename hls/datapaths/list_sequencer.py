@@ -35,6 +35,7 @@ import pyrtl
 from hls import technology as technologies
 from hls.datapaths.bitwidth_converter import Plane
 from hls.datapaths.crossbar import in_one_cycle
+from hls.datapaths.fetcher_parts import FetcherTypes
 from hls.datapaths.landing_lane import LISTS, POSITION_BITS, list_entry
 from hls.datapaths.landing_write import landed_bits
 from hls.datapaths.machine_sizes import Destination, MachineSizes, Record, Source
@@ -122,7 +123,7 @@ def build(config: AcceleratorConfig, technology: Technology | None = None, windo
         vectors = instantiate(
             picked, {"ids": row.data["ids"], "first": row.data["first"], "dimension": dimension}, block, prefix="pick_"
         ).outputs["vectors"]
-        _fetch(sizes, row, vectors, block)
+        _fetch(row, vectors, FetcherTypes.of(config).stride.width, block)
     block.sanity_check()
     return Netlist("list_sequencer", block)
 
@@ -291,7 +292,7 @@ def _lists(sizes: MachineSizes, source: pyrtl.Register, address: pyrtl.Register)
     return pyrtl.select(source == Source.SURVIVORS, survivors[address], from_kept)
 
 
-def _fetch(sizes: MachineSizes, row: _Row, vectors: Wire, block: pyrtl.Block) -> None:
+def _fetch(row: _Row, vectors: Wire, stride_bits: int, block: pyrtl.Block) -> None:
     """The ports of the fetcher behind registers of their own."""
     fields = {"ids": vectors, **{name: row.data[name] for name in ("count", "last", "base", "length")}}
     record = Record(tuple((name, len(wire)) for name, wire in fields.items()))
@@ -299,6 +300,7 @@ def _fetch(sizes: MachineSizes, row: _Row, vectors: Wire, block: pyrtl.Block) ->
     drive(row.moves, source.ready)
     ready = skid_buffer(source, block=block, prefix="fetch_row_")
     found = record.unpack(ready.data)
-    for name, wire in {**found, "stride": found["length"], "valid": ready.valid}.items():
+    stride = found["length"].zero_extended(stride_bits)
+    for name, wire in {**found, "stride": stride, "valid": ready.valid}.items():
         _output(f"fetch_{name}", wire)
     drive(ready.ready, pyrtl.Input(1, "fetch_ready"))
