@@ -19,6 +19,9 @@ All addresses and strides are in bytes and multiples of 512. What is written end
 rest of it filled with zeros. A head's operands begin at base + head * stride (Q) or base + (head div group) * stride
 (K and V, and their planes of LSBs, which are read if lsb_bits is 4); vector `id` there at bit id * head_dim * bits.
 
+A sequence only grows: when `position` falls, `clear_tokens` belongs to it. After power-up the first descriptor clears
+both scores.
+
 A descriptor that is refused, with a status other than OK, changes neither memory nor scores: the status comes with
 `done` alone. If several things are wrong, the lowest code is given.
 """

@@ -301,8 +301,9 @@ class Bench:
         """What the layer must have written, in `expected_image`; gives the answer."""
         f = layer.fields
         if f["halve"]:
-            # ids beyond the sequence are not swept
-            self.scores.tokens[: f["position"]] >>= 1
+            # ids beyond the sequence are swept only where they share a row with the last one
+            lanes = self.sizes.top_k_lanes
+            self.scores.tokens[: -(-f["position"] // lanes) * lanes] >>= 1
         tokens, heads = survivors_of(layer, self.scores)
         writes = {
             "token_scores_address": self.scores.tokens[: f["position"]].astype("<u4").tobytes(),
