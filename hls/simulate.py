@@ -54,7 +54,7 @@ def to_words(values: Sequence[int], bits: int) -> Words:
         if value < 0 or value >> bits:
             raise SimulatorError(f"{value} does not fit in a port of {bits} bits (ports take unsigned bits: pack it)")
     buffer = b"".join(int(value).to_bytes(size, "little") for value in values)
-    return np.frombuffer(buffer, dtype="<u4").reshape(len(values), -1).astype(np.uint32)
+    return np.frombuffer(buffer, dtype="<u4").reshape(len(values), word_count(bits)).astype(np.uint32)
 
 
 def from_words(words: Words) -> list[int]:

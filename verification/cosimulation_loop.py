@@ -174,6 +174,8 @@ class _Run:
         trace: bool,
     ) -> None:
         design = simulator.netlist
+        if memory.waiting():
+            raise CosimulationError(f"the memory owes answers to an earlier run: {'; '.join(memory.waiting())}")
         burst_bytes = memory.address_map.burst_bytes  # type: ignore[attr-defined]
         self.design, self.memory = design, memory
         self.geometry = memory_exchange.geometry(design, memory.channels, burst_bytes)
@@ -286,7 +288,7 @@ def cosimulate(
     offer: tuple[str, str] | None = None,
     trace_requests: bool = False,
 ) -> Cosimulation:
-    """Run a netlist against a memory, from the present state of both.
+    """Run a netlist against a memory that owes nothing, from the present state of both.
 
     Args:
         simulator: an open simulator of a netlist with the ports of `verification.memory_exchange`.

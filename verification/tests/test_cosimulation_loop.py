@@ -184,6 +184,13 @@ def test_runs_go_on_where_the_last_one_ended(backend):
     assert parts[1].cycles == whole.cycles
 
 
+def test_a_memory_that_owes_answers_is_refused():
+    memory = IdealMemory(CHANNELS, 50)
+    run("fast", memory, limit_cycles=20, until=None)
+    with pytest.raises(CosimulationError, match=r"owes answers to an earlier run: channel 0 owes 1 answers"):
+        run("fast", memory)
+
+
 def test_a_read_sees_a_write_from_its_acknowledgement_on():
     """One channel writes where it reads later: the copy of the copy."""
     dram = image()
