@@ -20,6 +20,7 @@ from verification.evidence.stream_contracts_flow import (
     watched_packer,
     watched_width,
 )
+from verification.evidence.stream_mutants import stream_mutants
 from verification.results import Check, Settings
 
 PLANTED_DEPTH_CYCLES = 8
@@ -150,4 +151,5 @@ CHECKS = (
         Check(f"planted faults: {name}", "bounded model checking", run, least=Kind.TESTED)
         for name, run in PLANTED.items()
     ),
+    Check("mutants", "mutation", stream_mutants, least=Kind.TESTED),
 )

@@ -41,6 +41,7 @@ from verification.evidence.top_k_proofs import (
     row_block,
     whole,
 )
+from verification.evidence.top_k_rings import prove_rings, ring_claims
 from verification.mutants.netlist import netlist_mutants
 from verification.mutation import Detector, kill_rate, sample_mutants
 from verification.results import Check, Settings
@@ -66,6 +67,11 @@ def bounded_control(made: TopKPlan, block: pyrtl.Block, settings: Settings) -> V
     return check_bounded(block, control_claims(block, made), 6, limits=settings.limits, folder=settings.folder)
 
 
+def bounded_rings(made: TopKPlan, block: pyrtl.Block, settings: Settings) -> Verdict:
+    """What holds of the ring of items, from reset."""
+    return check_bounded(block, ring_claims(made), 6, limits=settings.limits, folder=settings.folder)
+
+
 def _block(part: str) -> Callable[[TopKPlan], pyrtl.Block]:
     return lambda made: whole(made.one_cycle[part])
 
@@ -82,7 +88,10 @@ PROOFS: dict[str, tuple[Proof, Callable[[TopKPlan], pyrtl.Block]]] = {
     "pivot row": (prove_pivot_row, _block("pivot_row")),
     "pivot lane": (prove_pivot_lane, _block("pivot_lane")),
     "control": (control, _engine),
+    "the ring of items never overflows": (prove_rings, _engine),
 }
+_FROM_RESET: dict[Proof, Proof] = {control: bounded_control, prove_rings: bounded_rings}
+"""What refutes faulty engines where induction alone would say UNKNOWN."""
 PLANTED: dict[str, tuple[tuple[str, str, str], ...]] = {
     "quick-select keeps its invariant and ends": (("operator", "", "- becomes +"), ("mux arms", "", "swapped")),
     "partition of a row": (("operator", "", "& becomes |"), ("operator", "", "+ becomes -")),
@@ -94,6 +103,11 @@ PLANTED: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("reset value", "^waiting$", "bit 0"),
         ("reset value", "^filter_row_valid_d1$", "bit 0"),
         ("reset value", "^result_tail$", "bit 0"),
+    ),
+    "the ring of items never overflows": (
+        ("reset value", "^write_pointer$", "bit 0"),
+        ("enable", "^write_pointer$", "never loads"),
+        ("enable", "^fill_written$", "never loads"),
     ),
 }
 
@@ -107,7 +121,7 @@ def proof(name: str, made: TopKPlan, settings: Settings) -> Verdict:
 def planted(name: str, made: TopKPlan, settings: Settings) -> Verdict:
     """Its siblings: blocks with a fault must be refuted."""
     prove_it, make = PROOFS[name]
-    refute = bounded_control if prove_it is control else prove_it
+    refute = _FROM_RESET.get(prove_it, prove_it)
     return all_refuted(faults(make(made), *PLANTED[name]), lambda block: refute(made, block, settings))
 
 
