@@ -63,6 +63,13 @@ def test_many_layers_without_a_reset(side):
     assert most >= 4
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("preset", ["spatten", "spatten-1-8"])
+def test_published_machines_fit_together(preset):
+    config = machine(preset)
+    assert len(compose(config).parts) == 6 + 2 * config.fetch_queues
+
+
 def test_elements_are_bits_of_dram():
     """Vector 3 of 8 elements of 12 bits behind byte 1024: bits 288 .. 383, so of the second burst."""
     packed = burst_content(1024 // 32 + 1) >> 32

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 
 from hls.datapaths import list_sequencer
+from hls.datapaths.fetcher_parts import FetcherTypes
 from hls.datapaths.list_sequencer import STREAMS
 from hls.datapaths.machine_sizes import Destination, MachineSizes, Source
 from hls.simulate import open_simulator
@@ -13,7 +14,7 @@ from verification.equivalence.verdict import Kind
 from verification.evidence import list_sequencer as evidence
 from verification.evidence.list_sequencer_model import fetch_rows, pack, run_sequencer
 from verification.results import Settings
-from verification.tests.datapath_machines import machine, seeds
+from verification.tests.datapath_machines import EVERY_MACHINE, machine, seeds
 
 TINY = machine("tiny")
 WINDOW = 30
@@ -82,6 +83,14 @@ def test_first_row_after_three_cycles_then_one_a_cycle(simulator):
     assert valid[0] == accepted[0] + 3
     assert len(valid) == 9
     assert all(after == before + 1 for before, after in pairwise(valid))
+
+
+@pytest.mark.parametrize(("preset", "bits"), EVERY_MACHINE)
+def test_ports_are_those_of_the_fetcher(preset, bits):
+    config = machine(preset, bits)
+    types, ports = FetcherTypes.of(config), list_sequencer.build(config).outputs
+    for name in ("ids", "count", "base", "stride", "length"):
+        assert ports[f"fetch_{name}"] == getattr(types, name).total_bits
 
 
 def test_most_urgent_stream_first(simulator):
