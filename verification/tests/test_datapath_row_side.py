@@ -189,3 +189,12 @@ def test_a_fetcher_wider_than_half_the_ring_is_refused():
     config = replace(machine(), hbm_channels=64, fetch_queues=64, top_k_lanes=64)
     with pytest.raises(HlsError, match="at most 32"):
         operand_loader.build(config)
+
+
+@pytest.mark.parametrize("dimension", [0, 1, 2])
+def test_every_line_of_the_ring(dimension):
+    """More heads of one row each than the ring has queries; their lines land in any order."""
+    config, netlist = built("shallow")
+    groups = (8,) * (1 + 64 // MachineSizes.of(config).parts[dimension] // 8)
+    case = LayerCase(True, False, True, 4, dimension, groups, flat=(False, True, False))
+    RowSide(config, netlist, seed=dimension).run(case, Timing(ready=0.7, landing_cycles=(1, 60), softmax_cycles=20))
