@@ -97,7 +97,9 @@ def run_checks(
         return results
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=jobs, mp_context=context) as pool:
-        futures = {pool.submit(_run_by_name, block, check.name, settings): (block, check) for block, check in work}
+        # mutants take longest: begun last, one of them would keep a single process busy at the end
+        longest_first = sorted(work, key=lambda item: item[1].method != "mutation")
+        futures = {pool.submit(_run_by_name, b, check.name, settings): (b, check) for b, check in longest_first}
         found: dict[tuple[str, str], Result] = {}
         for done, future in enumerate(as_completed(futures), 1):
             block, check = futures[future]
@@ -108,15 +110,20 @@ def run_checks(
 
 @contextmanager
 def rich_progress(console: Console | None = None) -> Iterator[Reporter]:
-    """A reporter that shows a bar, and a line for each result that does not pass."""
+    """A reporter that shows a bar, and a line for each result that does not pass.
+
+    Where there is no terminal to show a bar, a line for each result, with the seconds it took.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("verify", total=None)
 
         def report(done: int, total: int, result: Result) -> None:
             bar.update(task, completed=done, total=total, description=f"{result.block}: {result.name}")
+            line = f"{result.block}: {result.name}: {result.verdict}"
             if not result.passed:
-                line = f"{result.block}: {result.name}: {result.verdict}: {result.verdict.detail}"
-                bar.console.print(line, style="red", markup=False)
+                bar.console.print(f"{line}: {result.verdict.detail}", style="red", markup=False)
+            elif not bar.console.is_terminal:
+                bar.console.print(f"{done}/{total} {line} in {result.seconds:.1f} s", markup=False, soft_wrap=True)
 
         yield report

@@ -162,13 +162,14 @@ def test_registered_blocks_have_well_formed_checks():
             assert isinstance(check, Check)
 
 
-def test_progress_shows_what_does_not_pass(blocks):
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_shows_what_does_not_pass_and_without_a_terminal_every_check(blocks, terminal):
     shown = io.StringIO()
-    with rich_progress(Console(width=120, file=shown)) as report:
+    with rich_progress(Console(width=120, file=shown, force_terminal=terminal)) as report:
         run_checks(blocks, progress=report)
     text = shown.getvalue()
     assert "fake_block: is wrong: REFUTED: out differs" in text
-    assert "fake_block: adds: PROVED" not in text
+    assert ("1/7 fake_block: adds: PROVED in 0.0 s" in text) is not terminal
 
 
 def test_samples_of_nothing_are_refused():
