@@ -198,3 +198,16 @@ def test_every_line_of_the_ring(dimension):
     groups = (8,) * (1 + 64 // MachineSizes.of(config).parts[dimension] // 8)
     case = LayerCase(True, False, True, 4, dimension, groups, flat=(False, True, False))
     RowSide(config, netlist, seed=dimension).run(case, Timing(ready=0.7, landing_cycles=(1, 60), softmax_cycles=20))
+
+
+def test_a_buffer_is_free_before_the_last_rows_are_read():
+    """Four lanes of the fetcher for a slot: a quarter of the rows is read before a new list can reach them.
+
+    The model checks that every row is read before it can be written; here, that the buffer is free as early as that.
+    """
+    config = replace(machine("tiny"), fetch_queues=16)
+    beats = 64
+    case = LayerCase(True, False, True, beats * config.softmax_lanes, 0, groups=(1, 1, 1), flat=(True,))
+    measured = RowSide(config, composed(config)).run(case, Timing())
+    for kv in range(case.heads):
+        assert measured.released[kv] - measured.replay_issued[kv] <= beats - beats // 4 + 3
