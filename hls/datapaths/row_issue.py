@@ -196,8 +196,8 @@ def _beats(
     for held, line in zip(held_lines, lines, strict=True):
         held.next <<= pyrtl.select(begins, line, held)
 
-    within = span[: sizes.lane_bits] if sizes.lane_bits else pyrtl.Const(0, 1)
-    lanes = [~last | ~(within < s) for s in range(slots)]
+    always: Wire = pyrtl.Const(1, 1)
+    lanes = [always, *(~last | ~(span[: sizes.lane_bits] < slot) for slot in range(1, slots))]
     keys = [
         by_dimension(
             layer.dimension, [lanes[j * n] if j * n < slots else pyrtl.Const(0, 1) for n in sizes.machine.parts]
