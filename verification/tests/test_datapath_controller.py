@@ -36,36 +36,49 @@ MODULES = (control_read, control_write, controller, head_walk, memory_port, sele
 
 
 @pytest.fixture(scope="module")
-def tiny():
-    return build(TINY)
+def netlist():
+    return build(TINY, PATIENCE_CYCLES)
+
+
+@pytest.fixture(scope="module")
+def simulation(netlist):
+    with open_simulator(netlist, "fast") as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def tiny(simulation):
+    """A simulator in reset state; what the memories hold is of the test before."""
+    simulation.reset()
+    return simulation
 
 
 def layer_of(seed: int, region: int = 1 << 24, **fixed: int) -> HostLayer:
     return random_layer(TINY, np.random.default_rng(seed), region, **fixed)
 
 
-@settings(max_examples=4, deadline=None)
+def run_layers(bench: Bench, rng: np.random.Generator, layers: int) -> None:
+    """Random layers, of which the first clears all scores."""
+    for i in range(layers):
+        clears = {} if i == 0 else {"clear_tokens": int(rng.integers(2)), "clear_heads": int(rng.integers(2))}
+        bench.run(random_layer(TINY, rng, (i + 1) << 24, **clears), (i + 1) << 23)
+
+
+@settings(max_examples=3, deadline=None)
 @given(seeds)
-def test_layers_one_after_the_other(tiny, seed):
-    rng = np.random.default_rng(seed)
+def test_layers_one_after_the_other(simulation, seed):
+    simulation.reset()
     memory = AdversarialMemory(2, seed, max_latency_cycles=40, accept=0.8, answer=0.8)
-    with open_simulator(tiny, "fast") as simulator:
-        bench = Bench(TINY, simulator, memory, seed)
-        for i in range(3):
-            clears = {} if i == 0 else {"clear_tokens": int(rng.integers(2)), "clear_heads": int(rng.integers(2))}
-            bench.run(random_layer(TINY, rng, (i + 1) << 24, **clears), (i + 1) << 23)
+    run_layers(Bench(TINY, simulation, memory, seed), np.random.default_rng(seed), 2)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("seed", range(20))
-def test_many_layers(tiny, seed):
-    rng = np.random.default_rng(seed)
-    memory = (IdealMemory(2, 1 + seed), AdversarialMemory(2, seed), Hbm2Memory(channels=2))[seed % 3]
-    with open_simulator(tiny, "auto") as simulator:
-        bench = Bench(TINY, simulator, memory, seed, chance=(0.2, 1.0)[seed % 2])
-        for i in range(10):
-            clears = {} if i == 0 else {"clear_tokens": int(rng.integers(2)), "clear_heads": int(rng.integers(2))}
-            bench.run(random_layer(TINY, rng, (i + 1) << 24, **clears), (i + 1) << 23)
+def test_many_layers(netlist, seed):
+    memory = (IdealMemory(2, 1 + seed), AdversarialMemory(2, seed, max_latency_cycles=60), Hbm2Memory(channels=2))
+    with open_simulator(netlist, "auto") as simulator:
+        bench = Bench(TINY, simulator, memory[seed % 3], seed, chance=(0.2, 1.0)[seed % 2])
+        run_layers(bench, np.random.default_rng(seed), 10)
 
 
 @pytest.mark.parametrize(
@@ -81,8 +94,7 @@ def test_many_layers(tiny, seed):
 def test_protected_ids(tiny, protected, next_keys, kept):
     fixed = {"position": 12, "keys": 6, "next_keys": next_keys, "protected_count": len(protected), "head_dim": 8}
     layer = replace(layer_of(7, **fixed), survivors=(0, 2, 5, 7, 9, 11), protected=protected)
-    with open_simulator(tiny, "fast") as simulator:
-        run = Bench(TINY, simulator, IdealMemory(2, 3), 7).run(layer, 1 << 23)
+    run = Bench(TINY, tiny, IdealMemory(2, 3), 7).run(layer, 1 << 23)
     assert run.answer["survivors"] == kept
 
 
@@ -141,21 +153,20 @@ def bad_layers(good: HostLayer) -> list[tuple[LayerStatus, HostLayer]]:
     ]
 
 
-def good_layer(**fixed: int) -> HostLayer:
+def good_layer() -> HostLayer:
     given = {"stage": 0, "position": 20, "keys": 9, "rows": 9, "heads": 12, "head_dim": 8, "protected_count": 3}
-    layer = layer_of(3, **given, **fixed)
+    layer = layer_of(3, **given)
     return replace(layer, survivors=(0, 1, 3, 4, 7, 8, 11, 15, 18), protected=(0, 4, 6))
 
 
 def test_bad_descriptors_change_nothing(tiny):
-    with open_simulator(tiny, "fast") as simulator:
-        bench = Bench(TINY, simulator, IdealMemory(2, 2), 0, chance=1.0)
-        good = good_layer()
-        bench.run(good, 1 << 23)
-        seen = {bench.run(layer, 1 << 23).status for _, layer in bad_layers(good)}
-        assert seen == set(LayerStatus) - {LayerStatus.OK, LayerStatus.MEMORY_SILENT}
-        # the scores are still those of the first layer
-        assert bench.run(good.with_fields(clear_tokens=0, clear_heads=0), 1 << 23).status == LayerStatus.OK
+    bench = Bench(TINY, tiny, IdealMemory(2, 2), 0, chance=1.0)
+    good = good_layer()
+    bench.run(good, 1 << 23)
+    seen = {bench.run(layer, 1 << 23).status for _, layer in bad_layers(good)}
+    assert seen == set(LayerStatus) - {LayerStatus.OK, LayerStatus.MEMORY_SILENT}
+    # the scores are still those of the first layer
+    assert bench.run(good.with_fields(clear_tokens=0, clear_heads=0), 1 << 23).status == LayerStatus.OK
 
 
 def test_the_model_refuses_what_is_bad():
@@ -164,7 +175,7 @@ def test_the_model_refuses_what_is_bad():
     assert status_of(TINY, good_layer()) == LayerStatus.OK
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(seeds, st.sampled_from(["tiny", "spatten", "spatten-1-8"]), st.sampled_from([12, 16]))
 def test_checks_of_any_fields(checks_of, seed, preset, bits):
     config, graph = checks_of[preset, bits]
@@ -187,15 +198,12 @@ def checks_of():
     return {key: (config, checks_graph(config)) for key, config in machines.items()}
 
 
-@pytest.mark.parametrize("silent_after", [0, 3, 8])
-def test_a_silent_memory_ends_the_layer(silent_after):
-    with open_simulator(build(TINY, PATIENCE_CYCLES), "fast") as simulator:
-        memory = AdversarialMemory(2, 1, accept=1.0, answer=1.0, silent_after=silent_after)
-        bench = Bench(TINY, simulator, memory, 0)
-        layer = good_layer(rows=0)
-        with pytest.raises(AssertionError, match="MEMORY_SILENT"):
-            bench.run(layer, 1 << 23)
-        assert not simulator.step({})["see_start_ready"]
+@pytest.mark.parametrize("silent_after", [0, 3, 8, 12])
+def test_a_silent_memory_ends_the_layer(tiny, silent_after):
+    memory = AdversarialMemory(2, 1, accept=1.0, answer=1.0, silent_after=silent_after)
+    with pytest.raises(AssertionError, match="MEMORY_SILENT"):
+        Bench(TINY, tiny, memory, 0).run(good_layer(), 1 << 23)
+    assert not tiny.step({})["see_start_ready"]
 
 
 @pytest.mark.parametrize(
