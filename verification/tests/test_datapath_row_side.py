@@ -211,3 +211,14 @@ def test_a_buffer_is_free_before_the_last_rows_are_read():
     measured = RowSide(config, composed(config)).run(case, Timing())
     for kv in range(case.heads):
         assert measured.released[kv] - measured.replay_issued[kv] <= beats - beats // 4 + 3
+
+
+@pytest.mark.parametrize(
+    ("preset", "dimension"),
+    [("spatten-1-8", 0), ("spatten", 3), *(pytest.param("spatten", d, marks=pytest.mark.full) for d in range(3))],
+)
+def test_full_size(preset, dimension):
+    config = machine(preset)
+    side, timing = RowSide(config, composed(config), seed=1), Timing(0.7, 0.7, 0.7, (1, 40))
+    for generation, causal in ((False, True), (True, False)):
+        side.run(LayerCase(generation, causal, True, 9, dimension, (1, 2), (True, False, False)), timing)
