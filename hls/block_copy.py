@@ -57,7 +57,7 @@ class BlockCopy:
     def _memory(self, memory: pyrtl.MemBlock) -> pyrtl.MemBlock:
         sizes = (memory.bitwidth, memory.addrwidth)
         names = {"name": self._name(memory.name), "max_read_ports": None, "block": self._block}
-        names["asynchronous"] = memory.asynchronous
+        names["asynchronous"] = True  # where an address comes from is no longer this block's to check
         if isinstance(memory, pyrtl.RomBlock):
             return pyrtl.RomBlock(*sizes, memory.data, pad_with_zeros=memory.pad_with_zeros, **names)
         return pyrtl.MemBlock(*sizes, max_write_ports=None, **names)

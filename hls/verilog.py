@@ -136,6 +136,8 @@ class _Writer:
                 return f"~({self._fit(args[0], bits)} & {self._fit(args[1], bits)})"
             case "&" | "|" | "^" | "+" | "-" | "*":
                 return f"{self._fit(args[0], bits)} {net.op} {self._fit(args[1], bits)}"
+            case "<" | ">" if self._never(*(args if net.op == "<" else reversed(args))):
+                return "1'h0"
             case "<" | ">" | "=":
                 operator = "==" if net.op == "=" else net.op
                 return f"{self._text(args[0])} {operator} {self._text(args[1])}"
@@ -148,6 +150,11 @@ class _Writer:
             case "m":
                 return f"{self.names.memory(net.op_param[1])}[{self._text(args[0])}]"
         raise HlsError(f"{self.netlist.name}: no Verilog for {net}")
+
+    def _never(self, small: pyrtl.WireVector, large: pyrtl.WireVector) -> bool:
+        """Whether `small < large` is false for every value, of which linters warn."""
+        least = isinstance(large, pyrtl.Const) and large.val == 0
+        return least or (isinstance(small, pyrtl.Const) and small.val == (1 << max(len(small), len(large))) - 1)
 
     def _held(self, net: pyrtl.LogicNet) -> pyrtl.LogicNet | None:
         """The mux that feeds a register its own value where an enable is 0, or None."""
