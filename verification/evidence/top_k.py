@@ -13,9 +13,11 @@ from hls.simulate import open_simulator
 from models.config import AcceleratorConfig
 from verification.equivalence.netlist import NetlistError
 from verification.equivalence.sequential import check_bounded, prove_by_induction
+from verification.equivalence.solver import Limits
 from verification.equivalence.verdict import Kind, Verdict, refuted, sampled, weakest
-from verification.evidence.planted import all_refuted, faults
+from verification.evidence.planted import FULL_SAMPLES, all_refuted, faults
 from verification.evidence.stream_contracts import valid_never_waits
+from verification.evidence.top_k_bounded import check_engine
 from verification.evidence.top_k_control import control_claims, prove_packing, prove_same
 from verification.evidence.top_k_exhaustive import engine, every_request
 from verification.evidence.top_k_model import (
@@ -233,6 +235,25 @@ def exhaustive_with_faults(settings: Settings) -> Verdict:
     return all_refuted(chosen, lambda b: every_request(Netlist("mutant", b), values_step=64, backend="fast"))
 
 
+def bounded_engine(settings: Settings) -> Verdict:
+    """The smallest engine from reset: requests that need no pass under any stall, those of several without.
+
+    Passes: one in 20 cycles, all in the 40 of a full run.
+    """
+    full = settings.samples >= FULL_SAMPLES
+    limits = replace(settings, limits=Limits(time_s=1200)) if full else settings
+    stalled = check_engine(engine(), 14 if full else 12, limits, stalls=True)
+    return weakest([stalled, check_engine(engine(), 40 if full else 20, limits, stalls=False)])
+
+
+def bounded_engine_with_faults(settings: Settings) -> Verdict:
+    """Faults that a request must show within 12 cycles."""
+    chosen = faults(
+        engine().block, ("enable", "^filter_threshold$", "never loads"), ("reset value", "^result_count$", "bit 0")
+    )
+    return all_refuted(chosen, lambda b: check_engine(Netlist("mutant", b), 12, settings, stalls=False))
+
+
 def _proof(name: str) -> Callable[[Settings], Verdict]:
     return lambda settings: proof(name, plan(FULL), settings)
 
@@ -257,6 +278,13 @@ CHECKS = (
         "every request of the smallest engine",
         "exhaustive simulation",
         lambda settings: every_request(engine()),
+        least=Kind.TESTED,
+    ),
+    Check("the smallest engine from reset", "bounded model checking", bounded_engine, least=Kind.BOUNDED),
+    Check(
+        "planted faults: the smallest engine",
+        "bounded model checking, must be refuted",
+        bounded_engine_with_faults,
         least=Kind.TESTED,
     ),
     Check("planted faults: every request", "the same, on faulty blocks", exhaustive_with_faults, least=Kind.TESTED),

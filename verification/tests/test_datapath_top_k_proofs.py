@@ -5,7 +5,8 @@ import pytest
 from hls.lower import Netlist
 from verification.equivalence.verdict import Kind
 from verification.evidence.planted import faults
-from verification.evidence.top_k import PROOFS, misbehaves, planted, proof, small
+from verification.evidence.top_k import PROOFS, bounded_engine_with_faults, misbehaves, planted, proof, small
+from verification.evidence.top_k_bounded import check_engine
 from verification.evidence.top_k_control import prove_packing, prove_same
 from verification.evidence.top_k_exhaustive import engine as smallest
 from verification.evidence.top_k_exhaustive import every_request
@@ -70,3 +71,12 @@ def test_requests_of_the_smallest_engine():
     assert (verdict.kind, verdict.count) == (Kind.TESTED, 4 * 16 * 8), verdict.detail
     fault = faults(smallest().block, ("enable", "^pivot$", "never loads"))[0]
     assert every_request(Netlist("mutant", fault.build()), values_step=85, backend="fast").kind is Kind.REFUTED
+
+
+def test_the_smallest_engine_from_reset(tmp_path):
+    """Requests that need no pass; the share of `spatten verify` that takes a second, and its planted faults."""
+    settings = Settings(folder=tmp_path)
+    verdict = check_engine(smallest(), 11, settings, stalls=False)
+    assert (verdict.kind, verdict.count) == (Kind.BOUNDED, 11), verdict.detail
+    assert bounded_engine_with_faults(settings).kind is Kind.TESTED
+    assert list(tmp_path.iterdir()), "each refutation leaves its run"
