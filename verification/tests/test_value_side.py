@@ -166,6 +166,19 @@ def test_values_of_two_heads_are_asked_for_before_their_rows(simulator):
     assert [later - row for later, row in zip(seen.requested_at[2:], seen.weighed_at[:2], strict=True)] == [2, 2]
 
 
+@pytest.mark.parametrize(
+    ("keys", "ratio16", "jobs", "pace"),
+    [
+        (9, 30_000, 6, Pace(landing_cycles=(250, 260))),  # both halves of the kept list are taken
+        (9, KEEP_ALL, 6, Pace(landing_cycles=(250, 260))),  # both buffers are
+        (SIZES.context, KEEP_ALL, 4, Pace(landing_cycles=(700, 710))),  # so are the lanes' FIFOs
+        (2, KEEP_ALL, 24, Pace(accept=0.03, landing_cycles=(2, 3))),  # and those of jobs and rows
+    ],
+)
+def test_everything_waits_for_its_place(simulator, keys, ratio16, jobs, pace):
+    run(simulator, [made(14, generation=True, keys=keys, ratio16=ratio16, progressive=False, jobs=jobs)], pace=pace)
+
+
 def test_engine_a_is_the_controller_s_while_it_selects(simulator):
     simulator.reset()
     items = [(9 << 40, 5), (1, 6), (9 << 40, 7), (8 << 40, 8), (3, 9)]
