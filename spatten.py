@@ -4,9 +4,6 @@ Exit codes: 0 fine, 1 evidence against the machine, 2 a mistake in the call or i
 """
 
 import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -14,18 +11,22 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.text import Text
 
-from models.config import PRESETS, AcceleratorConfig, Config, ConfigError, require_choice
+from models.config import AcceleratorConfig, Config
 from traces.atomic import write_atomically
 from traces.reading import describe, read
-from traces.trace import Trace, TraceError, TraceFile
-from traces.workload import RecordedWorkload
-
-EVIDENCE_AGAINST = 1
-USAGE = 2
-SHIPPED = Path(__file__).parent / "traces"
+from traces.trace import TraceError
+from verification.console import (
+    EVIDENCE_AGAINST,
+    JsonOption,
+    PresetOption,
+    QuietOption,
+    print_json,
+    progress_bar,
+    single_thread,
+    user_errors,
+)
+from verification.run_job import run_data, shipped_workloads
 
 app = typer.Typer(
     help="SpAtten, the sparse-attention accelerator: run it, measure it, check it to the bit.",
@@ -34,45 +35,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of tables.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
-PresetOption = Annotated[str, typer.Option("--preset", help=f"The machine: {', '.join(PRESETS)}.")]
-
-
-def single_thread() -> None:
-    """Keep PyTorch to one thread: the tensors are small, and threads that wait for each other cost more than they give.
-
-    Two threads on a busy machine of two cores were seen to take 60 times longer than one.
-    """
-    import torch
-
-    torch.set_num_threads(1)
-
-
-@contextmanager
-def user_errors() -> Iterator[None]:
-    """Turn what a user got wrong into one line and exit code 2."""
-    try:
-        yield
-    except (ConfigError, TraceError, OSError) as error:
-        message = Text.assemble(("error:", "bold red"), f" {error}")
-        Console(stderr=True).print(message, highlight=False, soft_wrap=True)
-        raise typer.Exit(USAGE) from None
-
-
-@contextmanager
-def progress_bar(quiet: bool) -> Iterator[Callable[[int, int, str], None]]:
-    """Show on the terminal what is being done; yields the function to report it to."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as progress:
-        task = progress.add_task("", total=None)
-        yield lambda done, total, what: progress.update(task, completed=done, total=total, description=what)
-
-
-def print_json(data: Any) -> None:
-    """Print plain values as JSON on standard output."""
-    sys.stdout.write(json.dumps(data, indent=2) + "\n")
 
 
 @app.callback(invoke_without_command=True)
@@ -113,30 +75,13 @@ def run(
     """
     with user_errors():
         # PyTorch takes seconds to import: only the commands that compute wait for it.
-        from verification.recorded import recorded_as_json
-        from verification.runs import Setting, strengths, summarize
+        from verification.runs import Setting, strengths
 
         single_thread()
         machine = AcceleratorConfig.preset(preset)
         settings = [Setting(path.stem, Config.load(path)) for path in config] if config else strengths(machine)
-        contents = {path: read(path) for path in workloads or shipped_workloads()}
-        traces = [
-            trace for content in contents.values() if isinstance(content, TraceFile) for trace in content.sequences
-        ]
         with progress_bar(quiet) as progress:
-            runs = [summarize(trace, setting, progress) for trace in traces for setting in settings]
-        data = {
-            "schema": "spatten-run-1",
-            "version": version("spatten"),
-            "accelerator": {"name": preset, "parameters": asdict(machine)},
-            "workloads": [workload_facts(trace) for trace in traces],
-            "runs": [summary.as_json() for summary in runs],
-            "recorded": [
-                recorded_as_json(path.name, content)
-                for path, content in contents.items()
-                if isinstance(content, RecordedWorkload)
-            ],
-        }
+            data = run_data(workloads or shipped_workloads(), settings, machine, preset, progress)
         from reports import markdown, terminal
 
         out.mkdir(parents=True, exist_ok=True)
@@ -149,25 +94,8 @@ def run(
         for part in terminal.render(data, styled=console.is_terminal):
             console.print(part)
         console.print(f"written: {out / 'run.json'}, {out / 'run.md'}", soft_wrap=True)
-    if not all(summary.within_bounds for summary in runs):
+    if not all(run["within_bounds"] for run in data["runs"]):
         raise typer.Exit(EVIDENCE_AGAINST)
-
-
-def shipped_workloads() -> list[Path]:
-    """Traces and recorded workloads that come with the project."""
-    return sorted([*SHIPPED.glob("*.npz"), *SHIPPED.glob("*.csv")])
-
-
-def workload_facts(trace: Trace) -> dict[str, Any]:
-    """What a report says of a trace."""
-    return {
-        "name": trace.name,
-        "kind": trace.kind,
-        "model": asdict(trace.model),
-        "tokens": trace.tokens,
-        "generated": trace.generated,
-        "texts": list(trace.token_texts),
-    }
 
 
 @app.command()
@@ -282,50 +210,64 @@ BlockOption = Annotated[str, typer.Option("--block", help="A datapath; `spatten 
 @app.command()
 def verify(
     block: Annotated[list[str] | None, typer.Option(help="A datapath; may be repeated. Default: all.")] = None,
+    trace: Annotated[
+        list[Path] | None, typer.Option(help="Run a trace (.npz) on the netlist of the whole machine instead.")
+    ] = None,
+    config: Annotated[
+        list[Path] | None,
+        typer.Option("--config", "-c", help="With --trace: TOML file; may be repeated. Default: four strengths."),
+    ] = None,
+    memory: Annotated[
+        list[str] | None, typer.Option(help="With --trace: hbm2 (default), ideal or adversarial; may be repeated.")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="With --trace: the machine.")] = "tiny",
+    tokens: Annotated[int | None, typer.Option(min=1, help="With --trace: of the input, at most.")] = None,
+    generated: Annotated[int | None, typer.Option(min=0, help="With --trace: generation steps, at most.")] = None,
+    layers: Annotated[int | None, typer.Option(min=1, help="With --trace: layers, at most.")] = None,
     seed: Annotated[int, typer.Option(help="Of everything that is sampled.")] = 1,
     samples: Annotated[int, typer.Option(min=1, help="Mutants, and other samples, for each datapath.")] = 100,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
-    out: Annotated[Path, typer.Option(help="Folder for verify.json, verify.xml (JUnit), counterexamples.")] = Path(
-        "reports/out"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder for verify.json, verify.xml (JUnit), counterexamples; or equivalence.json.")
+    ] = Path("reports/out"),
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Run the evidence for the datapaths: proofs, exhaustive and random comparison with the reference, mutants.
 
-    Exit code 1 if any check fails or stays unknown. Example: `spatten verify --block zero_eliminator --samples 1000`.
+    With `--trace`, a trace on the netlist of the whole machine in lockstep with the reference; a mismatch leaves a
+    reproducer. Exit code 1 if any check fails or stays unknown.
+
+    Examples: `spatten verify --block zero_eliminator --samples 1000`,
+    `spatten verify --trace my.npz --config mine.toml --preset spatten --memory adversarial`.
     """
     with user_errors():
+        from reports.tables import equivalence_table, mismatches
         from reports.terminal import evidence_table
-        from verification.results import Settings, write_json, write_junit
-        from verification.runner import available_blocks, rich_progress, run_checks
 
-        for name in block or ():
-            require_choice(name.replace("-", "_"), available_blocks(), "block")
-        settings = Settings(seed, samples, out / "counterexamples")
-        with rich_progress(Console(stderr=True, quiet=quiet)) as progress:
-            results = run_checks(block or (), progress=progress, jobs=jobs, settings=settings)
-        write_json(results, out / "verify.json", settings)
-        write_junit(results, out / "verify.xml")
-        data = json.loads((out / "verify.json").read_text(encoding="utf-8"))
+        if trace:
+            from verification.equivalence_job import all_equal
+            from verification.evidence_job import verify_traces
+            from verification.trace_evidence import Excerpt
+
+            single_thread()
+            data = verify_traces(
+                trace, config or [], memory or ["hbm2"], preset, Excerpt(tokens, generated, layers), seed, out, quiet
+            )
+            tables, passed = [equivalence_table(data), *mismatches(data)], all_equal(data)
+        else:
+            from verification.evidence_job import verify_blocks
+
+            results = verify_blocks(block or [], seed, samples, jobs, out, quiet)
+            data = json.loads((out / "verify.json").read_text(encoding="utf-8"))
+            tables, passed = [evidence_table(data)], all(result.passed for result in results)
     if as_json:
         print_json(data)
     elif not quiet:
-        Console().print(evidence_table(data))
-    if not all(result.passed for result in results):
+        for table in tables:
+            Console().print(table)
+    if not passed:
         raise typer.Exit(EVIDENCE_AGAINST)
-
-
-def build_block(name: str, preset: str) -> Any:
-    """Netlist of a datapath in the size of a preset.
-
-    Raises:
-        ConfigError: for an unknown name; the message has the closest one.
-    """
-    from hls.datapaths.catalog import BLOCKS
-
-    require_choice(name.replace("-", "_"), tuple(BLOCKS), "block")
-    return BLOCKS[name.replace("-", "_")](AcceleratorConfig.preset(preset))
 
 
 @app.command()
@@ -344,6 +286,7 @@ def estimate(
         from hls import technology
         from hls.estimate_block import estimate_block
         from hls.user_library import load_liberty
+        from verification.evidence_job import build_block
 
         library = load_liberty(liberty) if liberty else technology.load()
         with Console(stderr=True, quiet=quiet).status(f"building {block}"):
@@ -374,6 +317,7 @@ def export(
         from hls.export import export as export_netlist
         from hls.export import random_inputs, record
         from hls.simulate import open_simulator
+        from verification.evidence_job import build_block
 
         with Console(stderr=True, quiet=quiet).status(f"building and simulating {block}"):
             netlist = build_block(block, preset)
@@ -384,6 +328,44 @@ def export(
         print_json({"files": files})
     elif not quiet:
         Console().print("written: " + ", ".join(files), soft_wrap=True)
+
+
+@app.command()
+def report(
+    out: Annotated[Path, typer.Option(help="Folder for the result files, report.md and report.html.")] = Path(
+        "reports/out"
+    ),
+    quick: Annotated[bool, typer.Option("--quick", help="Two strengths, and short excerpts on the netlist.")] = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Run the shipped workloads, check the netlist against the reference, estimate the machine, and report it all.
+
+    Writes `run.json`, `equivalence.json`, `estimate.json`, `simulate.json`, `report.md` and `report.html`. Exit code 1
+    if an error exceeds its bound, or the netlist differs from the reference.
+    """
+    with user_errors():
+        from reports import combined, markdown, page, tables, terminal
+        from verification.report_job import results
+
+        single_thread()
+        out.mkdir(parents=True, exist_ok=True)
+        with progress_bar(quiet) as progress:
+            for name, compute in results(quick, out).items():
+                progress(0, 1, name)
+                write_atomically(out / f"{name}.json", json.dumps(compute(progress), indent=1).encode())
+        data = combined.load(out)
+        text = markdown.render_evidence(data) + "\n" + markdown.render(data["run"])
+        write_atomically(out / "report.md", text.encode())
+        write_atomically(out / "report.html", page.render(data).encode())
+    if not quiet:
+        console = Console()
+        console.print(terminal.overview(data["run"]))
+        for part in tables.render(data):
+            console.print(part)
+        console.print(f"written: {out / 'report.html'}, {out / 'report.md'}", soft_wrap=True)
+    equal = all(result["equal"] for result in data["equivalence"]["results"])
+    if not (equal and all(run["within_bounds"] for run in data["run"]["runs"])):
+        raise typer.Exit(EVIDENCE_AGAINST)
 
 
 def read_text(path: Path) -> str:

@@ -102,3 +102,11 @@ def area_by_group(modules: tuple[ModuleEstimate, ...]) -> dict[str, Quantity]:
         group: total((module.area for module in modules if module.group == group), "um2", group)
         for group in (*GROUPS, OTHERS)
     }
+
+
+def power_by_group(modules: tuple[ModuleEstimate, ...]) -> dict[str, Quantity]:
+    """Power of each group in mW with every cycle fully active, as `area_by_group`."""
+    return {
+        group: total((module.power for module in modules if module.group == group), "mW", group)
+        for group in (*GROUPS, OTHERS)
+    }

@@ -4,7 +4,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from reports import layout
+from reports import combined, layout
 
 _MARKUP = str.maketrans({c: "\\" + c for c in "\\`*_{}[]<>()#+-.!|~"})
 
@@ -20,6 +20,15 @@ def struck(texts: list[str], alive: list[int], length: int) -> str:
 
 def render(data: dict[str, Any]) -> str:
     """Render the result of `spatten run` (the content of its JSON file)."""
+    return _environment().get_template("run.md.j2").render(data)
+
+
+def render_evidence(data: dict[str, Any]) -> str:
+    """Render what of `combined.load` is there beside the runs."""
+    return _environment().get_template("report.md.j2").render(data)
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("reports"),
         undefined=StrictUndefined,
@@ -28,5 +37,5 @@ def render(data: dict[str, Any]) -> str:
         keep_trailing_newline=True,
         autoescape=False,  # Markdown, not HTML
     )
-    environment.globals.update(layout=layout, struck=struck)
-    return environment.get_template("run.md.j2").render(data)
+    environment.globals.update(layout=layout, struck=struck, combined=combined)
+    return environment

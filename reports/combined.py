@@ -1,0 +1,109 @@
+"""The result files of the main job side by side, with the published figures, arranged for tables."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+RESULTS = ("run", "equivalence", "estimate", "simulate")
+UM2_PER_MM2 = 1e6
+MW_PER_W = 1e3
+
+
+def published() -> dict[str, Any]:
+    """The published figures, each table with its source."""
+    return tomllib.loads(files("reports").joinpath("published.toml").read_text(encoding="utf-8"))
+
+
+def load(folder: Path) -> dict[str, Any]:
+    """The result files that are in a folder, by name; None for one that is not there."""
+    found: dict[str, Any] = {}
+    for name in RESULTS:
+        path = folder / f"{name}.json"
+        found[name] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    return found
+
+
+@dataclass(frozen=True)
+class EquivalenceRow:
+    """A trace under a setting and a memory: numbers compared and different, layers, cycles."""
+
+    trace: str
+    setting: str
+    memory: str
+    extent: str
+    layers: int
+    cycles: int
+    compared: int
+    differing: int
+    equal: bool
+
+
+def equivalence_rows(data: dict[str, Any]) -> list[EquivalenceRow]:
+    """A row for each result of `equivalence.json`."""
+    return [
+        EquivalenceRow(
+            trace=r["trace"],
+            setting=r["setting"],
+            memory=r["memory"],
+            extent=f"{r['tokens']} tokens" + (f", {r['generated']} generated" if r["generated"] else ""),
+            layers=sum(run["rows"] > 0 for run in r["runs"]),
+            cycles=sum(run["cycles"] for run in r["runs"]),
+            compared=sum(r["compared"].values()),
+            differing=sum(r["differing"].values()),
+            equal=r["equal"],
+        )
+        for r in data["results"]
+    ]
+
+
+@dataclass(frozen=True)
+class SiliconRow:
+    """Area and power of a group of modules beside the published ones; ranges are our error bars."""
+
+    group: str
+    area_mm2: float
+    area_low: float
+    area_high: float
+    published_area_mm2: float
+    power_w: float
+    published_power_w: float
+
+
+def silicon_rows(data: dict[str, Any]) -> list[SiliconRow]:
+    """A row for each group of the published figure, and one for all."""
+    known = published()
+
+    def row(name: str, area: dict[str, Any], power: dict[str, Any], of: tuple[float, float]) -> SiliconRow:
+        mm2 = area["value"] / UM2_PER_MM2
+        low, high = mm2 / (1 + area["error"]), mm2 * (1 + area["error"])
+        return SiliconRow(name, mm2, low, high, of[0], power["value"] / MW_PER_W, of[1])
+
+    rows = [
+        row(group, area, data["power_by_group"][group], (known["area_mm2"][group], known["power_w"][group]))
+        for group, area in data["area_by_group"].items()
+    ]
+    total = known["total"]
+    return [*rows, row("all", data["area"], data["power"], (total["area_mm2"], total["logic_w"] + total["sram_w"]))]
+
+
+def module_rows(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row for each module: group, instances, area of all in mm2, longest path, slack, register bits."""
+    return [
+        {
+            "module": m["module"],
+            "group": m["group"],
+            "instances": m["instances"],
+            "area_mm2": m["area"]["value"] / UM2_PER_MM2,
+            "delay_ps": m["delay"]["value"],
+            "delay_error": m["delay"]["error"],
+            "slack_ps": m["slack_ps"],
+            "register_bits": m["register_bits"] * m["instances"],
+            "provenance": m["area"]["provenance"],
+        }
+        for m in data["modules"]
+    ]

@@ -1,0 +1,93 @@
+"""Terminal tables of the main job's evidence: equivalence, silicon, cycles, with the published figures."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from reports import combined, layout
+
+_STYLE: dict[str, Any] = {"box": SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False}
+
+
+def _table(title: str, caption: str | None, *headings: str) -> Table:
+    table = Table(title=title, caption=caption, **_STYLE)
+    for i, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if i else "left", no_wrap=True)
+    return table
+
+
+def equivalence_table(data: dict[str, Any]) -> Table:
+    """One row for each trace, setting and memory."""
+    title = f"Netlist of {data['machine']} against the integer reference ({data['backend']})"
+    headings = ("trace", "setting", "memory", "extent", "layers", "cycles", "compared", "differ")
+    table = _table(title, "; ".join(f"left out: {line}" for line in data["left_out"]) or None, *headings)
+    for row in combined.equivalence_rows(data):
+        differ = str(row.differing) if row.equal else Text(str(row.differing), style="bold red")
+        table.add_row(
+            *(layout.shortened(row.trace, 16), layout.shortened(row.setting, 11), row.memory, row.extent),
+            *(str(row.layers), f"{row.cycles:,}", f"{row.compared:,}", differ),
+        )
+    return table
+
+
+def mismatches(data: dict[str, Any]) -> Iterator[RenderableType]:
+    """The first mismatches of each result, and where a reproducer is."""
+    for result in data["results"]:
+        for line in result["mismatches"]:
+            yield Text(f"{result['trace']}, {result['setting']}: {line}", style="red")
+        if result["reproducer"]:
+            yield Text(f"reproducer: {result['reproducer']}")
+
+
+def silicon_table(data: dict[str, Any]) -> Table:
+    """One row for each group of the published figure."""
+    slowest = data["slowest"]
+    caption = (
+        f"power: every cycle active; slowest module: {slowest['module']}, {slowest['delay']['value']:.0f} ps "
+        f"of {data['clock_period_ps']}"
+    )
+    table = _table(
+        f"Area and power of {data['machine']}, {data['technology']}",
+        caption,
+        *("group", "mm2", "within", "published", "W", "published"),
+    )
+    for row in combined.silicon_rows(data):
+        within = f"{row.area_low:.2f} - {row.area_high:.2f}"
+        areas = f"{row.area_mm2:.2f}", within, f"{row.published_area_mm2:.2f}"
+        table.add_row(row.group, *areas, f"{row.power_w:.2f}", f"{row.published_power_w:.2f}")
+    return table
+
+
+def simulate_table(data: dict[str, Any]) -> Table:
+    """One row for each workload of the transaction model."""
+    headings = ("workload", "cycles", "us", "bottleneck", "TFLOP/s", "dense eq.", "DRAM MB", "vs 12 bits", "energy uJ")
+    table = _table("Transaction model", None, *headings)
+    for result in data["results"]:
+        total = result["total"]
+        table.add_row(
+            layout.shortened(result["workload"], 24),
+            f"{total['cycles']:,}",
+            f"{total['seconds'] * 1e6:.1f}",
+            total["bottleneck"],
+            f"{total['performed_flops'] / 1e12:.3f}",
+            f"{total['dense_flops'] / 1e12:.3f}",
+            f"{total['dram_bytes'] / 1e6:.3f}",
+            f"{total['reduction_dense12']:.1f}x",
+            f"{total['energy_uj']:.1f}",
+        )
+    return table
+
+
+def render(data: dict[str, Any]) -> Iterator[RenderableType]:
+    """What of `combined.load` is there beside the runs."""
+    if data["equivalence"]:
+        yield equivalence_table(data["equivalence"])
+        yield from mismatches(data["equivalence"])
+    if data["estimate"]:
+        yield silicon_table(data["estimate"])
+    if data["simulate"]:
+        yield simulate_table(data["simulate"])

@@ -1,0 +1,36 @@
+"""`spatten report`, the main job: what makes each of its result files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from models.config import AcceleratorConfig
+
+MACHINE = "spatten"
+NETLIST_MACHINE = "tiny"
+QUICK_TOKENS, QUICK_STEPS, QUICK_LAYERS = 12, 2, 2
+TOKENS, STEPS = 40, 4
+Progress = Callable[[int, int, str], None]
+
+
+def results(quick: bool, out: Path) -> dict[str, Callable[[Progress], dict[str, Any]]]:
+    """What makes each result file, by its name."""
+    from verification.equivalence_job import EquivalenceJob
+    from verification.estimate_job import machine_estimate
+    from verification.run_job import run_data, shipped_workloads, traces_of
+    from verification.runs import strengths
+    from verification.trace_evidence import Excerpt
+
+    machine, small = AcceleratorConfig.preset(MACHINE), AcceleratorConfig.preset(NETLIST_MACHINE)
+    paths = shipped_workloads()
+    excerpt = Excerpt(QUICK_TOKENS, QUICK_STEPS, QUICK_LAYERS) if quick else Excerpt(TOKENS, STEPS)
+    traces = traces_of([path for path in paths if path.suffix == ".npz"])
+    every = 2 if quick else 1
+    job = EquivalenceJob(traces, strengths(small)[::every], small, NETLIST_MACHINE, excerpt=excerpt)
+    return {
+        "run": lambda progress: run_data(paths, strengths(machine)[::every], machine, MACHINE, progress),
+        "equivalence": lambda progress: job.run(out / "mismatches", progress),
+        "estimate": lambda progress: machine_estimate(machine, MACHINE),
+    }
