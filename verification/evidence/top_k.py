@@ -238,12 +238,12 @@ def exhaustive_with_faults(settings: Settings) -> Verdict:
 def bounded_engine(settings: Settings) -> Verdict:
     """The smallest engine from reset: requests that need no pass under any stall, those of several without.
 
-    Passes: one in 20 cycles, all in the 40 of a full run.
+    One pass is over in 20 cycles, several in the 32 of a full run.
     """
     full = settings.samples >= FULL_SAMPLES
     limits = replace(settings, limits=Limits(time_s=1200)) if full else settings
     stalled = check_engine(engine(), 14 if full else 12, limits, stalls=True)
-    return weakest([stalled, check_engine(engine(), 40 if full else 20, limits, stalls=False)])
+    return weakest([stalled, check_engine(engine(), 32 if full else 20, limits, stalls=False)])
 
 
 def bounded_engine_with_faults(settings: Settings) -> Verdict:
