@@ -20,9 +20,9 @@ Ports. Host: `start_descriptor` (its address / 512) with `start_valid`, `start_r
 `done_status`. Control reads: `read_request_...`, and bursts `read_...` as they pass by, `read_waits`, `read_moves`.
 The layer: `layer_...` (the layer bus), constant from `layer_start` to `done_valid`; `walk_...`, `walk_start`,
 `table_begin`, `lists_begin`, `selection_start`; bases of what is written. From others: `table_bad`, the lists'
-`..._taken`, `..._unordered`, `..._beyond`, `rows_done`, `selection_done`, `next_survivors`, `next_head_mask`; idle
-means `write_busy`, `writes_pending`, `walk_busy` 0, `fetch_status`, `write_back_status` IDLE. `answer_data`... are
-called `answer_row_...`.
+`..._checked`, `..._unordered`, `..._beyond`, `lists_held`, `rows_done`, `selection_done`, `next_survivors`,
+`next_head_mask`; idle means `write_busy`, `writes_pending`, `walk_busy` 0 and `fetch_status`, `write_back_status` IDLE.
+The answer is `answer_row_data` under `answer_row_valid`, `answer_row_ready`.
 """
 
 from __future__ import annotations
@@ -125,13 +125,16 @@ def build(
         asking = _reads(config, request, address, start, accepted, has_rows, block)
         arrived, list_status = _lists(request, bursts, accepted, has_rows, block)
         quiet, silent = _memory(state.idle, patience_cycles, block)
-        listed = arrived & ~asking
-        launch = state.listing & listed & (list_status == LayerStatus.OK)
-        fails = (request.checked & ~accepted) | (state.listing & listed & ~launch)
+        lists_held = pyrtl.Input(1, "lists_held")
+        lists_ok = list_status == LayerStatus.OK
+        # a layer that is refused leaves nothing under way
+        listed = arrived & ~asking & (lists_ok | lists_held)
+        launch = state.listing & listed & lists_ok
+        fails = (request.checked & ~accepted) | (state.listing & listed & ~lists_ok)
         finishes = state.draining & quiet
         over = {
             "listing": listed,
-            "running": ~has_rows | pyrtl.Input(1, "rows_done"),
+            "running": (~has_rows | pyrtl.Input(1, "rows_done")) & lists_held,
             "selecting": pyrtl.Input(1, "selection_done"),
             "answering": _answer(state.answering, request, start, block),
             "draining": quiet,
@@ -228,7 +231,7 @@ def _lists(request: Request, bursts: Bursts, accepted: Wire, has_rows: Wire, blo
     table_in = register(1, "table_in", block)
     table_ends = bursts.valid & (bursts.kind == ReadKind.HEAD_TABLE) & bursts.last
     table_in.next <<= ~accepted & (table_in | table_ends)
-    survivors_in, protected_in = (pyrtl.Input(1, f"{name}_taken") for name in LISTS)
+    survivors_in, protected_in = (pyrtl.Input(1, f"{name}_checked") for name in LISTS)
     no_protected = request.layer["layer_protected_count"] == 0
     arrived = (table_in | ~has_rows) & survivors_in & (protected_in | no_protected)
     # the lowest code comes last: it overrides

@@ -18,12 +18,12 @@ scores are cleared if that is asked for; rows of the layer wait until that has p
 Ports, all names of the accelerator: bursts of the lists `read_...`, `list_ready`; what the layer is, `layer_...`,
 constant from `lists_begin` to `selection_done` (`layer_last_row`, `layer_last_lane`: where id position - 1 is;
 `layer_select_tokens`, `layer_select_heads`: fewer stay than there are); pulses `lists_begin`, `layer_start`,
-`selection_start`. Out: `survivors_taken`, `protected_taken` and what was wrong with them, until `lists_begin`; the
-copies `survivor_write`, `survivor_row`, `survivor_ids`; `sweep_...` to the token importance and `sweep_score...` from
-it; `head_clear_...`, `head_read...`, `head_idle` of the head importance; `select_...` to engine A, its results
-`engine_a_kept_...` under `select_result_valid`, `select_result_ready`; `token_row_...`, `list_row_...`,
-`head_word_...` to the control writes; `next_survivors`, `next_head_mask`; `selection_done` (pulse);
-`layer_selecting`.
+`selection_start`. Out: `survivors_checked`, `protected_checked` and what was wrong with them, until `lists_begin`;
+`lists_held`: their masks are complete, `selection_start` may come; the copies `survivor_write`, `survivor_row`,
+`survivor_ids`; `sweep_...` to the token importance and `sweep_score...` from it; `head_clear_...`, `head_read...`,
+`head_idle` of the head importance; `select_...` to engine A, its results `engine_a_kept_...` under
+`select_result_valid`, `select_result_ready`; `token_row_...`, `list_row_...`, `head_word_...` to the control writes;
+`next_survivors`, `next_head_mask`; `selection_done` (pulse); `layer_selecting`.
 """
 
 from __future__ import annotations
@@ -204,12 +204,14 @@ def _lists(sizes: MachineSizes, layer: Layer, block: pyrtl.Block) -> Stream:
     }
     for index, name in enumerate(("survivors", "protected")):
         mine = intake.kind == index
-        for what, wire in (("unordered", intake.unordered), ("beyond", intake.beyond)):
+        seen = {"checked": intake.checked, "unordered": intake.unordered, "beyond": intake.beyond}
+        for what, wire in seen.items():
             found = register(1, f"found_{name}_{what}", block)
             found.next <<= ~layer.begins & (found | (wire & mine))
             outputs[f"{name}_{what}"] = found
     _ports(outputs)
-    return intake.rows
+    # short lists are checked while the mask of the one before is still being filled
+    return fifo(intake.rows, 2, block=block, prefix="checked_").stream
 
 
 def _merged(sizes: MachineSizes, lists: Stream, tokens_first: Wire, block: pyrtl.Block) -> Stream:
@@ -261,10 +263,12 @@ def _masks(
     counted = pyrtl.select(tally.out_valid, more, fixed_count)
     fixed_count.next <<= pyrtl.select(layer.begins, pyrtl.Const(0, len(fixed_count)), counted)
     protected_end = align(of[PROTECTED] & mask["last"], tally.latency_cycles + 2, "protected_end")
-    for name, end in (("survivors_taken", of[SURVIVORS] & mask["last"]), ("protected_taken", protected_end)):
+    held = []
+    for name, end in (("survivors", of[SURVIVORS] & mask["last"]), ("protected", protected_end)):
         taken = register(1, f"all_{name}", block)
         taken.next <<= ~layer.begins & (taken | end)
-        _ports({name: taken})
+        held.append(taken)
+    _ports({"lists_held": held[0] & (held[1] | (layer.protected_count == 0))})
 
     heads = register(MAX_HEADS, "next_heads_so_far", block)
     shifted = pyrtl.concat(mask["bits"], heads[sizes.top_k_lanes :])

@@ -65,11 +65,12 @@ def stage(source: Stream, *, block: pyrtl.Block, prefix: str) -> Stream:
 
 @dataclass(frozen=True, eq=False)
 class Intake:
-    """Rows of the lists that were read, checked: their kind and number; pulses where something is wrong."""
+    """Rows of the lists that were read: their kind and number; pulses: the list is checked, what is wrong with it."""
 
     rows: Stream
     kind: Wire
     number: Wire
+    checked: Wire
     unordered: Wire
     beyond: Wire
 
@@ -126,7 +127,7 @@ def list_intake(
         }
         rows = Stream(id_row(sizes).pack(fields), row.valid, taken)
         place = number[: sizes.list_row_bits]
-        return Intake(rows, kind, place, moves & pyrtl.rtl_any(*falls), moves & pyrtl.rtl_any(*outside))
+        return Intake(rows, kind, place, moves & last, moves & pyrtl.rtl_any(*falls), moves & pyrtl.rtl_any(*outside))
 
 
 def to_masks(sizes: MachineSizes, rows: Stream, last_row: Wire, block: pyrtl.Block) -> Stream:
