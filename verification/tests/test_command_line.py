@@ -16,7 +16,7 @@ from traces.workload import read_workload
 from verification import runs
 from verification.recorded import recorded_layers
 from verification.recording import SHIPPED
-from verification.run_job import SHIPPED
+from verification.run_job import SHIPPED as SHIPPED_FILES
 from verification.tests.tiny_models import TEXT, save_model
 
 
@@ -203,7 +203,7 @@ def test_evaluate_measures_every_rule_beside_the_dense_model(directories, tmp_pa
 
 
 def test_a_recorded_workload_is_run_by_its_counts(tmp_path):
-    result = call("run", SHIPPED / "gpt2-lighthouse.csv", "--out", tmp_path, "--json")
+    result = call("run", SHIPPED_FILES / "gpt2-lighthouse.csv", "--out", tmp_path, "--json")
     assert result.exit_code == 0, result.output
     (recorded,) = json.loads(result.stdout)["recorded"]
     assert recorded["trace"] == "gpt2-lighthouse.csv"
@@ -211,8 +211,8 @@ def test_a_recorded_workload_is_run_by_its_counts(tmp_path):
 
 
 def test_the_payload_of_a_recorded_workload_is_that_of_the_run_it_records():
-    (trace,) = read_trace(SHIPPED / "gpt2-lighthouse.npz").sequences
-    recorded = recorded_layers(read_workload(SHIPPED / "gpt2-lighthouse.csv"))
+    (trace,) = read_trace(SHIPPED_FILES / "gpt2-lighthouse.npz").sequences
+    recorded = recorded_layers(read_workload(SHIPPED_FILES / "gpt2-lighthouse.csv"))
     summary = runs.summarize(trace, runs.Setting("recorded", SHIPPED))
     generation = [layer for layer in summary.layers if layer.stage == "generation"]
     for ours, theirs in zip(recorded, generation, strict=True):
