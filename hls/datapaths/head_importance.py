@@ -22,6 +22,7 @@ out; `idle`: every row that was accepted whole is in the scores.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyrtl
@@ -129,14 +130,34 @@ def scale_graph(config: AcceleratorConfig, heads: int = HEADS) -> Graph:
             (magnitude[low:high] * mantissa).named(f"product_{i}") << low
             for i, (low, high) in enumerate(bytes_of(types.magnitude.width))
         ]
-        product = reduce_tree(lambda a, b: a + b, parts).named("product")
-        left = product << select(shift < 0, -shift, 0).clamp(0, 1 << (SHIFT.width - 1))
-        right = product.shift_right(select(shift < 0, 0, shift).clamp(0, SHIFT.range.high), "floor")
-        return {"contribution": select(shift < 0, left, right).saturate(SCORE), "add_head": scale_head}
+        return {"contribution": _shifted(parts, shift), "add_head": scale_head}
 
     return trace(
         scale,
         inputs={"magnitude": types.magnitude, "mantissa": MANTISSA, "shift": SHIFT, "scale_head": types.head},
+        outputs={"contribution": SCORE},
+    )
+
+
+def _shifted(parts: Sequence[Value], shift: Value) -> Value:
+    """The sum of the parts to the right by `shift`, to the left where it is negative, saturated."""
+    product = reduce_tree(lambda a, b: a + b, parts).named("product")
+    left = product << select(shift < 0, -shift, 0).clamp(0, 1 << (SHIFT.width - 1))
+    right = product.shift_right(select(shift < 0, 0, shift).clamp(0, SHIFT.range.high), "floor")
+    return select(shift < 0, left, right).saturate(SCORE)
+
+
+def shift_graph(config: AcceleratorConfig) -> Graph:
+    """What `scale` does with the products of the bytes; for proofs of it without the multipliers."""
+    bytes_ = bytes_of(HeadImportanceTypes.of(config).magnitude.width)
+    product = UInt(8 + MANTISSA.width).within(0, 255 * MANTISSA.range.high)
+
+    def shifted(products: Vector, shift: Value) -> dict[str, Value]:
+        return {"contribution": _shifted([p << low for p, (low, _) in zip(products, bytes_, strict=True)], shift)}
+
+    return trace(
+        shifted,
+        inputs={"products": Vec(product, len(bytes_)), "shift": SHIFT},
         outputs={"contribution": SCORE},
     )
 

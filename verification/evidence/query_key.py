@@ -169,14 +169,14 @@ def _function(settings: Settings) -> Verdict:
 
 
 def _function_with_faults(settings: Settings) -> Verdict:
-    block = build(FULL).block
+    config = FULL if settings.samples >= FULL_SAMPLES else TINY
     planted = faults(
-        block,
+        build(config).block,
         ("operator", "", "+ becomes -"),
         ("mux arms", "", "swapped"),
         ("stage removed", "sum_", "becomes a wire"),
     )
-    return all_refuted(planted, lambda faulty: proof(FULL, faulty, settings))
+    return all_refuted(planted, lambda faulty: proof(config, faulty, settings))
 
 
 def _reduction(config: AcceleratorConfig) -> Schedule:
