@@ -143,6 +143,22 @@ def test_planes_follow_each_other_without_waiting(tiny):
     assert fetch(TINY, tiny, IdealMemory(2, 60), three).cycles < alone + 30
 
 
+@pytest.mark.parametrize("rows_of_a_list", [2, 16])
+def test_a_row_a_cycle_within_and_between_lists(simulator, rows_of_a_list):
+    """Lists of two rows, which fill all queues alike, are taken as fast as one long list: no bubble between them."""
+    simulator.reset()
+    taken = 0
+    for _ in range(16):
+        row = {
+            "ids": (16 * taken) | (16 * taken + 8) << 9,
+            "count": 2,
+            "last": taken % rows_of_a_list == rows_of_a_list - 1,
+        }
+        seen = simulator.step({**row, "stride": 96, "length": 96, "in_valid": 1, "request_ready": 3})
+        taken += seen["in_ready"]
+    assert taken == 16
+
+
 def test_hbm2(tiny):
     rng = np.random.default_rng(3)
     memory = Hbm2Memory(channels=2)
