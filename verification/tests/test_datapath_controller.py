@@ -21,6 +21,7 @@ from hls.datapaths.descriptor import (
 )
 from hls.estimate_block import estimate_block
 from hls.evaluate import evaluate
+from hls.lower import Netlist
 from hls.simulate import open_simulator
 from hls.types import HlsError
 from models.config import AcceleratorConfig
@@ -28,6 +29,7 @@ from models.memory.hbm2 import Hbm2Memory
 from models.memory.variants import AdversarialMemory, IdealMemory
 from verification.evidence.controller_bench import Bench, build
 from verification.evidence.controller_model import HostLayer, random_layer, status_of
+from verification.evidence.planted import faults
 from verification.tests.datapath_machines import machine, seeds
 
 TINY = machine("tiny")
@@ -204,6 +206,28 @@ def test_a_silent_memory_ends_the_layer(tiny, silent_after):
     with pytest.raises(AssertionError, match="MEMORY_SILENT"):
         Bench(TINY, tiny, memory, 0).run(good_layer(), 1 << 23)
     assert not tiny.step({})["see_start_ready"]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        ("enable", r"^control_write\.list_row_offset$", "never"),
+        pytest.param(("reset value", r"^memory_port\.owed_control_0$", "bit 0"), marks=pytest.mark.full),
+        ("stage added", r"^selection\.fixed_count$", ""),
+        pytest.param(("stage added", r"^head_walk\.in_group$", ""), marks=pytest.mark.full),
+        pytest.param(("stage added", r"^control_read\.slot$", ""), marks=pytest.mark.full),
+        pytest.param(("reset value", r"^selection\.mask_finished$", ""), marks=pytest.mark.full),
+    ],
+    ids=lambda fault: f"{fault[1].strip('^$')} {fault[0]}",
+)
+def test_planted_faults_are_noticed(netlist, fault):
+    faulty = Netlist("faulty", faults(netlist.block, fault)[0].build())
+    given = {"stage": 0, "position": 40, "keys": 30, "rows": 30, "heads": 12, "group": 3, "protected_count": 3}
+    layer = layer_of(5, **given, head_dim=8, next_keys=20, next_heads=6)
+    with open_simulator(faulty, "fast") as simulator:
+        bench = Bench(TINY, simulator, IdealMemory(2, 30), 0, chance=1.0)
+        with pytest.raises(AssertionError):
+            bench.run(layer, 1 << 23, limit_cycles=2000)
 
 
 @pytest.mark.parametrize(
