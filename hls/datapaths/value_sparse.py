@@ -38,7 +38,7 @@ from hls.datapaths.zero_eliminator import zero_eliminator_graph
 from hls.lower import Netlist, building, instantiate
 from hls.netlist import Wire
 from hls.schedule import Schedule, schedule
-from hls.stream import drive, register, source_ports
+from hls.stream import drive, payload_register, register, source_ports
 from hls.stream_rows import Rows, row_packer
 from hls.technology import Technology
 from hls.trace import Bool, Graph, UInt, Value, Vec, Vector, trace
@@ -159,7 +159,11 @@ def _write(sizes: MachineSizes, rows: Rows, go: Wire, block: pyrtl.Block) -> Non
     drive(rows.ready, pyrtl.Const(1, 1))
     valid, last = align(rows.valid, 1, "written"), align(rows.last, 1, "written_last")
     count = align(rows.count, 1, "written_count")
-    number, total = register(sizes.list_row_bits, "list_number", block), register(sizes.count_bits, "total", block)
+    # both begin with `sparse_go`
+    number, total = (
+        payload_register(bits, name, block)
+        for name, bits in (("list_number", sizes.list_row_bits), ("total", sizes.count_bits))
+    )
     finished = register(1, "finished", block)
     after = pyrtl.select(valid, (number + 1)[: len(number)], number)
     number.next <<= pyrtl.select(go, pyrtl.Const(0, len(number)), after)

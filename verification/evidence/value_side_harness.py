@@ -192,7 +192,7 @@ class Surroundings:
         if out["value_request_valid"] and inputs["value_request_ready"]:
             self._request(out["value_request_data"])
         self._outputs(out, inputs)
-        self.done = bool(out["rows_done"])
+        self.done = bool(out["rows_done"] and not out["importance_valid"])
 
     def _importance(self, out: dict[str, int]) -> None:
         for lane in range(self.sizes.slots):

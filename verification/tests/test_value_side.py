@@ -179,6 +179,12 @@ def test_everything_waits_for_its_place(simulator, keys, ratio16, jobs, pace):
     run(simulator, [made(14, generation=True, keys=keys, ratio16=ratio16, progressive=False, jobs=jobs)], pace=pace)
 
 
+@pytest.mark.parametrize(("ratio16", "accept"), [(KEEP_ALL, 0.04), (30_000, 0.01)])
+def test_prob_x_v_waits_for_the_output(simulator, ratio16, accept):
+    layer = made(15, generation=False, causal=True, keys=11, ratio16=ratio16, progressive=False, jobs=2)
+    run(simulator, [layer], pace=Pace(accept=accept, landing_cycles=(2, 3)))
+
+
 def test_engine_a_is_the_controller_s_while_it_selects(simulator):
     simulator.reset()
     items = [(9 << 40, 5), (1, 6), (9 << 40, 7), (8 << 40, 8), (3, 9)]
