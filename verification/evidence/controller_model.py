@@ -217,7 +217,7 @@ def survivors_of(layer: HostLayer, scores: Scores) -> tuple[list[int], list[int]
 def random_layer(config: AcceleratorConfig, rng: np.random.Generator, region: int, **fixed: int) -> HostLayer:
     """A request that is in order, everything in a region of its own of memory; `fixed` fields are as given.
 
-    It clears all scores; `chained` makes it a later layer of a pass.
+    It clears all scores, as the first layer after power-up must.
     """
     head_dim = fixed.get("head_dim", int(rng.choice([2, 4, 5, 8, 16, 32])))
     longest = min(config.max_keys(head_dim), 70)

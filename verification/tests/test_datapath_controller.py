@@ -27,8 +27,9 @@ from hls.types import HlsError
 from models.config import AcceleratorConfig
 from models.memory.hbm2 import Hbm2Memory
 from models.memory.variants import AdversarialMemory, IdealMemory
-from verification.evidence.controller_bench import Bench, build
+from verification.evidence.controller_bench import Bench
 from verification.evidence.controller_model import HostLayer, random_layer, status_of
+from verification.evidence.controller_netlist import build
 from verification.evidence.planted import faults
 from verification.tests.datapath_machines import machine, seeds
 
