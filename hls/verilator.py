@@ -33,7 +33,7 @@ from hls.simulate import (
 )
 from hls.verilator_driver import driver_text, layout
 from hls.verilator_modules import build_modules
-from hls.verilator_tools import OPTIONS, cache_folder, content_key, run_tool, runtime_library
+from hls.verilator_tools import BUILD, OPTIONS, SPLIT, cache_folder, content_key, run_tool, runtime_library
 from hls.verilog import to_verilog
 from hls.verilog_hierarchy import to_verilog_modules
 
@@ -50,9 +50,9 @@ def build(netlist: Design, trace: bool = False) -> Path:
     if isinstance(netlist, Composition) and not trace:
         return build_modules(netlist)
     verilog, driver = verilog_text(netlist), driver_text(netlist)
-    options = [*OPTIONS, *(["--trace"] if trace else [])]
+    options = [*OPTIONS, *SPLIT, *(["--trace"] if trace else [])]
     folder = cache_folder()
-    library = folder / f"{netlist.name}-{content_key(verilog, driver, *options)}.so"
+    library = folder / f"{netlist.name}-{content_key(verilog, driver, *options, *BUILD)}.so"
     if library.exists():
         return library
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,9 +62,8 @@ def build(netlist: Design, trace: bool = False) -> Path:
         (work / "driver.cpp").write_text(driver, encoding="utf-8")
         command = ["verilator", "--cc", "--exe", "--build", "-j", str(os.cpu_count() or 1), *options]
         command += ["--prefix", "Vtop", "--top-module", netlist.name, "--Mdir", str(work / "make")]
-        command += ["--output-split", "20000", "-CFLAGS", "-fPIC", "-o", "simulator.so"]
+        command += [*BUILD, "-o", "simulator.so"]
         command += ["-LDFLAGS", f"-shared {runtime_library(trace)}"]
-        command += ["-MAKEFLAGS", "OPT_FAST=-O2 OPT_SLOW=-O0 VM_GLOBAL_FAST= VM_GLOBAL_SLOW="]
         run_tool([*command, str(work / "top.v"), str(work / "driver.cpp")], f"verilator failed on {netlist.name}")
         os.replace(work / "make" / "simulator.so", library)
     return library

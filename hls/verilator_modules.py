@@ -15,7 +15,7 @@ from hls.lower import Netlist
 from hls.sources import Source
 from hls.verilator_driver import PLACES, driver_text, layout
 from hls.verilator_instances import INSTANCES, MODULE, MODULE_FACE
-from hls.verilator_tools import OPTIONS, cache_folder, content_key, run_tool, runtime_library
+from hls.verilator_tools import BUILD, OPTIONS, SPLIT, cache_folder, content_key, run_tool, runtime_library
 from hls.verilog import to_verilog
 
 
@@ -33,7 +33,7 @@ def module_object(netlist: Netlist) -> tuple[Path, str]:
     """One module compiled as an object, from the cache or now, and the key under which its functions are known."""
     verilog = to_verilog(netlist)
     face = MODULE.replace("@INPUTS@", _members(netlist.inputs)).replace("@OUTPUTS@", _members(netlist.outputs))
-    key = content_key(verilog, PLACES, MODULE_FACE, face, *OPTIONS)
+    key = content_key(verilog, PLACES, MODULE_FACE, face, *OPTIONS, *SPLIT, *BUILD)
     folder = cache_folder()
     library = folder / f"{netlist.name}-{key}.o"
     if library.exists():
@@ -46,8 +46,8 @@ def module_object(netlist: Netlist) -> tuple[Path, str]:
         (work / "module.v").write_text(verilog, encoding="utf-8")
         what = f"verilator failed on {netlist.name}"
         command = ["verilator", "--cc", "--build", "-j", str(os.cpu_count() or 1), *OPTIONS]
-        command += ["--prefix", f"V{key}", "--top-module", netlist.name, "--Mdir", str(make), "--output-split", "20000"]
-        command += ["-CFLAGS", "-fPIC", "-MAKEFLAGS", "OPT_FAST=-O2 OPT_SLOW=-O0 VM_GLOBAL_FAST= VM_GLOBAL_SLOW="]
+        command += ["--prefix", f"V{key}", "--top-module", netlist.name, "--Mdir", str(make)]
+        command += [*SPLIT, *BUILD]
         run_tool([*command, str(work / "module.v")], what)
         member = _previous_clock((make / f"V{key}___024root.h").read_text(encoding="utf-8"))
         fall = f"of(model)->rootp->{member} = 0;" if member else "of(model)->clk = 0; of(model)->eval();"

@@ -13,6 +13,10 @@ from pathlib import Path
 from hls.simulate import SimulatorError
 
 OPTIONS = ("-O3", "--x-assign", "0", "--x-initial", "0", "--noassert", "--no-timing", "-Wno-lint", "-Wno-style")
+BUILD = ("-CFLAGS", "-fPIC", "-MAKEFLAGS", "OPT_FAST=-O2 OPT_SLOW=-O0 VM_GLOBAL_FAST= VM_GLOBAL_SLOW=")
+"""How the C++ is compiled: what runs every cycle is optimized, set-up is not."""
+SPLIT = ("--output-split", "20000")
+"""Files of a size that can be compiled side by side."""
 
 
 def cache_folder() -> Path:
