@@ -86,7 +86,8 @@ def by_dimension(dimension: Wire, choices: Sequence[Wire]) -> Wire:
     """The choice of a dimension code."""
     chosen = choices[-1]
     for code in reversed(range(len(choices) - 1)):
-        chosen = pyrtl.select(dimension == code, choices[code], chosen)
+        if choices[code] is not chosen:
+            chosen = pyrtl.select(dimension == code, choices[code], chosen)
     return chosen
 
 
