@@ -19,17 +19,19 @@ import numpy as np
 import pyrtl
 
 from hls.datapaths.bitwidth_converter import LSB_BITS, BitwidthConverterTypes, Plane, build, plan
-from hls.lower import Netlist
+from hls.lower import Netlist, lower
 from hls.simulate import Pattern, Simulator, Words, open_simulator
 from models.config import AcceleratorConfig
 from verification.equivalence.bits import Bits, choose, concatenate, conjunction
+from verification.equivalence.equality import prove_equal
 from verification.equivalence.function import prove
 from verification.equivalence.netlist import NetlistError
 from verification.equivalence.pipeline import prove_reset, prove_stalls
 from verification.equivalence.problem import Operands, Problem, Target
+from verification.equivalence.synthesis import prove_synthesized, synthesized
 from verification.equivalence.verdict import Kind, Verdict, refuted, sampled, unknown, weakest
 from verification.evidence.bitwidth_converter_model import Row, expected, extreme_rows, observed, ports, random_row
-from verification.evidence.planted import FULL_SAMPLES, all_refuted, faults, sampled_mutants
+from verification.evidence.planted import FULL_SAMPLES, all_refuted, faults, gate_faults, sampled_mutants
 from verification.mutation import Detector
 from verification.ports import Integers
 from verification.results import Check, Settings
@@ -249,6 +251,23 @@ def _mutants(settings: Settings) -> Verdict:
     return sampled_mutants(netlist.block, [Detector("reference", streamed)], proved, settings, reset_proved)
 
 
+def _gates(settings: Settings) -> Verdict:
+    config = FULL if settings.samples >= FULL_SAMPLES else TINY
+    return prove_synthesized(build(config).block, limits=settings.limits, folder=settings.folder)
+
+
+def _gates_with_faults(settings: Settings) -> Verdict:
+    """Faults among the gates that put a word into a chunk."""
+    block = lower(plan(TINY).put).block
+    gates, correspondence = synthesized(block)
+    planted = gate_faults(gates, ("operator", "", "& becomes |"), ("inversion", "", "dropped"))
+
+    def equal(faulty: pyrtl.Block) -> Verdict:
+        return prove_equal(faulty, block, correspondence=correspondence, limits=settings.limits)
+
+    return all_refuted(planted, equal)
+
+
 def _against_the_reference(settings: Settings) -> Verdict:
     rows, netlist = 2 * settings.samples, build(FULL)
     for stalled in (False, True):
@@ -262,6 +281,8 @@ def _against_the_reference(settings: Settings) -> Verdict:
 CHECKS = (
     Check("rows at any bit, formats, planes, stalls", "SMT, all states", _proved),
     Check("the same with planted faults", "SMT, must be refuted", _faulty, least=Kind.TESTED),
+    Check("gates equal the netlist", "SMT", _gates),
+    Check("gates with planted faults", "SMT, must be refuted", _gates_with_faults, least=Kind.TESTED),
     Check("against the reference", "simulation", _against_the_reference, least=Kind.TESTED),
     Check("mutants", "mutation", _mutants, least=Kind.TESTED),
 )

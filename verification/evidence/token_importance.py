@@ -20,14 +20,16 @@ import pyrtl
 
 from hls.datapaths.token_importance import build, plan
 from hls.datapaths.token_importance_parts import PROBABILITY, SCORE, TokenImportanceTypes
-from hls.lower import building
+from hls.lower import building, lower
 from models.config import AcceleratorConfig
 from verification.equivalence.bits import Bits, choose, conjunction, total
+from verification.equivalence.equality import prove_equal
 from verification.equivalence.netlist import NetlistError, read_block, write_block
 from verification.equivalence.sequential import Invariant, Signals, prove_by_induction
+from verification.equivalence.synthesis import prove_synthesized, synthesized
 from verification.equivalence.verdict import Kind, Verdict, refuted, sampled
 from verification.evidence.forgotten_reset import prove_reset_forgotten
-from verification.evidence.planted import FULL_SAMPLES, all_refuted, faults
+from verification.evidence.planted import FULL_SAMPLES, all_refuted, faults, gate_faults
 from verification.evidence.token_importance_model import LIMIT, exercise
 from verification.mutants.netlist import netlist_mutants
 from verification.mutation import Detector, kill_rate, sample_mutants
@@ -304,6 +306,23 @@ def _refuted(claims: Claims, settings: Settings, block: pyrtl.Block) -> bool:
         return False
 
 
+def _gates(settings: Settings) -> Verdict:
+    config = FULL if settings.samples >= FULL_SAMPLES else TINY
+    return prove_synthesized(build(config).block, limits=settings.limits, folder=settings.folder)
+
+
+def _gates_with_faults(settings: Settings) -> Verdict:
+    """Faults among the gates that count survivors."""
+    block = lower(plan(TINY).count).block
+    gates, correspondence = synthesized(block)
+    planted = gate_faults(gates, ("operator", "", "& becomes |"), ("inversion", "", "dropped"))
+
+    def equal(faulty: pyrtl.Block) -> Verdict:
+        return prove_equal(faulty, block, correspondence=correspondence, limits=settings.limits)
+
+    return all_refuted(planted, equal)
+
+
 def _against_the_reference(settings: Settings) -> Verdict:
     layers = max(1, settings.samples // 20)
     try:
@@ -341,6 +360,8 @@ CHECKS = (
     Check("slots with faults", "SMT, must be refuted", partial(_faulty, _slots, _IN_SLOTS), least=Kind.TESTED),
     Check("rows with faults", "SMT, must be refuted", partial(_faulty, _settled, _IN_ORDER_OF_ROWS), least=Kind.TESTED),
     Check("results with faults", "SMT, must be refuted", partial(_faulty, _sweeping, _IN_SWEEPING), least=Kind.TESTED),
+    Check("gates equal the netlist", "SMT", _gates),
+    Check("gates with planted faults", "SMT, must be refuted", _gates_with_faults, least=Kind.TESTED),
     Check("against the reference", "simulation", _against_the_reference, least=Kind.TESTED),
     Check("mutants", "mutation", _mutants, least=Kind.TESTED),
 )
