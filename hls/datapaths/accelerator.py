@@ -89,8 +89,10 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Co
     for module in OF_THE_WHOLE:
         c.part(module.__name__.rpartition(".")[2], module.build(config, technology))
     fetches = fetch_side.add(c, config, technology)
-    _rows(c, config, technology, fetches)
-    _values(c, config, technology, fetches)
+    mask = operand_mask.build(config, technology)
+    key, value = (c.part(f"{name}_mask", mask)["masked"] for name in ("key", "value"))
+    _rows(c, config, technology, fetches, key)
+    _values(c, config, technology, fetches, value)
     _memory(c, answers, fetches)
     for name in ("fetcher", "list_sequencer", "landing_write", "query_buffer"):
         c.by_name(name)
@@ -114,8 +116,6 @@ def _rows(c: Composer, config: AcceleratorConfig, technology: Technology | None,
         c.connect(key.name, f"read_{port}", c.signal(f"key_read_{port}"))
     address = c.signal("key_read_address")
     c.connect(key.name, "read_address", concat(*[address] * config.softmax_lanes))
-    mask_netlist = operand_mask.build(config, technology)
-    mask = c.part("key_mask", mask_netlist)
     c.connect_all(
         "key_mask", {"data": key["out_data"], "full": c.signal("key_full"), "format": c.signal("layer_format")}
     )
@@ -124,7 +124,7 @@ def _rows(c: Composer, config: AcceleratorConfig, technology: Technology | None,
         "query_key",
         {
             "query": c.signal("query_key_query"),
-            "key": mask["masked"],
+            "key": operands,
             "dimension": c.signal("layer_dimension"),
             "lane_valid": c.signal("query_key_lane_valid"),
             "last": c.signal("query_key_last"),
@@ -175,7 +175,11 @@ def _rows(c: Composer, config: AcceleratorConfig, technology: Technology | None,
 
 
 def _values(
-    c: Composer, config: AcceleratorConfig, technology: Technology | None, fetches: fetch_side.FetchSide
+    c: Composer,
+    config: AcceleratorConfig,
+    technology: Technology | None,
+    fetches: fetch_side.FetchSide,
+    operands: Source,
 ) -> None:
     """Importance, both top-k engines, Value SRAM, prob x V, output."""
     sizes = MachineSizes.of(config)
@@ -224,7 +228,6 @@ def _values(
         c.output(f"see_engine_{name}_out_ready", c.signal(f"engine_{name}_out_ready"))
     value = fetches.srams["value"]
     c.connect_all(value.name, {f"read_{p}": c.signal(f"value_read_{p}") for p in ("valid", "lanes", "address")})
-    mask = c.part("value_mask", operand_mask.build(config, technology))
     c.connect_all(
         "value_mask", {"data": value["out_data"], "full": c.signal("value_full"), "format": c.signal("layer_format")}
     )
@@ -233,7 +236,7 @@ def _values(
         "probability_value",
         {
             "prob": c.signal("weigh_prob"),
-            "value": mask["masked"],
+            "value": operands,
             "lane_valid": c.signal("weigh_lane_valid"),
             "dimension": c.signal("layer_dimension"),
             "last": c.signal("weigh_last"),
