@@ -109,7 +109,13 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Co
     return c.build()
 
 
-def _rows(c: Composer, config: AcceleratorConfig, technology: Technology | None, fetches: fetch_side.FetchSide) -> None:
+def _rows(
+    c: Composer,
+    config: AcceleratorConfig,
+    technology: Technology | None,
+    fetches: fetch_side.FetchSide,
+    operands: Source,
+) -> None:
     """Key SRAM to flat-row decision; nothing stalls there."""
     key = fetches.srams["key"]
     for port in ("valid", "lanes"):
