@@ -8,6 +8,7 @@ import pyrtl
 
 from hls.datapaths.top_k import build, build_plan
 from hls.datapaths.top_k_graphs import TopKPlan, plan
+from hls.datapaths.zero_eliminator import IMPORTANCE_BITS
 from hls.lower import Netlist
 from hls.simulate import open_simulator
 from models.config import AcceleratorConfig
@@ -204,17 +205,17 @@ def mutants(settings: Settings) -> Verdict:
     return report.verdict()
 
 
-def against_reference(settings: Settings) -> Verdict:
+def against_reference(settings: Settings, value_bits: int = IMPORTANCE_BITS) -> Verdict:
     """The published size on requests of every kind, back to back: answers, passes, and cycles within the bound.
 
     In order of falling size, so that no fill takes longer than the filter that it overlaps.
     """
     lanes, capacity = FULL.top_k_lanes, FULL.context_keys
     generator = np.random.default_rng(settings.seed)
-    requests = [random_request(lanes, capacity, 32, 10, generator) for _ in range(settings.samples)]
+    requests = [random_request(lanes, capacity, value_bits, 10, generator) for _ in range(settings.samples)]
     requests += [dense([5] * capacity, list(range(capacity)), k, lanes) for k in (1, capacity // 2, capacity - 1)]
     requests.sort(key=lambda request: -len(request.items))
-    with open_simulator(build(FULL)) as simulator:
+    with open_simulator(build(FULL, value_bits=value_bits)) as simulator:
         served = serve(simulator, requests, lanes)
     wrong = difference(requests, served, lanes, capacity)
     if wrong:
@@ -254,12 +255,19 @@ def bounded_engine_with_faults(settings: Settings) -> Verdict:
     return all_refuted(chosen, lambda b: check_engine(Netlist("mutant", b), 12, settings, stalls=False))
 
 
-def _proof(name: str) -> Callable[[Settings], Verdict]:
-    return lambda settings: proof(name, plan(FULL), settings)
+def proof_checks(value_bits: int) -> tuple[Check, ...]:
+    """The proofs at full size, and their siblings with planted faults."""
 
+    def of(name: str, run: Callable[[str, TopKPlan, Settings], Verdict]) -> Callable[[Settings], Verdict]:
+        return lambda settings: run(name, plan(FULL, value_bits=value_bits), settings)
 
-def _planted(name: str) -> Callable[[Settings], Verdict]:
-    return lambda settings: planted(name, plan(FULL), settings)
+    return (
+        *(Check(name, "SMT, induction, exhaustive simulation", of(name, proof)) for name in PROOFS),
+        *(
+            Check(f"planted faults: {name}", "the same, on faulty blocks", of(name, planted), least=Kind.TESTED)
+            for name in PROOFS
+        ),
+    )
 
 
 def _packing(settings: Settings) -> Verdict:
@@ -268,11 +276,7 @@ def _packing(settings: Settings) -> Verdict:
 
 
 CHECKS = (
-    *(Check(name, "SMT, induction, exhaustive simulation", _proof(name)) for name in PROOFS),
-    *(
-        Check(f"planted faults: {name}", "the same, on faulty blocks", _planted(name), least=Kind.TESTED)
-        for name in PROOFS
-    ),
+    *proof_checks(IMPORTANCE_BITS),
     Check("zero eliminators in their places, 4 lanes", "SMT", _packing),
     Check(
         "every request of the smallest engine",

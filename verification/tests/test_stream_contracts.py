@@ -14,6 +14,7 @@ from verification.evidence.stream_contracts_flow import (
     watched_packer,
     watched_width,
 )
+from verification.evidence.stream_mutants import UNITS, unit_mutants, unit_report
 from verification.evidence.streams import PLANTED, proof
 from verification.results import Settings
 
@@ -53,3 +54,13 @@ def test_a_valid_that_waits_is_refuted():
     verdict = valid_never_waits(block)
     assert verdict.kind is Kind.REFUTED
     assert verdict.detail == "out_valid depends on out_ready"
+
+
+def test_mutants_are_of_the_unit_alone_and_die():
+    make, prefix = UNITS["FIFO in registers"]
+    places = {mutant.where for mutant in unit_mutants(make().block, prefix)}
+    assert places >= {"fifo_count", "fifo_entry_0"}
+    assert not places & {"inside", "ahead", "tracking", "expected", "mark", "in_kept"}
+    report = unit_report("join", 10, Settings())
+    assert (report.rate, report.population) == (1, 10)
+    assert any(fate.killed_by for fate in report.fates)
