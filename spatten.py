@@ -311,19 +311,17 @@ def export(
 ) -> None:
     """Write a datapath as Verilog, with a self-checking testbench and its recorded vectors.
 
-    Example: `spatten export --block zero_eliminator --out verilog`.
+    `--block accelerator` writes the whole machine, a testbench that replays a recorded layer, and that layer's requests
+    to the memory, one a line, for other DRAM simulators. Example: `spatten export --block softmax --out verilog`.
     """
     with user_errors():
-        from hls.export import export as export_netlist
-        from hls.export import random_inputs, record
-        from hls.simulate import open_simulator
-        from verification.evidence_job import build_block
+        from verification.export_job import export_accelerator, export_block
 
         with Console(stderr=True, quiet=quiet).status(f"building and simulating {block}"):
-            netlist = build_block(block, preset)
-            with open_simulator(netlist, "fast") as simulator:
-                vectors = record(simulator, random_inputs(netlist, cycles, seed))
-            files = [str(file) for file in export_netlist(netlist, out, vectors)]
+            if block == "accelerator":
+                files = export_accelerator(preset, out)
+            else:
+                files = export_block(block, preset, out, cycles, seed)
     if as_json:
         print_json({"files": files})
     elif not quiet:
