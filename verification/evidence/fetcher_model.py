@@ -85,11 +85,12 @@ def expected_words(config: AcceleratorConfig, lists: Sequence[FetchList]) -> lis
 
 @dataclass(frozen=True)
 class Fetched:
-    """What a run took: cycles until the last word, requests a channel, and the cycle in which each was accepted."""
+    """What a run took: cycles until the last word, requests, the cycle in which each was accepted, and its burst."""
 
     cycles: int
     requests: int
     accepted_cycles: tuple[int, ...]
+    bursts: tuple[int, ...]
 
     def rate(self, channels: int, skip: float = 0.2) -> float:
         """Requests a channel and cycle, without the first and last share `skip` of the requests."""
@@ -144,6 +145,7 @@ class _Run:
         self.under_way: dict[int, tuple[int, int, int]] = {}
         self.asked: Counter[int] = Counter()
         self.accepted: list[int] = []
+        self.order: list[int] = []
         self.cycle = 0
 
     def step(self, row: dict[str, int], out_ready: int) -> dict[str, int]:
@@ -196,6 +198,7 @@ class _Run:
             )
             self.asked[address] += 1
             self.accepted.append(self.cycle)
+            self.order.append(address)
 
     def waiting(self, seen: dict[str, int]) -> str:
         """Who waits for whom."""
@@ -296,7 +299,7 @@ def fetch_with(
         quiet = run.step({}, (1 << queues) - 1)
         assert not quiet["out_valid"], "a word more than was asked for"
         assert not quiet["request_valid"], "a request more than was asked for"
-    return Fetched(last_word, len(run.accepted), tuple(run.accepted))
+    return Fetched(last_word, len(run.accepted), tuple(run.accepted), tuple(run.order))
 
 
 def _rows(config: AcceleratorConfig, types: FetcherTypes, lists: Sequence[FetchList]) -> Iterator[dict[str, int]]:
