@@ -104,6 +104,8 @@ class Lockstep:
         board: what was compared.
         coverage: what was reached.
         traces: requests to the memory of every layer, if they are kept.
+        more_taps: looked at too, for no comparison.
+        tapped: what those saw of every layer.
     """
 
     run: Run[Planes]
@@ -114,6 +116,8 @@ class Lockstep:
     board: Scoreboard = field(default_factory=Scoreboard)
     coverage: Coverage | None = None
     traces: list[RequestTrace] = field(default_factory=list)
+    more_taps: tuple[Tap, ...] = ()
+    tapped: list[Mapping[str, Tapped]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._pruned_rows = 0
@@ -141,7 +145,8 @@ class Lockstep:
 
     def _layer(self, request: Request) -> LayerRun:
         before = sum(self.board.differing.values())
-        found = start(self.simulator, self.memory, self.host.image.data, request.address, TAPS)
+        found = start(self.simulator, self.memory, self.host.image.data, request.address, (*TAPS, *self.more_taps))
+        self.tapped.append({tap.name: found.taps[tap.name] for tap in self.more_taps})
         status = LayerStatus(found.outputs["done_status"])
         self.board.numbers("status", f"{request.name}: {STATUS_MESSAGES[status]}", [LayerStatus.OK], [status])
         assert found.requests is not None
