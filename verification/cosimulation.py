@@ -103,7 +103,8 @@ class Lockstep:
         memory_kind: its name.
         board: what was compared.
         coverage: what was reached.
-        traces: requests to the memory of every layer, if they are kept.
+        traces: requests to the memory of every layer.
+        limit_cycles: after which a layer that has not ended is stuck.
         more_taps: looked at too, for no comparison.
         tapped: what those saw of every layer.
     """
@@ -195,7 +196,12 @@ class Lockstep:
 
 
 def start(
-    simulator: Simulator, memory: Memory, image: np.typing.NDArray[np.uint8], address: int, taps: Sequence[Tap] = ()
+    simulator: Simulator,
+    memory: Memory,
+    image: np.typing.NDArray[np.uint8],
+    address: int,
+    taps: Sequence[Tap] = (),
+    limit_cycles: int = LIMIT_CYCLES,
 ) -> Cosimulation:
     """Give the accelerator a descriptor and run it until it is done."""
     return cosimulate(
@@ -204,7 +210,7 @@ def start(
         image,
         inputs={"start_descriptor": address // ALIGNMENT_BYTES},
         until="done_valid",
-        limit_cycles=LIMIT_CYCLES,
+        limit_cycles=limit_cycles,
         taps=tuple(taps),
         offer=("start_valid", "start_ready"),
         trace_requests=True,

@@ -30,6 +30,7 @@ from verification.trace_evidence import Excerpt
 
 MACHINE = "tiny"
 TINY = AcceleratorConfig.preset(MACHINE)
+LIMIT_CYCLES = 200_000
 EXCERPT = Excerpt(tokens=32, generated=3)
 SHORT = Excerpt(tokens=10, generated=2, layers=2)
 
@@ -72,7 +73,7 @@ def _simulator(netlist: Composition | None = None) -> Iterator[Simulator]:
 def _run(simulator: Simulator, run: SmallRun, coverage: Coverage | None = None) -> Lockstep:
     simulator.reset()
     memory = make_memory(run.memory, run.config.accelerator, run.seed)
-    pair = Lockstep(run.run(), run.config, simulator, memory, run.memory, coverage=coverage)
+    pair = Lockstep(run.run(), run.config, simulator, memory, run.memory, coverage=coverage, limit_cycles=LIMIT_CYCLES)
     pair.layers()
     return pair
 
