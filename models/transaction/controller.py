@@ -1,0 +1,153 @@
+"""Controller: the layers one after the other; descriptor and lists before a layer, selection and answer behind it.
+
+As `hls.datapaths.controller`, `control_read`, `selection` and `control_write`. Nothing of a layer overlaps with the
+next one: its survivors are known when the last row has been counted. What happens between two layers, the turnaround,
+is the price of the cascade.
+"""
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import simpy
+
+from hls.datapaths.controller_descriptor import DESCRIPTOR_BURSTS
+from hls.datapaths.crossbar import BURST_BITS, BURST_BYTES
+from hls.datapaths.descriptor import HEAD_ENTRY
+from hls.datapaths.list_sequencer import NARROW_BITS
+from models.config import AcceleratorConfig
+from models.transaction.channel import In, Out
+from models.transaction.dispatch import Dispatch
+from models.transaction.fetching import FetchSide
+from models.transaction.issue import RowIssue
+from models.transaction.kernel import Module, Simulation, Steps
+from models.transaction.layer_plan import LayerPlan
+from models.transaction.loader import Jobs, OperandLoader
+from models.transaction.quick_select import PassDraws
+from models.transaction.values import ValuePath
+from models.transaction.workload import Selection
+
+LIST_IDS = BURST_BITS // 16
+FIRST_READ = 3
+"""From the start until a burst of the descriptor is asked for."""
+CHECKS = 8
+"""From the last burst of the descriptor until a list is asked for."""
+INTAKE = 4
+"""From a burst of a list until its first row of ids is looked at."""
+LAUNCH = 4
+"""From the last row of the lists until the layer starts."""
+FINISH = 6
+SWEEP = 12
+ANSWER = 6
+
+
+@dataclass(frozen=True)
+class LayerTimes:
+    """Cycles of a layer: asked for, started, last outputs, done; of its rows from `asked` on."""
+
+    asked: int
+    started: int
+    ended: int
+    done: int
+    rows: list[int]
+    outputs: list[int]
+
+
+class Controller(Module):
+    """Runs layers; `observe` is called after each."""
+
+    def __init__(
+        self,
+        simulation: Simulation,
+        machine: AcceleratorConfig,
+        plans: Iterator[tuple[LayerPlan, Selection | None, Selection | None]],
+        parts: tuple[Jobs, OperandLoader, RowIssue, ValuePath, Dispatch, FetchSide],
+        observe: Callable[[LayerPlan, LayerTimes], None],
+    ) -> None:
+        super().__init__(simulation, "controller")
+        self.machine, self.plans, self.observe = machine, plans, observe
+        self.jobs, self.loader, self.issue, self.values, self.dispatch, self.fetch = parts
+        self.layers: list[Out[tuple[LayerPlan, int]]] = [Out(self, f"layers {i}") for i in range(5)]
+        self.done: In[int] = In(self, "done")
+        self.draws = PassDraws()
+        self.start(self._main())
+
+    def _main(self) -> Steps:
+        for plan, tokens, heads in self.plans:
+            asked = self.simulation.now_cycle
+            started = yield from self._begin(plan, asked)
+            for part in (self.jobs, self.loader, self.issue, self.dispatch):
+                part.clear()
+            narrow = plan.bits("msb") <= NARROW_BITS * self.machine.native_head_dim
+            self.fetch.begin(plan.work.flat.size, plan.parts, narrow)
+            for port in self.layers:
+                yield port.put((plan, started))
+            ended = yield self.done.get()
+            yield self.simulation.wait(max(0, ended - self.simulation.now_cycle))
+            yield from self._end(plan, tokens, heads)
+            times = LayerTimes(
+                asked, started, ended, self.simulation.now_cycle, self.values.row_cycles, self.dispatch.outputs
+            )
+            self.observe(plan, times)
+
+    def _begin(self, plan: LayerPlan, asked: int) -> Generator[simpy.Event, Any, int]:
+        """Descriptor and lists are read; the cycle in which the layer starts."""
+        place, work = plan.place, plan.work
+        self.fetch.read(place["descriptor_address"], DESCRIPTOR_BURSTS, asked + FIRST_READ)
+        yield from self.fetch.reads_answered()
+        cycle = self.simulation.now_cycle + CHECKS
+        lists = [("head_table", -(-HEAD_ENTRY.size_bytes * work.model.heads // BURST_BYTES))]
+        lists.append(("survivors", -(-work.keys // LIST_IDS)))
+        protected = place.get("protected_count", 0)
+        if protected:
+            lists.append(("protected", -(-protected // LIST_IDS)))
+        for name, bursts in lists:
+            self.fetch.read(place[f"{name}_address"], bursts, cycle)
+            cycle += bursts + 1
+        first = self.simulation.now_cycle
+        yield from self.fetch.reads_answered()
+        lanes = self.machine.top_k_lanes
+        per_burst = LIST_IDS // lanes
+        rows = sum(bursts * per_burst for name, bursts in lists if name != "head_table")
+        del first
+        now = self.simulation.now_cycle
+        masks = -(-work.tokens // lanes)
+        started = now + INTAKE + max(per_burst, rows - masks // 2) + LAUNCH
+        yield self.simulation.wait(started - now)
+        return started
+
+    def _end(
+        self, plan: LayerPlan, tokens: Selection | None, heads: Selection | None
+    ) -> Generator[simpy.Event, Any, None]:
+        """Outputs are written; scores are swept, survivors selected, the answer is written."""
+        machine, work, place = self.machine, plan.work, plan.place
+        lanes = machine.top_k_lanes
+        engine = self.values.engines[1].timing
+        sweep = -(-work.tokens // lanes)
+        now = self.simulation.now_cycle
+        cycle = now + FINISH
+        token_bursts = -(-4 * work.tokens // BURST_BYTES)
+        head_bursts = -(-8 * work.model.heads // BURST_BYTES)
+        self.fetch.write("end", place["token_scores_address"], token_bursts, cycle + SWEEP)
+        self.fetch.write("end", place["head_scores_address"], head_bursts, cycle + SWEEP + token_bursts)
+        ends = cycle + SWEEP + max(sweep, work.model.heads)
+        kept = work.keys
+        for selection, values in ((tokens, "importance"), (heads, "importance")):
+            if selection is None:
+                continue
+            passes = selection.passes
+            if passes is None:
+                passes = self.draws.draw(values, selection.candidates, selection.kept)  # type: ignore[arg-type]
+            rows = -(-selection.candidates // lanes)
+            taken = sum(-(-c // lanes) + engine.pass_overhead_cycles for c in passes)
+            ends += engine.fill_cycles + taken + rows + engine.filter_cycles + (sweep if values == "importance" else 0)
+            self.values.engines[1].busy_cycles += taken + rows
+            self.values.engines[1].passes += len(passes)
+            if selection is tokens:
+                kept = selection.kept
+        list_bursts = -(-2 * kept // BURST_BYTES)
+        self.fetch.write("end", place["next_survivors_address"], list_bursts, ends)
+        self.fetch.write("end", place["answer_address"], 1, ends + list_bursts + ANSWER)
+        yield self.simulation.wait(ends + list_bursts + ANSWER - now)
+        yield from self.fetch.writes_acknowledged()
+        yield self.simulation.wait(2)

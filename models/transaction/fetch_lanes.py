@@ -1,0 +1,224 @@
+"""A cycle of the fetcher's lanes and of the landing (`hls.datapaths.fetch_lane`, `landing_lane`, `landing_write`).
+
+vectors -> requests, vectors that collection expects
+answers in the reorder buffer -> collected bursts -> words -> converter -> landing group -> SRAM, query line
+"""
+
+from models.memory.compilation import Array, Record, compiled
+from models.transaction.fetch_state import LANDED, LINE, LIST_RING, NOTHING, TO_QUERY, TO_SPARSE, TO_VALUE
+
+
+@compiled
+def land(f: Record) -> None:
+    """Pending counters, then the slow port and the groups of the landing."""
+    f.on_the_way -= f.landed_all
+    for kind in range(2):
+        for b in range(2):
+            n = f.landed[kind, b]
+            if n:
+                f.left[kind, b] -= n
+                if f.left[kind, b] == 0:
+                    f.event |= LANDED
+    if f.landed_sparse:
+        f.sparse_left -= f.landed_sparse
+        if f.sparse_left == 0:
+            f.event |= LANDED
+    f.landed_all = f.landed_sparse = 0
+    for kind in range(2):
+        for b in range(2):
+            f.landed[kind, b] = 0
+    if f.slow_3 != NOTHING:
+        v = f.slow_3
+        f.landed_all += 1
+        i = f.v_list[v]
+        if f.list_destination[i] == TO_SPARSE:
+            f.landed_sparse += 1
+        else:
+            line = (f.list_place[i] + f.v_index[v]) % f.line_there.shape[0]
+            f.line_there[line] = 1
+            f.event |= LINE
+    f.slow_3, f.slow_2, f.slow_1 = f.slow_2, f.slow_1, NOTHING
+    if f.slow_granted != NOTHING:
+        f.slow_1 = f.group_held[f.slow_granted]
+
+
+@compiled
+def leave_groups(f: Record) -> None:
+    """Rows leave the groups; the next one for the slow port; rows of the converters come."""
+    count, queues = f.group_held.shape[0], f.head.shape[0]
+    granted = f.slow_granted
+    winner = NOTHING
+    for k in range(count):
+        g = (f.slow_first + k) % count
+        v = f.group_held[g]
+        if v != NOTHING and g != granted and f.list_destination[f.v_list[v]] >= TO_QUERY:
+            winner = g
+            break
+    for g in range(count):
+        v = f.group_held[g]
+        moves = False
+        if v != NOTHING:
+            i = f.v_list[v]
+            to = f.list_destination[i]
+            if to <= TO_VALUE:
+                moves = True
+                f.landed[to, f.list_buffer[i]] += 1
+                f.landed_all += 1
+            else:
+                moves = g == granted
+        takes = moves or v == NOTHING
+        chosen = NOTHING
+        per_group = queues // count
+        first = f.group_first[g]
+        for k in range(per_group):
+            m = (first + k) % per_group
+            if f.convert[g + m * count, f.convert.shape[1] - 1] != NOTHING:
+                chosen = m
+                break
+        if takes:
+            f.group_held[g] = NOTHING
+        if chosen != NOTHING:
+            q = g + chosen * count
+            if takes:
+                f.group_held[g] = f.convert[q, f.convert.shape[1] - 1]
+                f.convert[q, f.convert.shape[1] - 1] = NOTHING
+                f.group_first[g] = (chosen + 1) % per_group
+            else:
+                f.group_first[g] = chosen
+    f.slow_granted = winner
+    if winner != NOTHING:
+        f.slow_first = (winner + 1) % count
+
+
+@compiled
+def lane_end(f: Record, q: int) -> int:
+    """Converter, landing lane and emission of a lane; whether a burst leaves `ahead`."""
+    depth = f.convert.shape[1]
+    if f.convert[q, depth - 1] == NOTHING:
+        for k in range(depth - 1, 0, -1):
+            f.convert[q, k] = f.convert[q, k - 1]
+        f.convert[q, 0] = f.converting[q] if f.converting[q] >= 0 else NOTHING
+        f.converting[q] = NOTHING
+    queues = f.head.shape[0]
+    i = f.position[q] % LIST_RING
+    shown = f.position[q] < f.lists_taken
+    index = f.lane_vector[q] * queues + q
+    there = shown and index < f.list_count[i]
+    popped = 0
+    if shown and not there:
+        f.position[q] += 1
+        f.lane_vector[q] = 0
+    elif there and f.words_n[q] > 0 and f.converting[q] == NOTHING:
+        item = f.words[q, 0]
+        f.converting[q] = item
+        popped = 1
+        f.words_n[q] -= 1
+        f.words[q, 0] = f.words[q, 1]
+        if item >= 0:
+            if index + queues >= f.list_count[i]:
+                f.position[q] += 1
+                f.lane_vector[q] = 0
+            else:
+                f.lane_vector[q] += 1
+    if f.ahead_n[q] == 0 or f.words_n[q] + popped >= 2:
+        return 0
+    v, burst = f.ahead[q, 0, 0], f.ahead[q, 0, 1]
+    is_final = burst == f.v_span[v]
+    last = (f.v_to[v] >> f.word_shift) if is_final else (256 >> f.word_shift) - 1
+    first = (f.v_from[v] >> f.word_shift) if burst == 0 else 0
+    place = f.word_at[q] if f.begun[q] else first
+    ends = place == last
+    f.words[q, f.words_n[q]] = v if ends and is_final else -2
+    f.words_n[q] += 1
+    f.begun[q] = 0 if ends else 1
+    f.word_at[q] = place + 1
+    if not ends:
+        return 0
+    f.ahead_n[q] -= 1
+    f.ahead[q, 0, 0], f.ahead[q, 0, 1] = f.ahead[q, 1, 0], f.ahead[q, 1, 1]
+    return 1
+
+
+@compiled
+def lane_begin(f: Record, q: int, left: int, granted: bool, was_offered: Array, taken: Array, given: Array) -> int:
+    """Collection, reorder buffer and requests of a lane; whether a vector was taken from those that wait."""
+    queues, depth, places = f.head.shape[0], f.asked.shape[1], f.filled.shape[1]
+    consumed, popped = False, 0
+    if f.next_n[q] > 0:
+        v, burst = f.next[q, 0], f.burst_at[q]
+        is_final = burst == f.v_span[v]
+        from_before = f.v_before[v] and burst == 0
+        passes_on = is_final and f.v_after[v]
+        there = was_offered[(q - 1) % queues] if from_before else f.oldest[q] != NOTHING
+        if there and not (passes_on and was_offered[q]) and f.ahead_n[q] + left < 2:
+            n = f.ahead_n[q]
+            f.ahead[q, n, 0], f.ahead[q, n, 1] = v, burst
+            f.ahead_n[q] += 1
+            if from_before:
+                taken[(q - 1) % queues] = 1
+            else:
+                consumed = True
+            if passes_on:
+                given[q] = 1
+            f.burst_at[q] = 0 if is_final else burst + 1
+            if is_final:
+                popped = 1
+                f.next_n[q] -= 1
+                f.next[q, 0] = f.next[q, 1]
+    grows = 1 if granted else 0
+    fewer = 0
+    if consumed or f.oldest[q] == NOTHING:
+        h = f.head[q]
+        if f.filled[q, h]:
+            f.filled[q, h] = 0
+            f.head[q] = (h + 1) % places
+            f.oldest[q] = 1
+            fewer = 1
+        else:
+            f.oldest[q] = NOTHING
+    f.taken[q] += grows - fewer
+    # vectors that collection waits for
+    expected_popped = 0
+    if f.expected_n[q] > 0 and f.next_n[q] + popped < 2:
+        f.next[q, f.next_n[q]] = f.expected[q, f.expected_h[q]]
+        f.next_n[q] += 1
+        f.expected_h[q] = (f.expected_h[q] + 1) % depth
+        f.expected_n[q] -= 1
+        expected_popped = 1
+    # addresses
+    ask_popped = 0
+    if granted:
+        ask_popped = 1
+        f.ask_skid_n[q] -= 1
+        f.ask_skid[q, 0, 0], f.ask_skid[q, 0, 1] = f.ask_skid[q, 1, 0], f.ask_skid[q, 1, 1]
+    asked_popped = 0
+    if f.asked_n[q] > 0 and f.ask_skid_n[q] + ask_popped < 2:
+        h, n = f.asked_h[q], f.ask_skid_n[q]
+        f.ask_skid[q, n, 0], f.ask_skid[q, n, 1] = f.asked[q, h, 0], f.asked[q, h, 1]
+        f.ask_skid_n[q] += 1
+        f.asked_h[q] = (h + 1) % depth
+        f.asked_n[q] -= 1
+        asked_popped = 1
+    if f.vectors_n[q] == 0:
+        return 0
+    v = f.vectors[q, 0]
+    skips, is_final = f.v_before[v] and f.done[q] == 0, f.done[q] == f.v_span[v]
+    address_room = f.asked_n[q] + asked_popped < depth
+    expected_room = f.expected_n[q] + expected_popped < depth
+    if not ((address_room or skips) and (expected_room or not is_final)):
+        return 0
+    if not skips:
+        tail = (f.asked_h[q] + f.asked_n[q]) % depth
+        f.asked[q, tail, 0] = f.v_burst[v] + f.done[q]
+        f.asked[q, tail, 1] = f.list_purpose[f.v_list[v]]
+        f.asked_n[q] += 1
+    if not is_final:
+        f.done[q] += 1
+        return 0
+    f.done[q] = 0
+    f.expected[q, (f.expected_h[q] + f.expected_n[q]) % depth] = v
+    f.expected_n[q] += 1
+    f.vectors_n[q] -= 1
+    for k in range(f.vectors.shape[1] - 1):
+        f.vectors[q, k] = f.vectors[q, k + 1]
+    return 1

@@ -1,0 +1,206 @@
+"""A cycle of the fetch side, compiled: what the netlist's registers do between two clock edges (architecture, 3 to 5).
+
+    lists -> rows of vectors -> lanes -> address crossbar -> memory port -> DRAM -> data crossbar -> lanes -> words
+    words -> converters -> landing groups -> Key SRAM, Value SRAM, query lines
+
+The unit is a burst. Work goes from the last part to the first, so that a part knows who behind it takes what it has,
+and every FIFO refuses by what it held when the cycle began, as those of `hls.stream` do. Every burst is followed
+because a queue's reorder buffer, the window of the list sequencer and both crossbars decide together how many requests
+a channel sees, and so what DRAM gives: bandwidth cannot be had from groups of bursts alone, and a call of the memory's
+ports costs less than a group (`verification/bench_transaction.py`).
+"""
+
+from hls.datapaths.landing_lane import LISTS
+from models.memory.compilation import Array, Record, compiled
+from models.transaction.fetch_channels import grant, move_channel, take_answers
+from models.transaction.fetch_lanes import land, lane_begin, lane_end, leave_groups
+from models.transaction.fetch_state import ACCEPTED, LIST_RING, NOTHING, RING, TO_QUERY, TO_SPARSE
+
+BURST_BYTES = 32
+LISTS_BEHIND = LISTS - 1
+"""Lists behind the last one from which on a lane holds back further ones."""
+
+
+@compiled
+def offers(f: Record, valid: Array, address: Array, tags: Array, writes: Array) -> None:
+    """What each channel asks of the memory in this cycle."""
+    for c in range(valid.shape[0]):
+        valid[c] = f.memory_n[c] > 0
+        if valid[c]:
+            address[c], tags[c], writes[c] = f.memory[c, 0, 0] * BURST_BYTES, f.memory[c, 0, 1], f.memory[c, 0, 2] != 0
+
+
+@compiled
+def _sequence(f: Record, vector_popped: Array) -> None:
+    """Rows of vectors to the lanes, and the next rows and lists behind them."""
+    queues, channels, depth, ahead = f.head.shape[0], f.credit.shape[0], f.pipe.shape[0], f.vectors.shape[1]
+    coming = f.pipe[depth - 1, 0] != 0
+    goes = False
+    if f.got_there and (f.got_last or coming):
+        goes = True
+        for i in range(channels):
+            q = f.group * channels + i
+            if f.vectors_n[q] + vector_popped[q] >= ahead:
+                goes = False
+    if goes:
+        for i in range(f.got_count):
+            q = f.group * channels + i
+            f.vectors[q, f.vectors_n[q]] = (f.got_at + i) % f.v_burst.shape[0]
+            f.vectors_n[q] += 1
+        f.group = 0 if f.got_last else (f.group + 1) % (queues // channels)
+    takes = goes or not f.got_there
+    if takes:
+        f.got_there, f.got_at, f.got_count, f.got_last = (
+            f.pipe[depth - 1, 0],
+            f.pipe[depth - 1, 1],
+            f.pipe[depth - 1, 2],
+            f.pipe[depth - 1, 3],
+        )
+    skid_popped = 0
+    if takes or not coming:
+        for k in range(depth - 1, 0, -1):
+            for m in range(4):
+                f.pipe[k, m] = f.pipe[k - 1, m]
+        f.pipe[0, 0] = 0
+        if f.skid_n > 0:
+            f.pipe[0, 0] = 1
+            for m in range(3):
+                f.pipe[0, m + 1] = f.skid[0, m]
+                f.skid[0, m] = f.skid[1, m]
+            f.skid_n -= 1
+            skid_popped = 1
+    row_moves = f.row_there and f.skid_n + skid_popped < 2
+    if row_moves:
+        n = f.skid_n
+        f.skid[n, 0], f.skid[n, 1], f.skid[n, 2] = f.row_at, f.row_count, f.row_last
+        f.skid_n += 1
+    ends = f.active == NOTHING
+    if f.active != NOTHING:
+        if row_moves or not f.row_there:
+            i = f.active
+            n = min(channels, f.list_count[i] - f.sent)
+            f.row_there, f.row_at, f.row_count = 1, f.list_first[i] + f.sent, n
+            f.sent += n
+            ends = f.sent == f.list_count[i]
+            f.row_last = 1 if ends else 0
+    elif row_moves:
+        f.row_there = 0
+    if ends:
+        f.active = NOTHING
+    if ends and f.begins and not f.behind_any:
+        for s in range(4):
+            i = f.offer[s]
+            if i != NOTHING:
+                f.offer[s] = NOTHING
+                _accept(f, i)
+                break
+
+
+@compiled
+def _accept(f: Record, i: int) -> None:
+    """List `i`, which was numbered when it was offered, becomes the next one."""
+    n = f.lists_taken % LIST_RING
+    f.list_count[n], f.list_first[n], f.list_destination[n] = f.list_count[i], f.list_first[i], f.list_destination[i]
+    f.list_buffer[n], f.list_place[n], f.list_purpose[n] = f.list_buffer[i], f.list_place[i], f.list_purpose[i]
+    size = f.v_burst.shape[0]
+    for k in range(f.list_count[n]):
+        f.v_list[(f.list_first[n] + k) % size] = n
+    f.active, f.sent = n, 0
+    f.lists_taken += 1
+    count, to = f.list_count[n], f.list_destination[n]
+    f.on_the_way += count
+    if to == TO_SPARSE:
+        f.sparse_left += count
+    elif to != TO_QUERY:
+        f.left[to, f.list_buffer[n]] += count
+    f.event |= ACCEPTED
+
+
+@compiled
+def settle(f: Record, accepted: Array, read_tag: Array, write_tag: Array, scratch: Array) -> None:
+    """The rest of a cycle, when the memory has answered; `scratch` [6, queues + channels] is anything."""
+    queues, channels = f.head.shape[0], f.credit.shape[0]
+    granted, popped, taken, given, offered = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4]
+    f.event = 0
+    on_the_way = f.on_the_way
+    land(f)
+    leave_groups(f)
+    grant(f, granted)
+    for q in range(queues):
+        taken[q] = given[q] = 0
+        offered[q] = f.offered[q]
+    for c in range(channels):
+        scratch[5, c] = move_channel(f, c, accepted[c], granted)
+    behind = 0
+    for q in range(queues):
+        if f.lists_taken - f.position[q] >= LISTS_BEHIND:
+            behind = 1
+        left = lane_end(f, q)
+        popped[q] = lane_begin(f, q, left, granted[q] != 0, offered, taken, given)
+    for q in range(queues):
+        f.offered[q] = (1 if f.offered[q] and not taken[q] else 0) | given[q]
+    take_answers(f, read_tag, write_tag)
+    _sequence(f, popped)
+    f.behind_any = behind
+    f.begins = 1 if on_the_way < f.window else 0
+    reads_popped = 0
+    for c in range(channels):
+        if scratch[5, c] & 1:
+            f.reads_skid_n -= 1
+            reads_popped = 1
+        if scratch[5, c] & 2:
+            f.end_sent += 1
+        if scratch[5, c] & 4:
+            f.out_sent += 1
+    due = f.reads_sent < f.reads_made and f.read_cycle[f.reads_sent % RING] <= f.now
+    if due and f.reads_skid_n + reads_popped < 2:
+        f.reads_sent += 1
+        f.reads_skid_n += 1
+    f.now += 1
+    busy = f.on_the_way + f.owed_back + f.owed_control + (f.reads_made - f.reads_done)
+    idle = busy == 0 and f.active == NOTHING
+    for s in range(4):
+        idle = idle and f.offer[s] == NOTHING
+    for q in range(queues):
+        idle = idle and f.position[q] == f.lists_taken
+    f.idle = 1 if idle else 0
+
+
+@compiled
+def add_list(
+    f: Record,
+    stream: int,
+    ids: Array,
+    parts: int,
+    first: int,
+    count: int,
+    base_burst: int,
+    bits: int,
+    destination: int,
+    buffer: int,
+    place: int,
+    purpose: int,
+) -> None:
+    """Offer a list of `count` vectors of `bits` bits from vector `first` of the list of `ids` on."""
+    i = LIST_RING + stream
+    size = f.v_burst.shape[0]
+    at = f.vectors_made
+    f.list_count[i], f.list_first[i], f.list_destination[i] = count, at, destination
+    f.list_buffer[i], f.list_place[i], f.list_purpose[i] = buffer, place, purpose
+    ending = NOTHING
+    for k in range(count):
+        v = (at + k) % size
+        here = first + k
+        vector = ids[here // parts] * parts + here % parts
+        start = vector * bits
+        end = start + bits - 1
+        f.v_burst[v], f.v_from[v], f.v_to[v] = base_burst + (start >> 8), start & 255, end & 255
+        f.v_span[v] = (end >> 8) - (start >> 8)
+        shares = k > 0 and f.v_burst[v] == ending
+        f.v_before[v], f.v_after[v], f.v_index[v] = 1 if shares else 0, 0, k
+        if shares:
+            f.v_after[(v - 1) % size] = 1
+        ending = base_burst + (end >> 8)
+    f.vectors_made = at + count
+    f.offer[stream] = i
+    f.idle = 0

@@ -1,0 +1,147 @@
+"""State of the fetch side between two cycles: one record of integers, which compiled code takes as one pointer.
+
+The parts are those of the netlist (`hls.datapaths.fetch_side`, `hls.datapaths.memory_port`): list sequencer, fetcher
+(rows of vectors, a lane a queue, both crossbars), landing lanes with their converters, landing groups and the slow
+port, and a channel's requests. Vectors and lists stand in rings, by number, and the places of lanes hold these numbers.
+Sizes and latencies are read from the netlist's own plans. `models.transaction.fetch_loop` moves the state on.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hls.datapaths import bitwidth_converter, fetcher
+from hls.datapaths.crossbar import OUTPUT_DEPTH, burst_slots
+from hls.datapaths.fetch_lane import BURSTS_AHEAD, VECTORS_AHEAD
+from hls.datapaths.machine_sizes import QUERY_LINES, MachineSizes
+from hls.datapaths.operand_sram import PARITIES
+from models.config import AcceleratorConfig
+
+QUERY, KEY_LSB, VALUE, KEY = range(4)
+"""Streams of list requests, the most urgent first."""
+TO_KEY, TO_VALUE, TO_QUERY, TO_SPARSE = range(4)
+"""Where lists go (`hls.datapaths.machine_sizes.Destination`)."""
+PURPOSES = ("q", "k_msb", "k_lsb", "v_msb", "v_lsb", "control_read", "output", "control_write")
+"""What bursts are for."""
+ACCEPTED, LANDED, LINE, READ, WRITTEN = 1, 2, 4, 8, 16
+"""Bits of `event`: a list is accepted, nothing is pending for a buffer, a query line has landed, all control reads are
+answered, all writes acknowledged."""
+LIST_RING = 32
+"""Lists that lanes and landing may be at; those that are offered stand behind them, one a stream."""
+RING = 1 << 14
+"""Bursts of the controller and of the write-back that wait."""
+NOTHING = -1
+WINDOWS_PER_QUEUE = (16, 32)
+"""Vectors under way a queue from which on no list begins; the second where vectors are narrow
+(`hls.datapaths.list_sequencer.build`)."""
+
+
+@dataclass(frozen=True)
+class FetchSizes:
+    """Sizes and latencies of the fetch side of a machine."""
+
+    queues: int
+    channels: int
+    address_depth: int
+    places: int
+    locate_cycles: int
+    convert_cycles: int
+    groups: int
+    vectors: int
+    word_shift: int
+
+    @classmethod
+    def of(cls, machine: AcceleratorConfig) -> "FetchSizes":
+        """From the netlist's plans."""
+        sizes = MachineSizes.of(machine)
+        return cls(
+            queues=machine.fetch_queues,
+            channels=machine.hbm_channels,
+            address_depth=machine.address_queue_depth,
+            places=burst_slots(machine),
+            locate_cycles=fetcher.plan(machine).locate.latency_cycles,
+            convert_cycles=bitwidth_converter.plan(machine).latency_cycles,
+            groups=min(sizes.queues, PARITIES * sizes.slots),
+            vectors=16 * machine.context_keys,
+            word_shift=(8 * machine.data_queue_bytes).bit_length() - 1,
+        )
+
+
+_SCALARS = (
+    *("now", "event", "idle", "word_shift", "lists_taken", "vectors_made", "active"),
+    *("sent", "row_there", "row_at", "row_count", "row_last", "skid_n", "begins"),
+    *("behind_any", "on_the_way", "window", "group", "got_there", "got_at", "got_count"),
+    *("got_last", "slow_first", "slow_granted", "slow_1", "slow_2", "slow_3", "landed_all"),
+    *("landed_sparse", "sparse_left", "reads_made", "reads_sent", "reads_skid_n", "reads_done", "out_made"),
+    *("out_sent", "end_made", "end_sent", "owed_back", "owed_control"),
+)
+
+
+def _shapes(s: FetchSizes) -> dict[str, tuple[int, ...]]:
+    q, c, d = s.queues, s.channels, s.address_depth
+    of_lists = ["count", "first", "destination", "buffer", "place", "purpose"]
+    of_vectors = ["burst", "span", "from", "to", "before", "after", "list", "index"]
+    of_lanes = (
+        *("vectors_n", "done", "asked_n", "asked_h", "ask_skid_n", "expected_n", "expected_h"),
+        *("next_n", "head", "tail", "taken", "oldest", "burst_at", "offered"),
+        *("ahead_n", "begun", "word_at", "words_n", "position", "lane_vector", "converting"),
+        *("data_grant", "data_out", "data_first"),
+    )
+    of_channels = (
+        *("xbar_first", "credit", "route", "out_n", "room", "port_n", "turn"),
+        *("memory_n", "answers_n", "answers_h", "answer_skid_n", "back_n", "control_owed", "back_owed"),
+    )
+    return {
+        "offer": (4,),
+        "skid": (2, 3),
+        "pipe": (max(1, s.locate_cycles), 4),
+        "landed": (2, 2),
+        "left": (2, 2),
+        **{f"list_{name}": (LIST_RING + 4,) for name in of_lists},
+        **{f"v_{name}": (s.vectors,) for name in of_vectors},
+        **dict.fromkeys(of_lanes, (q,)),
+        **dict.fromkeys(of_channels, (c,)),
+        "vectors": (q, VECTORS_AHEAD),
+        "asked": (q, d, 2),
+        "ask_skid": (q, 2, 2),
+        "expected": (q, d),
+        "next": (q, 2),
+        "filled": (q, s.places),
+        "ahead": (q, BURSTS_AHEAD, 2),
+        "words": (q, 2),
+        "convert": (q, s.convert_cycles),
+        "route_item": (c, 3),
+        "out": (c, OUTPUT_DEPTH, 3),
+        "port": (c, 2, 3),
+        "memory": (c, 2, 4),
+        "answers": (c, d),
+        "answer_skid": (c, 2),
+        "back": (c, 2),
+        "group_first": (s.groups,),
+        "group_held": (s.groups,),
+        "line_there": (QUERY_LINES,),
+        "bursts": (len(PURPOSES),),
+        "read_address": (RING,),
+        "read_cycle": (RING,),
+        "out_address": (RING,),
+        "out_cycle": (RING,),
+        "end_address": (RING,),
+        "end_cycle": (RING,),
+    }
+
+
+def new_state(machine: AcceleratorConfig) -> NDArray[np.void]:
+    """The state after reset: an array of one record."""
+    s = FetchSizes.of(machine)
+    shapes = _shapes(s)
+    shapes |= dict.fromkeys(_SCALARS, ())
+    state = np.zeros(1, np.dtype([(name, np.int64, shape) for name, shape in shapes.items()]))
+    state["room"], state["credit"] = s.address_depth, OUTPUT_DEPTH
+    state["word_shift"] = s.word_shift
+    for name in ("oldest", "converting", "convert", "data_grant", "data_out", "route", "group_held", "offer"):
+        state[name] = NOTHING
+    for name in ("active", "slow_granted", "slow_1", "slow_2", "slow_3"):
+        state[name] = NOTHING
+    state["idle"] = 1
+    return state

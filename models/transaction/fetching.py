@@ -1,0 +1,197 @@
+"""Fetch side as a module: takes requests for lists, says when they were accepted and when their vectors have landed.
+
+Requests are those of the netlist (`hls.datapaths.machine_sizes.MachineSizes.list_request`). What comes of them is
+computed by `models.transaction.fetch_run`, up to the next thing that happens anywhere in the machine: so a list that is
+more urgent comes first exactly where it does in the netlist.
+"""
+
+from collections.abc import Generator
+from typing import Any
+
+import simpy
+
+from hls.datapaths.machine_sizes import QUERY_LINES
+from models.config import AcceleratorConfig
+from models.memory.interface import Memory
+from models.transaction.fetch_run import FetchRun
+from models.transaction.fetch_state import (
+    ACCEPTED,
+    KEY,
+    KEY_LSB,
+    LANDED,
+    LINE,
+    NOTHING,
+    QUERY,
+    READ,
+    TO_SPARSE,
+    VALUE,
+    WRITTEN,
+)
+from models.transaction.kernel import Event, Module, Simulation, Steps
+from models.transaction.workload import IntArray
+
+STREAM_NAMES = {QUERY: "query", KEY_LSB: "key LSB", VALUE: "value", KEY: "key"}
+FAR = 1 << 40
+
+
+class FetchSide(Module):
+    """The module.
+
+    Attributes:
+        run: the state.
+        query_cycles: cycle from which each row's query is there, rows of the layer in order.
+    """
+
+    def __init__(self, simulation: Simulation, machine: AcceleratorConfig, memory: Memory) -> None:
+        super().__init__(simulation, "fetch side")
+        self.run = FetchRun(machine, memory)
+        self.query_cycles: list[int | None] = []
+        self._lines: list[int] = [0] * QUERY_LINES
+        self._missing: list[int] = []
+        self._parts = 1
+        self._landed_at = [[0, 0], [0, 0]]
+        self._sparse_at = 0
+        self._left_before = [[0, 0], [0, 0]]
+        self._offered: dict[int, int] = {}
+        self._accepted = {s: Event(simulation, f"{n} list accepted") for s, n in STREAM_NAMES.items()}
+        self._landed = Event(simulation, "lists landed")
+        self._query = Event(simulation, "query landed")
+        self._read = Event(simulation, "control reads answered")
+        self._written = Event(simulation, "writes acknowledged")
+        self._work = Event(simulation, "fetch work")
+        self.start(self._main())
+
+    def begin(self, rows: int, parts: int, narrow: bool) -> None:
+        """A layer begins: so many rows of queries, in as many lines each as a key has parts."""
+        self._parts = parts
+        self.query_cycles = [None] * rows
+        self._missing = [parts] * rows
+        self._lines = [line // parts for line in range(QUERY_LINES)]
+        self.run.window(narrow)
+
+    def _wake(self) -> None:
+        if self.run.state["idle"]:
+            self.run.run(self.simulation.now_cycle)
+            self._work.notify()
+
+    def request(
+        self,
+        stream: int,
+        cycle: int,
+        ids: IntArray,
+        parts: int,
+        first: int,
+        count: int,
+        base: int,
+        bits: int,
+        **to: int,
+    ) -> Generator[simpy.Event, Any, int]:
+        """Offer a list from `cycle` on; ends when it is accepted, with the cycle in which it was."""
+        if cycle > self.simulation.now_cycle:
+            yield self.simulation.wait(cycle - self.simulation.now_cycle)
+        while stream in self._offered:
+            yield self._accepted[stream].wait()
+        self._offered[stream] = 1
+        self._wake()
+        self.run.offer(stream, ids, parts, first, count, base, bits, **to)
+        yield self._accepted[stream].wait()
+        return self.simulation.now_cycle - 1
+
+    def landed(self, kind: int, buffer: int) -> Generator[simpy.Event, Any, int]:
+        """When nothing is pending for a buffer: the cycle from which that is seen; 0 if nothing ever was."""
+        if kind == TO_SPARSE:
+            while self.run.state["sparse_left"]:
+                yield self._landed.wait()
+            return self._sparse_at
+        while self.run.state["left"][kind, buffer]:
+            yield self._landed.wait()
+        return self._landed_at[kind][buffer]
+
+    def is_pending(self, kind: int, buffer: int) -> bool:
+        """Vectors for the buffer are under way."""
+        return bool(self.run.state["left"][kind, buffer])
+
+    @property
+    def landed_event(self) -> Event:
+        """Happens when a buffer has everything that was asked for."""
+        return self._landed
+
+    def query(self, row: int) -> Generator[simpy.Event, Any, int]:
+        """The cycle from which the query of a row is there."""
+        while self.query_cycles[row] is None:
+            yield self._query.wait()
+        found = self.query_cycles[row]
+        assert found is not None
+        return found
+
+    def read(self, address: int, bursts: int, cycle: int) -> None:
+        """Ask for bursts for the controller from `cycle` on."""
+        self._wake()
+        self.run.read(address, bursts, cycle)
+
+    def reads_answered(self) -> Generator[simpy.Event, Any, int]:
+        """When all reads of the controller are answered."""
+        while self.run.state["reads_done"] != self.run.state["reads_made"]:
+            yield self._read.wait()
+        return self.simulation.now_cycle
+
+    def write(self, kind: str, address: int, bursts: int, cycle: int) -> None:
+        """Write bursts from `cycle` on."""
+        self._wake()
+        self.run.write(kind, address, bursts, cycle)
+
+    def writes_acknowledged(self) -> Generator[simpy.Event, Any, int]:
+        """When all writes are acknowledged."""
+        while self.run.state["owed_back"] or self.run.state["owed_control"]:
+            yield self._written.wait()
+        return self.simulation.now_cycle
+
+    def _main(self) -> Steps:
+        env, state, run = self.simulation.env, self.run.state, self.run
+        while True:
+            if state["idle"]:
+                yield self._work.wait(rest=True)
+            now = self.simulation.now_cycle
+            following = env.peek()
+            if following <= now:
+                yield self.simulation.wait(0)
+                continue
+            reached = run.run(int(min(following, now + FAR)))
+            if reached > now:
+                self.busy_cycles += reached - now
+                yield self.simulation.wait(reached - now)
+            if run.events:
+                self._tell(run.events)
+
+    def _tell(self, events: int) -> None:
+        state, now = self.run.state, self.simulation.now_cycle
+        if events & ACCEPTED:
+            for stream in list(self._offered):
+                if state["offer"][stream] == NOTHING:
+                    del self._offered[stream]
+                    self._accepted[stream].notify()
+        if events & LANDED:
+            left = state["left"]
+            for kind in range(2):
+                for b in range(2):
+                    if not left[kind, b] and self._left_before[kind][b]:
+                        self._landed_at[kind][b] = now
+            if not state["sparse_left"]:
+                self._sparse_at = now
+            self._landed.notify()
+        if events & (ACCEPTED | LANDED):
+            self._left_before = state["left"].tolist()
+        if events & LINE:
+            there = state["line_there"]
+            for line in there.nonzero()[0].tolist():
+                row = self._lines[line]
+                self._lines[line] += QUERY_LINES // self._parts
+                self._missing[row] -= 1
+                if not self._missing[row]:
+                    self.query_cycles[row] = now
+            there[:] = 0
+            self._query.notify()
+        if events & READ:
+            self._read.notify()
+        if events & WRITTEN:
+            self._written.notify()

@@ -1,0 +1,305 @@
+"""Row issue: which row goes through Q x K next, and when its probabilities come out of the flat-row decision.
+
+As `hls.datapaths.row_issue` and the two parts of it: a first pass when its keys and query are there and everything
+behind has room, a second one, which goes before, when the LSBs of its keys are there. From then on nothing stalls, so
+softmax and decision follow by their latencies (`hls.datapaths.softmax`):
+
+    taken T -> query read E >= T + 2n -> first beat S + 1, S >= E + 1 -> Q x K -> softmax -> decided D
+"""
+
+from collections import deque
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import simpy
+
+from hls.datapaths.machine_sizes import QUERY_LINES, MachineSizes
+from models.config import AcceleratorConfig
+from models.transaction.channel import Fifo, In, Out
+from models.transaction.fetch_state import KEY_LSB, PURPOSES, TO_KEY
+from models.transaction.fetching import FetchSide
+from models.transaction.kernel import Event, Module, Simulation, Steps
+from models.transaction.layer_plan import LayerPlan
+from models.transaction.loader import BUFFERS, SHOWN_CYCLES, Jobs, OperandLoader
+from models.transaction.machine_timing import CLEAR, PENDING, MachineTiming
+from models.transaction.times import Times
+
+LINES_SEEN = 2
+"""From a query that is there until its row may be taken."""
+ROOM_SEEN = 3
+"""From a beat or a row that leaves `row_queues` until a row may be taken for its place."""
+LINES_FREE_SEEN = CLEAR + 2
+SETTLED = 5
+"""From the acceptance of a list of LSBs until it is believed to have landed."""
+
+
+@dataclass(slots=True)
+class Row:
+    """A query row of a head: what it is, and cycles as they become known.
+
+    `decided`: its probabilities are out, of the second pass where it is flat; `begins`: the first beat of these.
+    """
+
+    job: int
+    row: int
+    beats: int
+    visible: int
+    flat: bool
+    ends_key: bool
+    kv: int
+    taken: int = 0
+    begins: int = 0
+    decided: int = 0
+    dropped: int = 0
+    retire_first: int = 0
+    retired: int = 0
+    output: int = 0
+
+
+class RowIssue(Module):
+    """The module; `rows` is where rows go when it is known when their probabilities come.
+
+    Attributes:
+        retired: cycles in which the first and the last beat of the n-th row of the layer leave `row_queues`.
+        beats: of all passes.
+        passes: first and second ones.
+    """
+
+    def __init__(
+        self,
+        simulation: Simulation,
+        machine: AcceleratorConfig,
+        timing: MachineTiming,
+        jobs: Jobs,
+        loader: OperandLoader,
+        fetch: FetchSide,
+    ) -> None:
+        super().__init__(simulation, "row issue")
+        self.timing, self.jobs, self.loader, self.fetch = timing, jobs, loader, fetch
+        self.layers: In[tuple[LayerPlan, int]] = In(self, "layers")
+        self.rows: Out[Row] = Out(self, "rows")
+        self.retired = Times(simulation, "rows retired")
+        self.beats = self.passes = 0
+        slots = MachineSizes.of(machine).slots
+        self._spare_shift = max(1, machine.fetch_queues // slots).bit_length() - 1
+        self._scores_end = self._exponentials_end = 0
+        self._begun = self._begun_end = self._read = 0
+        self._taken = Times(simulation, "rows taken")
+        self._changed = Event(simulation, "row issue changed")
+        self._first: tuple[Row, int] | None = None
+        self._lsbs: dict[int, int] = {}
+        self._asks: Fifo[tuple[LayerPlan, int, int]] = Fifo(simulation, "LSB lists", 1 << 16)
+        self._asked: set[int] = set()
+        self._number = 0
+        self.start(self._main())
+        self.start(self._ask(), "LSBs")
+
+    def clear(self) -> None:
+        """A layer begins."""
+        self.retired.clear()
+        self._taken.clear()
+        self._lsbs.clear()
+
+    def _main(self) -> Steps:
+        while True:
+            plan, _ = yield self.layers.fifo.get(rest=True)
+            if plan.progressive:
+                self._number += 1
+                self.start(self._walk(plan), f"walk {self._number}")
+                yield from self._progressive(plan)
+            else:
+                yield from self._static(plan)
+
+    def _issue(self, row: Row, taken: int, parts: int) -> int:
+        """A pass of `row` is taken; the cycle of its last beat."""
+        t = self.timing
+        self._read = max(taken + 2 * parts, self._begun + 1 + 2 * (parts - 1))
+        begin = max(self._read + 1, self._begun_end)
+        self._begun, self._begun_end = begin, begin + row.beats
+        scores = max(begin + 1 + row.beats + t.query_key + t.maximum, self._scores_end)
+        exponentials = max(scores + row.beats - 1 + t.sums, self._exponentials_end)
+        self._scores_end, self._exponentials_end = scores + row.beats, exponentials + row.beats
+        row.begins = exponentials + t.normalize + t.decision
+        row.decided = row.begins + row.beats - 1
+        self.beats += row.beats
+        self.busy_cycles += row.beats
+        self.passes += 1
+        return begin + row.beats
+
+    def _next_rows(self, plan: LayerPlan) -> Iterator[tuple[Row, bool, int]]:
+        """Rows in order, whether a job begins with it, and the number of its K."""
+        number = -1
+        for j, (head, _, first, last) in enumerate(plan.jobs):
+            number += first
+            flat = plan.work.flat[head].tolist()
+            for r in range(plan.work.rows):
+                ends = last and r == plan.work.rows - 1
+                yield Row(j, r, plan.beats[r], plan.visible[r], flat[r], ends, number), r == 0, number
+
+    def _eligible(
+        self, plan: LayerPlan, row: Row, begins: bool, index: int, state: list[int]
+    ) -> Generator[simpy.Event, Any, int]:
+        """The first cycle in which a row may be taken; `state`: job loaded, its K open, the row before taken."""
+        before = state[2]
+        if begins:
+            load = max(before + 1 if row.job else 0, (yield from self.jobs.given.at(row.job)))
+            self.jobs.taken["rows"].append(load)
+            if plan.jobs[row.job][2]:
+                shown = SHOWN_CYCLES + (yield from self.loader.key_accepts.at(row.kv))
+                landed = yield from self.fetch.landed(TO_KEY, (self.loader.loads + row.kv) % BUFFERS)
+                state[1] = max(load + 1, shown, landed) + 1
+            state[0] = load
+        step = max(state[0] + 1, state[1], before)
+        eligible = max(step + 2, LINES_SEEN + (yield from self.fetch.query(index)))
+        eligible = max(eligible, ROOM_SEEN + (yield from self._retired(index - PENDING)))
+        ring = QUERY_LINES // plan.parts
+        if index >= ring:
+            eligible = max(eligible, LINES_FREE_SEEN + (yield from self.loader.row_ends.at(index - ring)))
+        return eligible
+
+    def _retired(self, index: int) -> Generator[simpy.Event, Any, int]:
+        return (yield from self.retired.at(index))
+
+    def _room(self, index: int, beats: int) -> Generator[simpy.Event, Any, int]:
+        """When queue 1 has room for a row, by what left it before."""
+        self._in_queue.append(beats)
+        self._beats_in += beats
+        found = 0
+        while self._beats_in > self.timing.first_beats:
+            found = ROOM_SEEN + (yield from self._retired(self._oldest_in))
+            self._beats_in -= self._in_queue[self._oldest_in]
+            self._oldest_in += 1
+        return found
+
+    def _begin(self) -> None:
+        self._in_queue: list[int] = []
+        self._beats_in = self._oldest_in = 0
+
+    def _static(self, plan: LayerPlan) -> Generator[simpy.Event, Any, None]:
+        self._begin()
+        state, ended = [0, 0, 0], 0
+        for index, (row, begins, _) in enumerate(self._next_rows(plan)):
+            taken = yield from self._eligible(plan, row, begins, index, state)
+            taken = max(taken, (yield from self._room(index, row.beats)), self._read)
+            last = self._issue(row, taken, plan.parts)
+            state[2] = taken
+            ended = max(last + 2, ended + 1)
+            self.loader.row_ends.append(ended)
+            if row.ends_key:
+                self.loader.key_ends.append(ended)
+            yield self.rows.put(row)
+
+    def _walk(self, plan: LayerPlan) -> Generator[simpy.Event, Any, None]:
+        self._begin()
+        state = [0, 0, 0]
+        for index, (row, begins, _) in enumerate(self._next_rows(plan)):
+            state[2] = yield from self._taken.at(index - 1)
+            taken = yield from self._eligible(plan, row, begins, index, state)
+            taken = max(taken, (yield from self._room(index, row.beats)))
+            self._first = (row, taken)
+            self._changed.notify()
+
+    def _progressive(self, plan: LayerPlan) -> Generator[simpy.Event, Any, None]:
+        """The earlier of the next first pass and the oldest second one, where it is known that nothing comes before."""
+        sim, total = self.simulation, plan.work.flat.size
+        pending: deque[Row] = deque()  # after their first pass, still needing K
+        flats_in: deque[tuple[int, int]] = deque()  # second passes in queue 2: number of the row, beats
+        flat_beats, ended, over, taken_rows, done_rows = 0, 0, 0, 0, 0
+        self._first = None
+        while done_rows < total:
+            oldest = pending[0] if pending else None
+            if oldest is not None and not oldest.flat:
+                pending.popleft()
+                ended = max(oldest.decided + 3, ended + 1)
+                self._end(oldest, max(ended, over) if oldest.ends_key else ended)
+                ended = self.loader.row_ends.values[-1]
+                done_rows += 1
+                yield self.rows.put(oldest)
+                continue
+            second: int | None = None
+            if oldest is not None:
+                landed = self._lsbs.get(oldest.kv)
+                room = 0
+                while flat_beats + oldest.beats > self.timing.replay_beats and room is not None:
+                    left = self.retired.values[flats_in[0][0]] if len(self.retired.values) > flats_in[0][0] else None
+                    if left is None:
+                        break
+                    room = left + ROOM_SEEN
+                    flat_beats -= flats_in.popleft()[1]
+                if landed is not None and flat_beats + oldest.beats <= self.timing.replay_beats:
+                    second = max(max(oldest.decided + 2, ended) + 2, landed, room, self._read)
+            first = None if self._first is None else max(self._first[1], self._read)
+            known = [cycle for cycle in (first, second) if cycle is not None]
+            is_open = (first is None and taken_rows < total) or (oldest is not None and second is None)
+            if not known or (is_open and min(known) > sim.now_cycle):
+                waits = [self._changed.wait()]
+                if known:
+                    waits.append(sim.wait(min(known) - sim.now_cycle))
+                yield sim.any_of(waits) if len(waits) > 1 else waits[0]
+                continue
+            if oldest is not None and second is not None and (first is None or second <= first):
+                pending.popleft()
+                oldest.dropped = oldest.decided
+                self._issue(oldest, second, plan.parts)
+                beats = oldest.beats - 1
+                over = self._begun + 2 + beats - (beats >> self._spare_shift)
+                ended = self._read + 1
+                flat_beats += oldest.beats
+                flats_in.append((done_rows, oldest.beats))
+                self._end(oldest, max(ended, over) if oldest.ends_key else ended)
+                ended = self.loader.row_ends.values[-1]
+                done_rows += 1
+                yield self.rows.put(oldest)
+            else:
+                assert self._first is not None
+                assert first is not None
+                row = self._first[0]
+                self._first = None
+                self._issue(row, first, plan.parts)
+                taken_rows += 1
+                if row.flat and row.kv not in self._lsbs and row.kv not in self._asked:
+                    self._asked.add(row.kv)
+                    yield self._asks.put((plan, row.kv, row.decided + 3))
+                pending.append(row)
+                self._taken.append(first)
+        self._asked.clear()
+
+    def _end(self, row: Row, cycle: int) -> None:
+        """The row needs K no more."""
+        self.loader.row_ends.append(cycle)
+        if row.ends_key:
+            self.loader.key_ends.append(cycle)
+
+    def tell_retired(self, last: int) -> None:
+        """The next row has left `row_queues`."""
+        self.retired.append(last)
+        self._changed.notify()
+
+    def _ask(self) -> Steps:
+        purpose = PURPOSES.index("k_lsb")
+        while True:
+            plan, number, cycle = yield self._asks.get(rest=True)
+            work, place = plan.work, plan.place
+            kv = [job[1] for job in plan.jobs if job[2]][number]
+            buffer = (self.loader.loads + number) % BUFFERS
+            accepted = yield from self.fetch.request(
+                KEY_LSB,
+                cycle,
+                work.key_ids,
+                plan.parts,
+                0,
+                work.keys * plan.parts,
+                place["key_lsb_address"] + kv * place["key_lsb_stride"],
+                plan.bits("lsb"),
+                destination=TO_KEY,
+                buffer=buffer,
+                place=0,
+                purpose=purpose,
+            )
+            self.start(self._wait_lsb(number, buffer, accepted), f"LSBs {self._number}.{number}")
+
+    def _wait_lsb(self, number: int, buffer: int, accepted: int) -> Generator[simpy.Event, Any, None]:
+        landed = yield from self.fetch.landed(TO_KEY, buffer)
+        self._lsbs[number] = max(accepted + SETTLED, landed + 2)
+        self._changed.notify()

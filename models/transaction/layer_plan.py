@@ -1,0 +1,102 @@
+"""What the row side does in a layer, counted row by row before it runs: beats, kept values, lists."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hls.datapaths.machine_sizes import MachineSizes
+from models.config import AcceleratorConfig
+from models.transaction.placement import Placement
+from models.transaction.quick_select import PassDraws
+from models.transaction.workload import IntArray, LayerWork, Passes
+
+LSB_BITS = 4
+
+
+@dataclass(eq=False)
+class LayerPlan:
+    """A layer for a machine.
+
+    Attributes:
+        work: the layer.
+        place: addresses.
+        parts: vectors of a key.
+        lanes: keys of a beat.
+        prunes: values go through the top-k engines.
+        jobs: of the heads: (index, kv head, first, last of it).
+        beats: of a row's first pass, [rows].
+        cycles: of a row in prob x V, [heads][rows].
+    """
+
+    work: LayerWork
+    machine: AcceleratorConfig
+    place: Placement
+    prunes: bool
+    draws: PassDraws
+    parts: int = field(init=False)
+    lanes: int = field(init=False)
+    elements: int = field(init=False)
+    jobs: list[tuple[int, int, bool, bool]] = field(init=False)
+    beats: list[int] = field(init=False)
+    visible: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        work, machine, sizes = self.work, self.machine, MachineSizes.of(self.machine)
+        padded = machine.padded_head_dim(work.head_dim)
+        self.parts = max(1, padded // machine.native_head_dim)
+        self.lanes = sizes.slots // self.parts
+        self.elements = work.head_dim // self.parts
+        kv = work.kv_heads
+        last = len(kv) - 1
+        self.jobs = [
+            (i, int(g), i == 0 or g != kv[i - 1], i == last or g != kv[i + 1]) for i, g in enumerate(kv.tolist())
+        ]
+        self.visible = work.visible.tolist() if not work.generation else [work.keys]
+        self.beats = [-(-v * self.parts // sizes.slots) for v in self.visible]
+
+    @property
+    def progressive(self) -> bool:
+        """LSBs are fetched where a row is flat."""
+        return self.work.lsb_bits > 0
+
+    def cycles(self, head: int) -> list[int]:
+        """Cycles of each row of a head in prob x V."""
+        found: list[int] = self.work.value_rows(head, self.lanes).tolist()
+        return found
+
+    def passes(self, head: int, row: int) -> Passes:
+        """Of the quick-select of a row's values."""
+        known = self.work.value_passes
+        if known is not None:
+            return known[head][row]
+        return self.draws.draw("probability", self.visible[row], int(self.work.kept[head, row]))
+
+    def kept_before_last(self, head: int, lanes: int) -> list[int]:
+        """Kept values of each row that the filter has before its last row of `lanes` items."""
+        visible = np.asarray(self.visible)
+        slots = self.work.kept_slots(head)
+        last = (visible - 1) // lanes * lanes
+        found: list[int] = (slots & (np.arange(self.work.keys) < last[:, None])).sum(1).tolist()
+        return found
+
+    def result_beats(self, head: int, lanes: int) -> list[int]:
+        """Beats that the kept values of each row make, and those of its last row of `lanes` results."""
+        slots, work = self.work.kept_slots(head), self.work
+        found: list[int] = []
+        for r in range(work.rows):
+            kept = np.flatnonzero(slots[r])
+            rho = np.arange(len(kept)) // self.lanes if work.generation else kept // self.lanes
+            total = 0
+            for at in range(0, len(kept), lanes):
+                total += len(np.unique(rho[at : at + lanes]))
+            found.append(total)
+        return found
+
+    def bits(self, plane: str) -> int:
+        """Of a vector of a plane: `msb`, `lsb`, `query`."""
+        of = {"msb": self.work.msb_bits, "lsb": LSB_BITS, "query": self.machine.datapath_bits}
+        return self.elements * of[plane]
+
+    def kept_ids(self, head: int) -> IntArray:
+        """Tokens whose values the one row of `head` keeps, in generation."""
+        return np.asarray(self.work.key_ids[self.work.kept_slots(head)[0]], np.int64)

@@ -1,0 +1,176 @@
+"""Head walk and operand loader: jobs in order, K of every K/V head and the queries of every head, as early as they may.
+
+As `hls.datapaths.head_walk` and `hls.datapaths.operand_loader`: a job goes to three FIFOs of `JOBS` (rows, fetches,
+values); K goes into two buffers in turn, queries into a ring of lines, in chunks of half of it.
+"""
+
+from collections.abc import Generator
+from typing import Any
+
+import simpy
+
+from hls.datapaths.head_walk import JOBS
+from hls.datapaths.machine_sizes import QUERY_LINES
+from hls.datapaths.operand_loader import CHUNK, KEY_JOBS, LOADS_DELAY_CYCLES, QUERY_JOBS
+from models.transaction.channel import In
+from models.transaction.fetch_state import KEY, PURPOSES, QUERY, TO_KEY, TO_QUERY
+from models.transaction.fetching import FetchSide
+from models.transaction.kernel import Module, Simulation, Steps
+from models.transaction.layer_plan import LayerPlan
+from models.transaction.times import Times
+
+BUFFERS = 2
+WALK_CYCLES = 2
+"""From the start of the walk until head 0 is found."""
+CLEARED_CYCLES = 3
+"""From a row's end until its query lines count as room: `query_clear`, two registers of the loader."""
+RELEASED_CYCLES = 2
+"""From the end of a K buffer's last row until the loader counts it as free."""
+SHOWN_CYCLES = 1 + LOADS_DELAY_CYCLES
+"""From the acceptance of a list for K until `row_issue` sees that it was."""
+
+
+class Jobs:
+    """Cycles of the jobs of a layer: given to the three FIFOs, and taken from each."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self.given = Times(simulation, "jobs given")
+        self.taken = {name: Times(simulation, f"jobs taken, {name}") for name in ("rows", "fetches", "values")}
+
+    def clear(self) -> None:
+        """A layer begins."""
+        self.given.clear()
+        for times in self.taken.values():
+            times.clear()
+
+
+class HeadWalk(Module):
+    """Gives the jobs."""
+
+    def __init__(self, simulation: Simulation, jobs: Jobs) -> None:
+        super().__init__(simulation, "head walk")
+        self.jobs = jobs
+        self.layers: In[tuple[LayerPlan, int]] = In(self, "layers")
+        self.start(self._main())
+
+    def _main(self) -> Steps:
+        while True:
+            plan, start = yield self.layers.fifo.get(rest=True)
+            heads = plan.work.heads.tolist()
+            held, left = 0, 0
+            for j, head in enumerate(heads):
+                # the head is found, moves on when the one before has left, and leaves when the next one is found
+                found = start + WALK_CYCLES + head
+                held = max(found, left) + 1
+                leaves = max(held, start + WALK_CYCLES + heads[j + 1]) if j + 1 < len(heads) else held
+                for times in self.jobs.taken.values():
+                    leaves = max(leaves, 1 + (yield from times.at(j - JOBS)) if j >= JOBS else 0)
+                left = leaves
+                self.jobs.given.append(leaves + 1)
+
+
+class OperandLoader(Module):
+    """Asks for keys and queries.
+
+    Attributes:
+        key_accepts: cycle in which the list of the n-th K of the layer was accepted.
+        row_ends: cycle in which the n-th row needs K no more.
+        key_ends: the same of the n-th K.
+        loads: lists for K of all layers before this one.
+    """
+
+    def __init__(self, simulation: Simulation, jobs: Jobs, fetch: FetchSide) -> None:
+        super().__init__(simulation, "operand loader")
+        self.jobs, self.fetch = jobs, fetch
+        self.layers: In[tuple[LayerPlan, int]] = In(self, "layers")
+        self.key_accepts, self.row_ends, self.key_ends = (
+            Times(simulation, name) for name in ("K lists accepted", "rows without K", "K buffers free")
+        )
+        self.key_loads, self.query_jobs = (Times(simulation, name) for name in ("K lists asked", "query jobs begun"))
+        self.loads = 0
+        self._number = 0
+        self.start(self._main())
+
+    def _main(self) -> Steps:
+        while True:
+            plan, _ = yield self.layers.fifo.get(rest=True)
+            self._number += 1
+            self.start(self._keys(plan), f"keys {self._number}")
+            self.start(self._queries(plan), f"queries {self._number}")
+            taken, keys = 0, 0
+            for j, (_, _, first, _) in enumerate(plan.jobs):
+                taken = max(taken + 1, (yield from self.jobs.given.at(j)))
+                if keys >= KEY_JOBS:
+                    taken = max(taken, 1 + (yield from self.key_loads.at(keys - KEY_JOBS)))
+                if j >= QUERY_JOBS:
+                    taken = max(taken, 1 + (yield from self.query_jobs.at(j - QUERY_JOBS)))
+                keys += first
+                self.jobs.taken["fetches"].append(taken)
+
+    def clear(self) -> None:
+        """A layer begins; the one before is over."""
+        self.loads += len(self.key_accepts.values)
+        for times in (self.key_accepts, self.row_ends, self.key_ends, self.key_loads, self.query_jobs):
+            times.clear()
+
+    def _keys(self, plan: LayerPlan) -> Generator[simpy.Event, Any, None]:
+        work, place = plan.work, plan.place
+        purpose = PURPOSES.index("k_msb")
+        number, accepted, base = 0, 0, self.loads
+        for j, (_, kv, first, _) in enumerate(plan.jobs):
+            if not first:
+                continue
+            load = max(accepted + 1, 1 + (yield from self.jobs.taken["fetches"].at(j)))
+            if number >= BUFFERS:
+                load = max(load, RELEASED_CYCLES + (yield from self.key_ends.at(number - BUFFERS)))
+            self.key_loads.append(load)
+            accepted = yield from self.fetch.request(
+                KEY,
+                load + 1,
+                work.key_ids,
+                plan.parts,
+                0,
+                work.keys * plan.parts,
+                place["key_address"] + kv * place["key_stride"],
+                plan.bits("msb"),
+                destination=TO_KEY,
+                buffer=(base + number) % BUFFERS,
+                place=0,
+                purpose=purpose,
+            )
+            self.key_accepts.append(accepted)
+            number += 1
+
+    def _queries(self, plan: LayerPlan) -> Generator[simpy.Event, Any, None]:
+        work, place = plan.work, plan.place
+        purpose = PURPOSES.index("q")
+        lines, begun, load, accepted = 0, 0, 0, 0
+        for j, (head, _, _, _) in enumerate(plan.jobs):
+            begun = max(load + 1, 1 + (yield from self.jobs.taken["fetches"].at(j)))
+            self.query_jobs.append(begun)
+            first = (work.keys - 1) * plan.parts if work.generation else 0
+            left = plan.parts * work.rows
+            load = begun
+            while left:
+                chunk = min(left, CHUNK)
+                load = max(load + 1, accepted + 1)
+                needed = (lines + chunk - QUERY_LINES + plan.parts - 1) // plan.parts
+                if needed > 0:
+                    load = max(load, CLEARED_CYCLES + (yield from self.row_ends.at(needed - 1)))
+                accepted = yield from self.fetch.request(
+                    QUERY,
+                    load + 1,
+                    work.key_ids,
+                    plan.parts,
+                    first,
+                    chunk,
+                    place["query_address"] + int(work.heads[head]) * place["query_stride"],
+                    plan.bits("query"),
+                    destination=TO_QUERY,
+                    buffer=0,
+                    place=lines % QUERY_LINES,
+                    purpose=purpose,
+                )
+                lines += chunk
+                first += chunk
+                left -= chunk

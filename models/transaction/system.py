@@ -1,0 +1,210 @@
+"""The machine as transactions.
+
+Modules of the row side, fetch side with its memory, controller, connected as in
+`hls.datapaths.accelerator`; and the run of a workload on it.
+
+    controller -> head walk -> operand loader -> fetch side <-> memory
+                     |-> row issue (Q x K, softmax, decision) -> value path (engines, prob x V, outputs) -> write-back
+
+Time is that of the netlist: `verification.transaction_equality` compares both.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import chain, pairwise
+
+import numpy as np
+
+from models.config import AcceleratorConfig
+from models.memory.hbm2 import Hbm2Memory
+from models.memory.interface import Memory, MemoryStatistics
+from models.transaction.channel import In, connect
+from models.transaction.controller import Controller, LayerTimes
+from models.transaction.counting import performed_operations
+from models.transaction.dispatch import Dispatch
+from models.transaction.fetch_state import PURPOSES
+from models.transaction.fetching import FetchSide
+from models.transaction.issue import RowIssue
+from models.transaction.kernel import Simulation
+from models.transaction.layer_plan import LayerPlan
+from models.transaction.loader import HeadWalk, Jobs, OperandLoader
+from models.transaction.machine_timing import MachineTiming
+from models.transaction.placement import PlacementOf, standard_placement
+from models.transaction.quick_select import PassDraws
+from models.transaction.values import ValuePath
+from models.transaction.workload import IntArray, LayerWork, Selection, Workload
+
+BURST_BYTES = 32
+
+
+@dataclass(frozen=True, eq=False)
+class LayerResult:
+    """A layer that was run.
+
+    Attributes:
+        name: of the pass and layer.
+        work: what it was.
+        cycles: of all of it; `start_cycle` is when it was asked for.
+        turnaround_cycles: of these, before the first job and behind the last outputs.
+        row_cycles: when the last beat of each row left the row queues, from `start_cycle` on.
+        output_cycles: when its outputs went to the write-back.
+        bursts: by purpose.
+        busy_cycles: by module.
+    """
+
+    name: str
+    work: LayerWork
+    start_cycle: int
+    cycles: int
+    turnaround_cycles: int
+    row_cycles: IntArray
+    output_cycles: IntArray
+    bursts: dict[str, int]
+    busy_cycles: dict[str, int]
+    operations: int
+
+
+@dataclass(frozen=True, eq=False)
+class SystemResult:
+    """A workload that was run."""
+
+    workload: Workload
+    machine: AcceleratorConfig
+    layers: list[LayerResult]
+    memory: MemoryStatistics | None
+    kernel_cycles: int = 0
+
+    @property
+    def cycles(self) -> int:
+        """Of all layers."""
+        return sum(layer.cycles for layer in self.layers)
+
+    @property
+    def turnaround_cycles(self) -> int:
+        """Of these, outside of the rows."""
+        return sum(layer.turnaround_cycles for layer in self.layers)
+
+    @property
+    def seconds(self) -> float:
+        """Of all layers."""
+        return self.cycles * self.machine.clock_period_ps * 1e-12
+
+
+@dataclass
+class System:
+    """The modules, connected.
+
+    Raises:
+        WorkloadError, ConfigError: for a workload that the machine cannot hold.
+    """
+
+    workload: Workload
+    machine: AcceleratorConfig
+    memory: Memory
+    placement: PlacementOf
+    prunes_values: bool | None = None
+    results: list[LayerResult] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.workload.check(self.machine)
+        sim = self.simulation = Simulation()
+        timing = MachineTiming.of(self.machine)
+        self.jobs = Jobs(sim)
+        self.fetch = FetchSide(sim, self.machine, self.memory)
+        self.walk = HeadWalk(sim, self.jobs)
+        self.loader = OperandLoader(sim, self.jobs, self.fetch)
+        self.issue = RowIssue(sim, self.machine, timing, self.jobs, self.loader, self.fetch)
+        self.dispatch = Dispatch(sim, timing, self.fetch)
+        self.values = ValuePath(sim, self.machine, timing, self.jobs, self.issue, self.dispatch, self.fetch)
+        parts = (self.jobs, self.loader, self.issue, self.values, self.dispatch, self.fetch)
+        self.controller = Controller(sim, self.machine, self._plans(), parts, self._observe)
+        readers: list[In[tuple[LayerPlan, int]]] = [
+            module.layers for module in (self.walk, self.loader, self.issue, self.values, self.dispatch)
+        ]
+        for port, reader in zip(self.controller.layers, readers, strict=True):
+            connect(port, reader, 1)
+        connect(self.dispatch.done, self.controller.done, 1)
+        connect(self.values.permits, self.dispatch.permits, 64)
+        connect(self.issue.rows, self.values.rows, 128)
+        self._before = self._counts()
+
+    def _plans(self) -> Iterator[tuple[LayerPlan, Selection | None, Selection | None]]:
+        """Each layer with what is selected behind it, for the next one of its pass."""
+        draws = PassDraws()
+        for work, following in pairwise(chain(self.workload.layers(), [None])):
+            assert work is not None
+            prunes = self.prunes_values
+            if prunes is None:
+                prunes = bool((work.kept != work.visible).any())
+            goes_on = following is not None and following.layer > 0
+            plan = LayerPlan(work, self.machine, self.placement(work), prunes, draws)
+            tokens = following.token_selection if goes_on and following else None
+            heads = following.head_selection if goes_on and following else None
+            yield plan, tokens, heads
+
+    def _counts(self) -> dict[str, int]:
+        engines = self.values.engines
+        bursts = self.fetch.run.state["bursts"].tolist()
+        return {
+            **{f"bursts {name}": n for name, n in zip(PURPOSES, bursts, strict=True)},
+            "Q x K": self.issue.beats,
+            "prob x V": self.dispatch.product_cycles,
+            "engine B": engines[0].busy_cycles,
+            "engine A": engines[1].busy_cycles,
+        }
+
+    def _observe(self, plan: LayerPlan, times: LayerTimes) -> None:
+        now, before = self._counts(), self._before
+        self._before = now
+        change = {name: now[name] - before[name] for name in now}
+        work = plan.work
+        self.results.append(
+            LayerResult(
+                name=f"step {work.step}, layer {work.layer}",
+                work=work,
+                start_cycle=times.asked,
+                cycles=times.done - times.asked,
+                turnaround_cycles=times.done - times.ended + times.started - times.asked,
+                row_cycles=np.asarray(times.rows, np.int64) - times.asked,
+                output_cycles=np.asarray(times.outputs, np.int64) - times.asked,
+                bursts={name: change[f"bursts {name}"] for name in PURPOSES},
+                busy_cycles={name: n for name, n in change.items() if not name.startswith("bursts")},
+                operations=performed_operations(work),
+            )
+        )
+
+    def run(self) -> SystemResult:
+        """Run all layers."""
+        self.simulation.run()
+        statistics = self.memory.statistics() if isinstance(self.memory, Hbm2Memory) else None
+        return SystemResult(self.workload, self.machine, self.results, statistics, self.simulation.now_cycle)
+
+
+def simulate(
+    workload: Workload,
+    machine: AcceleratorConfig,
+    memory: Memory | None = None,
+    placement: PlacementOf | None = None,
+    prunes_values: bool | None = None,
+) -> SystemResult:
+    """Run a workload.
+
+    Args:
+        workload: to run.
+        machine: that runs it.
+        memory: behind it, new; HBM2 by default.
+        placement: where operands are in DRAM; `standard_placement` by default.
+        prunes_values: values go through the top-k engines; by default in layers where some row keeps not all.
+
+    Raises:
+        WorkloadError, ConfigError: for a workload that the machine cannot hold.
+        DeadlockError: if modules wait in a circle.
+    """
+    system = System(
+        workload,
+        machine,
+        memory or Hbm2Memory(machine.hbm_channels),
+        placement or standard_placement(workload, machine),
+        prunes_values,
+    )
+    return system.run()

@@ -1,0 +1,37 @@
+"""Cycles in which something happens again and again, known as soon as they can be computed, often before they come.
+
+Modules of the row side compute when their rows come and go, so most of them need no step of the kernel: who needs the
+n-th time of another module reads it, or waits until it is known. Nothing is known later than it happens.
+"""
+
+from collections.abc import Generator
+from typing import Any
+
+import simpy
+
+from models.transaction.kernel import Event, Simulation
+
+
+class Times:
+    """The n-th time of something, n from 0; `values` are those known."""
+
+    def __init__(self, simulation: Simulation, name: str) -> None:
+        self.values: list[int] = []
+        self._event = Event(simulation, name)
+
+    def append(self, cycle: int) -> None:
+        """The next time."""
+        self.values.append(cycle)
+        self._event.notify()
+
+    def at(self, index: int) -> Generator[simpy.Event, Any, int]:
+        """The time of `index`, when it is known; 0 for those before the first."""
+        if index < 0:
+            return 0
+        while len(self.values) <= index:
+            yield self._event.wait()
+        return self.values[index]
+
+    def clear(self) -> None:
+        """Begin anew; nobody may wait."""
+        self.values = []
