@@ -4,10 +4,11 @@ The specifications read the whole netlist while its output is free: the register
 part's nodes at their stages. Together they are the datapath from its inputs to its outputs, but for the two buffers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import reduce
 
 import numpy as np
+import pyrtl
 
 from hls.datapaths import softmax_arithmetic as arithmetic
 from hls.datapaths.softmax import SoftmaxPlan
@@ -15,7 +16,7 @@ from hls.datapaths.softmax_arithmetic import SoftmaxTypes
 from models.config import AcceleratorConfig
 from verification.equivalence.bits import Bits, choose, concatenate
 from verification.equivalence.netlist import Netlist, NetlistError, read_block
-from verification.equivalence.problem import IntegerSpecification, Operands, Specification
+from verification.equivalence.problem import IntegerSpecification, Operands, Problem, Specification
 from verification.equivalence.unrolling import Sources, Unrolling
 from verification.evidence.shared import elements, named_stages
 from verification.evidence.softmax_lane import Claims, single_lane
@@ -62,51 +63,11 @@ def _given(part: Netlist, inputs: Mapping[str, Bits], wire: str, known: Mapping[
     return Unrolling(part, domain, Sources(value, state, state, state, replaced)).bits(wire)
 
 
-def pipelines(config: AcceleratorConfig, plan: SoftmaxPlan) -> Specification:
-    """Every lane of scale, exponential and normalize is the single lane, `latency_cycles` later; the rest passes by."""
-    lanes, score_bits = config.softmax_lanes, SoftmaxTypes.of(config).score.width
-    parts = {"scale": arithmetic.scale_graph, "exponential": arithmetic.exponential_graph}
-    parts["normalize"] = arithmetic.normalize_graph
-    single = {name: read_block(single_lane(config, graph)) for name, graph in parts.items()}
-    outputs = {"scale": "u", "exponential": "e", "normalize": "prob"}
-    stages = {name: named_stages(getattr(plan, name), f"{name}_") for name in parts}
-
-    def lane(operands: Operands, part: str, i: int, inputs: Mapping[str, Bits], nodes: Sequence[str]) -> Bits:
-        """The output of the single lane, node by node."""
-        known: dict[str, Bits] = {}
-        for node in nodes:
-            value = _given(single[part], inputs, f"{node}_0", known)
-            name = f"{part}_{node}_{i}"
-            known[f"{node}_0"] = operands.cut(name, value, cycle=stages[part][name])
-        return _given(single[part], inputs, outputs[part], known)
+def valid_bits(plan: SoftmaxPlan) -> Specification:
+    """The valid bit of every part is that in front of it, `latency_cycles` later."""
 
     def specification(operands: Operands) -> Claims:
-        row, result = operands["score_buffer_row"], operands["exponential_buffer_row"]
-        normal_flags = _buffered_flags(operands, "exponential_buffer", lanes)
-        u_flags = operands[output_register(plan, "scale", "u_flags")]
         claims: Claims = {}
-
-        def claim(part: str, port: str, lane: int, value: Bits) -> None:
-            claims[(output_register(plan, part, port, lane), getattr(plan, part).latency_cycles)] = value
-
-        for i in range(lanes):
-            score = _buffered(operands, "score_buffer", lanes, i)
-            scaled = {
-                "score": score,
-                "row_maximum": row[:score_bits],
-                "mantissa": row[score_bits : score_bits + 16],
-                "exponent": row[score_bits + 16 :],
-            }
-            claim("scale", "u", i, lane(operands, "scale", i, scaled, ("distance", "product")))
-            raised = {"u": operands[output_register(plan, "scale", "u", i)]}
-            series = [f"taylor_{k}" for k in range(4, -1, -1)]
-            claim("exponential", "e", i, lane(operands, "exponential", i, raised, ("multiple", "rest", *series)))
-            e = _buffered(operands, "exponential_buffer", lanes, i)
-            normal = {"e": e, "e_flags": normal_flags[i].zext(2), "inverse": result[:26], "shift": result[26:]}
-            claim("normalize", "prob", i, lane(operands, "normalize", i, normal, ("weighted",)))
-        claim("scale", "u_flags", 0, _buffered_flags(operands, "score_buffer", lanes))
-        claim("exponential", "e_flags", 0, u_flags)
-        claim("normalize", "prob_flags", 0, normal_flags)
         for part, valid in (
             ("lane_maximum", "in_valid"),
             ("scale", "score_buffer_valid"),
@@ -116,6 +77,55 @@ def pipelines(config: AcceleratorConfig, plan: SoftmaxPlan) -> Specification:
             ("normalize", "exponential_buffer_valid"),
         ):
             claims[(valid_register(plan, part), getattr(plan, part).latency_cycles)] = operands[valid]
+        return claims
+
+    return specification
+
+
+def pipeline(config: AcceleratorConfig, plan: SoftmaxPlan, part: str) -> Specification:
+    """Every lane of scale, exponential or normalize is the single lane, `latency_cycles` later; its flags pass by."""
+    lanes, score_bits = config.softmax_lanes, SoftmaxTypes.of(config).score.width
+    graphs = {"scale": arithmetic.scale_graph, "exponential": arithmetic.exponential_graph}
+    single = read_block(single_lane(config, graphs.get(part, arithmetic.normalize_graph)))
+    made = getattr(plan, part)
+    stage = named_stages(made, f"{part}_")
+    series = [f"taylor_{k}" for k in range(4, -1, -1)]
+    nodes = {"scale": ("distance", "product"), "exponential": ("multiple", "rest", *series), "normalize": ("weighted",)}
+    outputs = {"scale": "u", "exponential": "e", "normalize": "prob"}
+
+    def lane(operands: Operands, i: int, inputs: Mapping[str, Bits]) -> Bits:
+        """The output of the single lane, node by node."""
+        known: dict[str, Bits] = {}
+        for node in nodes[part]:
+            value = _given(single, inputs, f"{node}_0", known)
+            name = f"{part}_{node}_{i}"
+            known[f"{node}_0"] = operands.cut(name, value, cycle=stage[name])
+        return _given(single, inputs, outputs[part], known)
+
+    def given(operands: Operands, i: int, flags: Bits) -> dict[str, Bits]:
+        """The inputs of a lane."""
+        if part == "exponential":
+            return {"u": operands[output_register(plan, "scale", "u", i)]}
+        if part == "normalize":
+            result, e = operands["exponential_buffer_row"], _buffered(operands, "exponential_buffer", lanes, i)
+            return {"e": e, "e_flags": flags[i].zext(2), "inverse": result[:26], "shift": result[26:]}
+        row = operands["score_buffer_row"]
+        return {
+            "score": _buffered(operands, "score_buffer", lanes, i),
+            "row_maximum": row[:score_bits],
+            "mantissa": row[score_bits : score_bits + 16],
+            "exponent": row[score_bits + 16 :],
+        }
+
+    def specification(operands: Operands) -> Claims:
+        if part == "exponential":
+            flags = operands[output_register(plan, "scale", "u_flags")]
+        else:
+            flags = _buffered_flags(operands, {"scale": "score", "normalize": "exponential"}[part] + "_buffer", lanes)
+        cycle, port = made.latency_cycles, outputs[part]
+        claims: Claims = {(output_register(plan, part, f"{port}_flags"), cycle): flags}
+        for i in range(lanes):
+            claims[(output_register(plan, part, port, i), cycle)] = lane(operands, i, given(operands, i, flags))
         return claims
 
     return specification
@@ -307,3 +317,25 @@ def reciprocal_of_a_divisor(plan: SoftmaxPlan) -> IntegerSpecification:
     return IntegerSpecification(
         lambda v: {target: (1 << 49) // np.maximum(v[register], 1 << 24)}, (register,), (target,)
     )
+
+
+def parts(config: AcceleratorConfig, plan: SoftmaxPlan) -> dict[str, Specification]:
+    """The specifications by name."""
+    return {
+        "wiring": wiring(config, plan),
+        "valid bits": valid_bits(plan),
+        "buffer control": buffer_control(config, plan),
+        "maximum of the lanes": lane_maximum(plan),
+        "running maximum and sum": running(plan),
+        "sum of the lanes": lane_sum(plan, config.softmax_lanes),
+        "reciprocal": reciprocal(plan),
+        **{f"lanes of {part}": pipeline(config, plan, part) for part in ("scale", "exponential", "normalize")},
+    }
+
+
+def part_problem(
+    name: str, block: pyrtl.Block, specification: Specification, fixed: Mapping[str, int] | None = None
+) -> Problem:
+    """The claim of a part about the whole netlist, where the output is free; of the reciprocal, about `sums`."""
+    assume = sums if name == "reciprocal" else None
+    return Problem(f"softmax {name}", block, specification, fixed=fixed or {"out_ready": 1}, assume=assume)

@@ -14,6 +14,9 @@ from hls.simulate import Words, open_simulator
 from hls.types import HlsError
 from models.config import AcceleratorConfig
 from traces.npz import read_trace
+from verification.equivalence.verdict import Kind
+from verification.evidence import softmax_mutants
+from verification.evidence.named_faults import named_faults
 from verification.evidence.softmax_model import (
     SoftmaxBeats,
     SoftmaxRow,
@@ -25,6 +28,7 @@ from verification.evidence.softmax_model import (
     scheduled_cycles,
     trace_rows,
 )
+from verification.evidence.softmax_specification import parts
 from verification.tests.datapath_machines import EVERY_MACHINE, machine, patterns, seeds
 
 
@@ -130,3 +134,30 @@ def test_parts_that_take_one_cycle_are_refused_below_it():
 def test_an_impossible_clock_is_refused():
     with pytest.raises(HlsError, match="shortest possible period"):
         softmax.build(replace(machine("tiny"), clock_period_ps=150))
+
+
+@pytest.fixture(scope="module")
+def softmax_parts():
+    return softmax_mutants.Parts(softmax_mutants.TINY)
+
+
+@pytest.mark.parametrize(
+    ("operator", "wire", "touched"),
+    [
+        ("mux arms", "normalize_prob_1", ["lanes of normalize"]),
+        ("width", "lane_sum_sum_1_0", ["sum of the lanes"]),
+        ("stage removed", "scale_valid_s2", ["valid bits"]),
+        ("enable", "running_sum_first", ["running maximum and sum"]),
+        ("operator", "advance", list(parts(softmax_mutants.TINY, softmax.plan(softmax_mutants.TINY)))),
+    ],
+)
+def test_a_fault_is_in_the_parts_that_its_nets_compute(softmax_parts, operator, wire, touched):
+    """The other parts' proofs are not repeated of a mutant; where stalls may differ, all are."""
+    assert softmax_parts.touched(softmax_parts.netlist.block) == []
+    fault = named_faults(softmax_parts.netlist.block, (operator, wire, ""))[0].build()
+    assert softmax_parts.touched(fault) == touched
+    if len(touched) == 1:
+        assert any(
+            found.kind is Kind.REFUTED
+            for found in (softmax_parts.sampled(fault, touched[0], seed=1), softmax_parts.proved_touched(fault))
+        )
