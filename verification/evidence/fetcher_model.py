@@ -14,10 +14,11 @@ import numpy as np
 from hls.datapaths.fetcher_parts import FetcherTypes
 from hls.datapaths.watchdog import Status
 from hls.lower import Netlist
-from hls.simulate import Backend, Simulator, open_simulator
+from hls.simulate import Backend, open_simulator
 from models.config import AcceleratorConfig
 from models.memory.interface import NONE, Memory, PortCycles
 from models.memory.variants import AdversarialMemory, IdealMemory, PortDriven
+from verification.evidence.same_behaviour import Stepped
 
 BURST_BYTES = 32
 
@@ -138,7 +139,7 @@ class HoardingMemory(PortDriven):
 class _Run:
     """Netlist and memory, cycle by cycle."""
 
-    def __init__(self, config: AcceleratorConfig, simulator: Simulator, memory: Memory) -> None:
+    def __init__(self, config: AcceleratorConfig, simulator: Stepped, memory: Memory) -> None:
         self.config, self.simulator, self.memory = config, simulator, memory
         self.types = FetcherTypes.of(config)
         self.ports = [_Port() for _ in range(config.hbm_channels)]
@@ -242,7 +243,7 @@ def fetch(
 
 def fetch_with(
     config: AcceleratorConfig,
-    simulator: Simulator,
+    simulator: Stepped,
     memory: Memory,
     lists: Sequence[FetchList],
     seed: int = 0,

@@ -16,6 +16,8 @@ from hls.simulate import open_simulator, to_words
 from hls.types import HlsError
 from models.memory.hbm2 import Hbm2Memory
 from models.memory.variants import AdversarialMemory, IdealMemory
+from verification.equivalence.sequential import check_bounded, prove_by_induction
+from verification.equivalence.verdict import Kind
 from verification.evidence.fetcher_batch import fetch_batch
 from verification.evidence.fetcher_model import (
     FetchList,
@@ -30,7 +32,9 @@ from verification.evidence.fetcher_model import (
     random_lists,
     random_memory,
 )
-from verification.evidence.planted import faults
+from verification.evidence.fetcher_mutants import SMALL, view
+from verification.evidence.planted import MUTANT_LIMITS, faults
+from verification.evidence.same_behaviour import prove_same_behaviour
 from verification.ports import from_port
 from verification.streaming import drain
 from verification.tests.datapath_machines import machine, seeds
@@ -230,3 +234,17 @@ def test_machines_meet_their_clock(preset):
 def test_words_that_cannot_be_built_are_refused():
     with pytest.raises(HlsError, match="1, 2, 4, 8 or 16 work"):
         fetcher.build(replace(TINY, data_queue_bytes=32))
+
+
+def test_what_the_proof_of_equal_behaviour_takes_for_granted():
+    seen, block = view(), fetcher.build(SMALL).block
+    assert prove_by_induction(block, seen.claims, environment=seen.environment).kind is Kind.PROVED
+    for fault in faults(block, ("reset value", "channel_0_room", "bit 0"), ("reset value", "data_granted_1", "")):
+        assert check_bounded(fault.build(), seen.claims, 2, environment=seen.environment).kind is Kind.REFUTED
+
+
+def test_equal_behaviour_is_not_proved_of_visible_faults():
+    seen, block = view(), fetcher.build(SMALL).block
+    assert prove_same_behaviour(block, block, seen, MUTANT_LIMITS).kind is Kind.PROVED
+    for fault in faults(block, ("memory write", "lane_0_bank_2", "never")):
+        assert prove_same_behaviour(block, fault.build(), seen, MUTANT_LIMITS).kind is Kind.UNKNOWN

@@ -12,9 +12,12 @@ from hls.estimate_block import estimate_block
 from hls.simulate import open_simulator
 from models.memory.hbm2 import Hbm2Memory
 from models.memory.variants import AdversarialMemory, IdealMemory
+from verification.equivalence.sequential import check_bounded, prove_by_induction
+from verification.equivalence.verdict import Kind
 from verification.evidence.fetcher_model import random_memory
-from verification.evidence.planted import faults
-from verification.evidence.write_back import PATIENCE_CYCLES, is_named
+from verification.evidence.planted import MUTANT_LIMITS, faults
+from verification.evidence.same_behaviour import prove_same_behaviour
+from verification.evidence.write_back import PATIENCE_CYCLES, is_named, view
 from verification.evidence.write_back_model import WrittenRows, random_streams, write
 from verification.tests.datapath_machines import machine, seeds
 
@@ -90,3 +93,17 @@ def test_machines_meet_their_clock(preset):
     config = machine(preset)
     estimate = estimate_block(write_back.build(config).block, technology.load(), config.clock_period_ps)
     assert estimate.stages[0].delay.value <= config.clock_period_ps
+
+
+def test_what_the_proof_of_equal_behaviour_takes_for_granted():
+    seen, block = view(), write_back.build(TINY).block
+    assert prove_by_induction(block, seen.claims, environment=seen.environment).kind is Kind.PROVED
+    for fault in faults(block, ("reset value", "beat_spare_valid", ""), ("reset value", "pack_flushing", "")):
+        assert check_bounded(fault.build(), seen.claims, 2, environment=seen.environment).kind is Kind.REFUTED
+
+
+def test_equal_behaviour_is_not_proved_of_visible_faults():
+    seen, block = view(), write_back.build(TINY).block
+    assert prove_same_behaviour(block, block, seen, MUTANT_LIMITS).kind is Kind.PROVED
+    for fault in faults(block, ("enable", "pack_held_3", "never"), ("reset value", "owed_1", "")):
+        assert prove_same_behaviour(block, fault.build(), seen, MUTANT_LIMITS).kind is Kind.UNKNOWN

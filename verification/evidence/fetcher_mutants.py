@@ -1,0 +1,189 @@
+"""Mutants of the fetcher: runs that must show them, and a proof that those which none shows behave the same.
+
+The machine is smaller than `tiny` in the depth of its answer FIFOs and larger in places of a queue, so that the answers
+of two channels can crowd one queue long enough to fill what can be filled.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pyrtl
+
+from hls.datapaths.crossbar import ADDRESS_BITS, OUTPUT_DEPTH
+from hls.datapaths.fetch_lane import BURSTS_AHEAD, VECTORS_AHEAD
+from hls.datapaths.fetcher import build
+from hls.lower import Netlist
+from hls.simulate import open_simulator
+from models.config import AcceleratorConfig
+from models.memory.address_map import AddressMap
+from models.memory.interface import Memory
+from models.memory.variants import AdversarialMemory, IdealMemory
+from verification.equivalence.bits import Bits, conjunction, total
+from verification.equivalence.sequential import Environment, Invariant, Signals
+from verification.evidence.fetcher_model import FetchList, HoardingMemory, fetch_with
+from verification.evidence.same_behaviour import Read, Recorder, Run, View
+from verification.evidence.stream_contracts import implies, now
+
+SMALL = replace(AcceleratorConfig.preset("tiny"), address_queue_depth=4, data_queue_depth=16)
+PAYLOAD = {
+    **dict.fromkeys(("request_address", "request_tag"), "request_valid"),
+    **dict.fromkeys(("word", "offset", "word_first", "word_last"), "out_valid"),
+}
+INPUTS = {
+    **dict.fromkeys(("ids", "count", "last", "base", "stride", "length"), "in_valid"),
+    **dict.fromkeys(("answer_tag", "answer_data"), "answer_valid"),
+}
+
+
+def recorded_runs(netlist: Netlist, seed: int) -> tuple[Run, ...]:
+    """Answers in crowds, late, at once; a memory that refuses, words that nobody takes; vectors of every place."""
+    spread = [
+        FetchList(tuple(range(0, 300, 8)), 0, 96, 96),
+        FetchList(tuple(range(0, 90, 3)), 1 << 20, 384, 384),
+        FetchList(tuple(range(0, 400, 16)), 1 << 21, 96, 96),
+        FetchList(tuple(range(8, 400, 16)), 1 << 22, 96, 96),
+    ]
+    near = [FetchList(tuple(range(0, 90, step)), 512 * 7 * step, 96, 96) for step in (1, 2, 5)]
+    ends = [
+        FetchList((1, 2, 3, 5, 8, 13), 512 * 4095, 384, 384),
+        FetchList((), 0, 96, 96),
+        FetchList(tuple(range(505, 512)), 512 * 4_190_000, 383, 383),
+        FetchList((511,), 512 * ((1 << 25) - 1), 1, 1),
+    ]
+    lengths = [FetchList((3, 4, 5 + n % 7, 400 + n % 5), 512 * 513 * n, n, n) for n in range(1, 384, 13)]
+
+    every = AddressMap((("channel", 1), ("row", ADDRESS_BITS - 6)))
+
+    def weather(accept: float, answer: float, latency: int, order: str = "random") -> Memory:
+        return AdversarialMemory(
+            2, seed, accept=accept, answer=answer, max_latency_cycles=latency, order=order, address_map=every
+        )
+
+    found = []
+    for memory, lists, offer, accept in (
+        (HoardingMemory(2), spread, 1.0, 1.0),
+        (HoardingMemory(2, 3), spread, 1.0, 1.0),
+        (IdealMemory(2, 40), spread, 1.0, 1.0),
+        (IdealMemory(2, 4, every), [*near, *ends], 1.0, 0.7),
+        (weather(0.15, 1.0, 5), [*ends, *near], 1.0, 1.0),
+        (IdealMemory(2, 2), [*spread[:2], *near], 1.0, 0.1),
+        (weather(0.8, 0.7, 60), [*lengths, *near], 0.8, 0.8),
+        (weather(1.0, 0.3, 120, "reverse"), [*near, *ends], 0.3, 1.0),
+    ):
+        with open_simulator(netlist, "fast") as simulator:
+            recorder = Recorder(simulator, INPUTS, seed)
+            fetch_with(SMALL, recorder, memory, lists, seed, offer, accept)
+            found.append(tuple(recorder.rows))
+    return tuple(found)
+
+
+def _answer_places(s: Signals, channel: int) -> tuple[list[Bits], int]:
+    """What takes room of a channel's answers, but for those that the memory owes; bits of the sum."""
+    parts = [s[f"channel_{channel}_room"], s[f"answer_{channel}_count"]]
+    parts += [s[f"answer_{channel}_skid_{name}_valid"] for name in ("main", "spare")]
+    bits = parts[0].width + 2
+    return [part.zext(bits) for part in parts], bits
+
+
+def view() -> View:
+    """What can be seen of the fetcher: payload under its valid; memories answer only what they owe."""
+    channels, queues, depth = range(SMALL.hbm_channels), range(SMALL.fetch_queues), SMALL.address_queue_depth
+
+    def held(valid: str) -> Read:
+        return lambda s: s[valid]
+
+    def behind(count: str, place: int) -> Read:
+        return lambda s: s[count] > place
+
+    def granted(crossbar: str, outputs: Sequence[int], source: int) -> Read:
+        return lambda s: ~conjunction([~s[f"{crossbar}_grant_{o}"][source] for o in outputs])
+
+    def owes(channel: int) -> Read:
+        return lambda s: (s[f"channel_{channel}_room"] != depth) | (s[f"address_{channel}_fifo_count"] != 0)
+
+    skids = [f"answer_{c}_skid" for c in channels]
+    skids += [f"lane_{q}_{name}" for q in queues for name in ("asked", "next", "words")]
+    shifting = [(f"answer_{c}", depth) for c in channels] + [(f"address_{c}_fifo", OUTPUT_DEPTH) for c in channels]
+    shifting += [(f"lane_{q}_vectors", VECTORS_AHEAD) for q in queues]
+    shifting += [(f"lane_{q}_ahead", BURSTS_AHEAD) for q in queues]
+    read: dict[str, Read] = {
+        f"{skid}_{place}": held(f"{skid}_{place}_valid") for skid in skids for place in ("main", "spare")
+    }
+    read |= {f"{name}_entry_{i}": behind(f"{name}_count", i) for name, places in shifting for i in range(places)}
+    read |= {f"lane_{q}_oldest": held(f"lane_{q}_oldest_valid") for q in queues}
+    read |= {f"lane_{q}_collect_offer": held(f"lane_{q}_collect_offered") for q in queues}
+    read |= {f"lane_{q}_emit_word": held(f"lane_{q}_emit_begun") for q in queues}
+    read |= {f"data_{q}_out": held(f"data_{q}_out_valid") for q in queues}
+    read |= {f"address_item_{q}": granted("address", channels, q) for q in queues}
+    read |= {f"data_item_{c}": granted("data", queues, c) for c in channels}
+    read |= {f"silence_{c}": owes(c) for c in channels}
+    for register in build(SMALL).block.wirevector_subset(pyrtl.Register):
+        if register.name.startswith("locate_") and not register.name.startswith("locate_valid"):
+            read[register.name] = held(f"locate_valid_s{register.name[-1]}")
+        elif register.name.startswith("row_") and register.name not in ("row_valid", "row_group", "row_shared"):
+            read[register.name] = held("row_valid")
+
+    def only_owed(s: Signals) -> Bits:
+        places = [_answer_places(s, c) for c in channels]
+        return conjunction(
+            [~s["answer_valid"][c] | (total(parts, bits) < depth) for c, (parts, bits) in enumerate(places)]
+        )
+
+    return View(PAYLOAD, read, _invariants(skids, shifting), Environment(assume=only_owed))
+
+
+def _invariants(skids: Sequence[str], shifting: Sequence[tuple[str, int]]) -> tuple[Invariant, ...]:
+    """Skid buffers fill in order, FIFOs do not overflow, room is counted right, grants go to one."""
+    channels, queues, depth = range(SMALL.hbm_channels), range(SMALL.fetch_queues), SMALL.address_queue_depth
+
+    def in_order(name: str) -> Invariant:
+        return now(
+            f"{name}: nothing is spare alone", lambda s: implies(s[f"{name}_spare_valid"], s[f"{name}_main_valid"])
+        )
+
+    def at_most(name: str, places: int) -> Invariant:
+        return now(f"{name} holds at most {places}", lambda s: s[f"{name}_count"] <= places)
+
+    def answers(channel: int) -> Invariant:
+        """The skid buffer behind a FIFO is full before the FIFO fills."""
+
+        def holds(s: Signals) -> Bits:
+            parts, bits = _answer_places(s, channel)
+            return (total(parts, bits) <= depth) & (s[f"answer_{channel}_count"] <= depth - 2)
+
+        return now(f"channel {channel}: answers have room", holds)
+
+    def room(channel: int) -> Invariant:
+        def holds(s: Signals) -> Bits:
+            names = ("credit", "fifo_count")
+            parts = [s[f"address_{channel}_{name}"] for name in names] + [s[f"address_granted_{channel}"]]
+            bits = parts[0].width + 2
+            return total([part.zext(bits) for part in parts], bits) == OUTPUT_DEPTH
+
+        return now(f"channel {channel}: requests have room", holds)
+
+    def one(crossbar: str, output: int) -> Invariant:
+        def holds(s: Signals) -> Bits:
+            grant = s[f"{crossbar}_grant_{output}"]
+            bits = grant.width.bit_length()
+            count = total([grant[i].zext(bits) for i in range(grant.width)], bits)
+            return count == s[f"{crossbar}_granted_{output}"].zext(bits)
+
+        return now(f"{crossbar} crossbar, output {output}: at most one grant", holds)
+
+    def in_turn(crossbar: str, output: int) -> Invariant:
+        def holds(s: Signals) -> Bits:
+            turn = s[f"{crossbar}_behind_{output}"]
+            return conjunction([~turn[i] | turn[i + 1] for i in range(turn.width - 1)] + [~turn[0]])
+
+        return now(f"{crossbar} crossbar, output {output}: its place is a place", holds)
+
+    outputs = [("address", c) for c in channels] + [("data", q) for q in queues]
+    return (
+        *map(in_order, skids),
+        *(at_most(name, places) for name, places in shifting),
+        *map(answers, channels),
+        *map(room, channels),
+        *(one(*output) for output in outputs),
+        *(in_turn(*output) for output in outputs),
+    )
