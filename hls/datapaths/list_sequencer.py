@@ -106,7 +106,7 @@ def build(config: AcceleratorConfig, technology: Technology | None = None, windo
     """
     sizes, library = MachineSizes.of(config), technology or technologies.load()
     picked = in_one_cycle(pick_graph(config), library, config.clock_period_ps, "list sequencer")
-    wide, narrow = (16 * sizes.queues, 32 * sizes.queues) if window is None else (window, window)
+    wide, narrow = (32 * sizes.queues, 32 * sizes.queues) if window is None else (window, window)
     block = pyrtl.Block()
     with building(block):
         dimension = pyrtl.Input(sizes.dimension_bits, "layer_dimension")
