@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import simpy
 
 from hls.datapaths.controller_descriptor import DESCRIPTOR_BURSTS
@@ -19,6 +20,7 @@ from models.config import AcceleratorConfig
 from models.transaction.channel import In, Out
 from models.transaction.dispatch import Dispatch
 from models.transaction.fetching import FetchSide
+from models.transaction.intake import checked_cycle, rows_of_ids
 from models.transaction.issue import RowIssue
 from models.transaction.kernel import Module, Simulation, Steps
 from models.transaction.layer_plan import LayerPlan
@@ -32,10 +34,10 @@ FIRST_READ = 3
 """From the start until a burst of the descriptor is asked for."""
 CHECKS = 8
 """From the last burst of the descriptor until a list is asked for."""
-INTAKE = 4
-"""From a burst of a list until its first row of ids is looked at."""
-LAUNCH = 4
-"""From the last row of the lists until the layer starts."""
+GIVE_GAP = 1
+"""Between the bursts of two requests for control reads."""
+LAUNCH = 8
+"""From the check of the last row of the lists until the layer starts."""
 FINISH = 6
 SWEEP = 12
 ANSWER = 6
@@ -98,23 +100,39 @@ class Controller(Module):
         cycle = self.simulation.now_cycle + CHECKS
         lists = [("head_table", -(-HEAD_ENTRY.size_bytes * work.model.heads // BURST_BYTES))]
         lists.append(("survivors", -(-work.keys // LIST_IDS)))
-        protected = place.get("protected_count", 0)
-        if protected:
-            lists.append(("protected", -(-protected // LIST_IDS)))
+        if len(plan.protected):
+            lists.append(("protected", -(-len(plan.protected) // LIST_IDS)))
         for name, bursts in lists:
             self.fetch.read(place[f"{name}_address"], bursts, cycle)
             cycle += bursts + 1
-        first = self.simulation.now_cycle
+        made = int(self.fetch.run.state["reads_made"])
         yield from self.fetch.reads_answered()
-        lanes = self.machine.top_k_lanes
-        per_burst = LIST_IDS // lanes
-        rows = sum(bursts * per_burst for name, bursts in lists if name != "head_table")
-        del first
-        now = self.simulation.now_cycle
-        masks = -(-work.tokens // lanes)
-        started = now + INTAKE + max(per_burst, rows - masks // 2) + LAUNCH
-        yield self.simulation.wait(started - now)
+        checked = self._checked(plan, lists, self.fetch.run.read_cycles(made, sum(n for _, n in lists)))
+        started = checked + LAUNCH
+        yield self.simulation.wait(max(0, started - self.simulation.now_cycle))
         return started
+
+    def _checked(self, plan: LayerPlan, lists: list[tuple[str, int]], answers: list[int]) -> int:
+        """When both lists are checked, by the cycles in which their bursts were answered."""
+        work, lanes = plan.work, self.machine.top_k_lanes
+        per_burst = LIST_IDS // lanes
+        arrivals, ends, rows = [], [], []
+        given, at = 0, 0
+        for name, bursts in lists:
+            given += GIVE_GAP
+            for i in range(bursts):
+                given = max(given + 1, answers[at] + 1)
+                at += 1
+                if name != "head_table":
+                    arrivals.append(given + 1)
+                    ends.append(i == bursts - 1)
+            if name == "head_table":
+                continue
+            ids = work.key_ids if name == "survivors" else plan.protected
+            rows.append(rows_of_ids(ids, bursts, per_burst, lanes))
+        reached, full = (np.concatenate(parts) for parts in zip(*rows, strict=True))
+        masks = -(-work.tokens // lanes)
+        return int(checked_cycle(np.array(arrivals), np.array(ends), reached, full, per_burst, masks))
 
     def _end(
         self, plan: LayerPlan, tokens: Selection | None, heads: Selection | None
@@ -142,7 +160,8 @@ class Controller(Module):
             taken = sum(-(-c // lanes) + engine.pass_overhead_cycles for c in passes)
             ends += engine.fill_cycles + taken + rows + engine.filter_cycles + (sweep if values == "importance" else 0)
             self.values.engines[1].busy_cycles += taken + rows
-            self.values.engines[1].passes += len(passes)
+            self.values.engines[1].item_rows += rows
+            self.values.engines[1].pass_rows += taken - len(passes) * engine.pass_overhead_cycles
             if selection is tokens:
                 kept = selection.kept
         list_bursts = -(-2 * kept // BURST_BYTES)

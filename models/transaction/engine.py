@@ -19,7 +19,7 @@ class Engine:
 
     def __init__(self, timing: EngineTiming) -> None:
         self.timing = timing
-        self.busy_cycles = self.passes = 0
+        self.busy_cycles = self.item_rows = self.pass_rows = 0
         self._rows = 0
         self._select_free = self._filter_free = 0
         self._begun: list[int] = []
@@ -51,6 +51,7 @@ class Engine:
         ends = begins
         for candidates in passes:
             ends += -(-candidates // t.lanes) + t.pass_overhead_cycles
+            self.pass_rows += -(-candidates // t.lanes)
         over = max(ends, self._filter_free)
         self._select_free = over + 1
         self._begun.append(begins if passes else over)
@@ -59,5 +60,5 @@ class Engine:
         taken = max(leaves + FIFO, room + results - 1)
         self._filter_free = max(leaves, taken - RESULT_ROWS) + 1
         self.busy_cycles += max(ends - begins, rows)
-        self.passes += len(passes)
+        self.item_rows += rows
         return taken

@@ -21,7 +21,7 @@ def grant(f: Record, granted: Array) -> None:
     for q in range(queues):
         granted[q] = 0
         if f.ask_skid_n[q] > 0 and f.taken[q] != places:
-            c = f.ask_skid[q, 0, 0] % channels
+            c = f.ask_skid[q, 0, 0] & (channels - 1)
             if f.credit[c] > 0:
                 w = best[c]
                 first = f.xbar_first[c]
@@ -46,14 +46,14 @@ def move_channel(f: Record, c: int, accepted: bool, granted: Array) -> int:
     channels = f.credit.shape[0]
     port_popped = back_popped = 0
     end = f.end_sent % RING
-    ends_here = f.end_sent < f.end_made and f.end_cycle[end] <= f.now and f.end_address[end] % channels == c
+    ends_here = f.end_sent < f.end_made and f.end_cycle[end] <= f.now and f.end_address[end] & (channels - 1) == c
     winner = NOTHING
     for k in range(4):
-        s = (f.turn[c] + k) % 4
+        s = (f.turn[c] + k) & 3
         if s == 0 and f.port_n[c] > 0:
             winner = 0
         elif s == 1 and f.reads_skid_n > 0:
-            if f.read_address[(f.reads_sent - f.reads_skid_n) % RING] % channels == c:
+            if f.read_address[(f.reads_sent - f.reads_skid_n) % RING] & (channels - 1) == c:
                 winner = 1
         elif s == 2 and f.back_n[c] > 0 and f.back_owed[c] < 63:
             winner = 2
@@ -94,12 +94,12 @@ def move_channel(f: Record, c: int, accepted: bool, granted: Array) -> int:
                 shared |= 2
             f.bursts[f.memory[c, n, 3]] += 1
             f.memory_n[c] += 1
-            f.turn[c] = (winner + 1) % 4
+            f.turn[c] = (winner + 1) & 3
         else:
             f.turn[c] = winner
     if f.out_sent < f.out_made and f.out_cycle[f.out_sent % RING] <= f.now:
         a = f.out_address[f.out_sent % RING]
-        if a % channels == c and f.back_n[c] + back_popped < 2:
+        if a & (channels - 1) == c and f.back_n[c] + back_popped < 2:
             f.back[c, f.back_n[c]] = a
             f.back_n[c] += 1
             shared |= 4
@@ -138,19 +138,23 @@ def move_channel(f: Record, c: int, accepted: bool, granted: Array) -> int:
 def take_answers(f: Record, read_tag: Array, write_tag: Array) -> None:
     """The data crossbar, the answers' FIFOs, and acknowledgements."""
     queues, channels, places, depth = f.head.shape[0], f.credit.shape[0], f.filled.shape[1], f.answers.shape[1]
-    for q in range(queues):
+    moving = 0
+    for q in range(queues if f.answering else 0):
         if f.data_out[q] != NOTHING:
             f.filled[q, f.data_out[q]] = 1
         f.data_out[q] = f.data_grant[q]
         f.data_grant[q] = NOTHING
+        moving |= 1 if f.data_out[q] != NOTHING else 0
+    f.answering = moving
     # the winner of a queue: the first channel at or behind its place
     for c in range(channels):
         if f.answer_skid_n[c] > 0:
             q = f.answer_skid[c, 0] // places
+            f.answering = 2
             w = f.data_grant[q]
             if w == NOTHING or (w < f.data_first[q] and c >= f.data_first[q]):
                 f.data_grant[q] = c
-    for q in range(queues):
+    for q in range(queues if f.answering else 0):
         c = f.data_grant[q]
         if c != NOTHING:
             f.data_first[q] = c + 1

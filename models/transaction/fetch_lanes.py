@@ -27,8 +27,8 @@ def land(f: Record) -> None:
     for kind in range(2):
         for b in range(2):
             f.landed[kind, b] = 0
-    if f.slow_3 != NOTHING:
-        v = f.slow_3
+    if f.slow_2 != NOTHING:
+        v = f.slow_2
         f.landed_all += 1
         i = f.v_list[v]
         if f.list_destination[i] == TO_SPARSE:
@@ -37,7 +37,7 @@ def land(f: Record) -> None:
             line = (f.list_place[i] + f.v_index[v]) % f.line_there.shape[0]
             f.line_there[line] = 1
             f.event |= LINE
-    f.slow_3, f.slow_2, f.slow_1 = f.slow_2, f.slow_1, NOTHING
+    f.slow_2, f.slow_1 = f.slow_1, NOTHING
     if f.slow_granted != NOTHING:
         f.slow_1 = f.group_held[f.slow_granted]
 
@@ -47,9 +47,14 @@ def leave_groups(f: Record) -> None:
     """Rows leave the groups; the next one for the slow port; rows of the converters come."""
     count, queues = f.group_held.shape[0], f.head.shape[0]
     granted = f.slow_granted
+    if not f.landing and granted == NOTHING:
+        return
     winner = NOTHING
+    mask, lanes_mask = count - 1, queues // count - 1
+    last = f.convert.shape[1] - 1
+    held = 0
     for k in range(count):
-        g = (f.slow_first + k) % count
+        g = (f.slow_first + k) & mask
         v = f.group_held[g]
         if v != NOTHING and g != granted and f.list_destination[f.v_list[v]] >= TO_QUERY:
             winner = g
@@ -68,11 +73,10 @@ def leave_groups(f: Record) -> None:
                 moves = g == granted
         takes = moves or v == NOTHING
         chosen = NOTHING
-        per_group = queues // count
         first = f.group_first[g]
-        for k in range(per_group):
-            m = (first + k) % per_group
-            if f.convert[g + m * count, f.convert.shape[1] - 1] != NOTHING:
+        for k in range(lanes_mask + 1):
+            m = (first + k) & lanes_mask
+            if f.convert[g + m * count, last] != NOTHING:
                 chosen = m
                 break
         if takes:
@@ -80,14 +84,17 @@ def leave_groups(f: Record) -> None:
         if chosen != NOTHING:
             q = g + chosen * count
             if takes:
-                f.group_held[g] = f.convert[q, f.convert.shape[1] - 1]
-                f.convert[q, f.convert.shape[1] - 1] = NOTHING
-                f.group_first[g] = (chosen + 1) % per_group
+                f.group_held[g] = f.convert[q, last]
+                f.convert[q, last] = NOTHING
+                f.group_first[g] = (chosen + 1) & lanes_mask
             else:
                 f.group_first[g] = chosen
+    for g in range(count):
+        held |= 1 if f.group_held[g] != NOTHING else 0
+    f.landing = held
     f.slow_granted = winner
     if winner != NOTHING:
-        f.slow_first = (winner + 1) % count
+        f.slow_first = (winner + 1) & mask
 
 
 @compiled
@@ -99,6 +106,8 @@ def lane_end(f: Record, q: int) -> int:
             f.convert[q, k] = f.convert[q, k - 1]
         f.convert[q, 0] = f.converting[q] if f.converting[q] >= 0 else NOTHING
         f.converting[q] = NOTHING
+    if f.convert[q, depth - 1] != NOTHING:
+        f.landing = 1
     queues = f.head.shape[0]
     i = f.position[q] % LIST_RING
     shown = f.position[q] < f.lists_taken
@@ -149,13 +158,13 @@ def lane_begin(f: Record, q: int, left: int, granted: bool, was_offered: Array, 
         is_final = burst == f.v_span[v]
         from_before = f.v_before[v] and burst == 0
         passes_on = is_final and f.v_after[v]
-        there = was_offered[(q - 1) % queues] if from_before else f.oldest[q] != NOTHING
+        there = was_offered[(q - 1) & (queues - 1)] if from_before else f.oldest[q] != NOTHING
         if there and not (passes_on and was_offered[q]) and f.ahead_n[q] + left < 2:
             n = f.ahead_n[q]
             f.ahead[q, n, 0], f.ahead[q, n, 1] = v, burst
             f.ahead_n[q] += 1
             if from_before:
-                taken[(q - 1) % queues] = 1
+                taken[(q - 1) & (queues - 1)] = 1
             else:
                 consumed = True
             if passes_on:
@@ -222,3 +231,16 @@ def lane_begin(f: Record, q: int, left: int, granted: bool, was_offered: Array, 
     for k in range(f.vectors.shape[1] - 1):
         f.vectors[q, k] = f.vectors[q, k + 1]
     return 1
+
+
+@compiled
+def is_busy(f: Record, q: int) -> int:
+    """Whether a lane may change in the next cycle by itself, or waits for an answer."""
+    n = f.vectors_n[q] + f.expected_n[q] + f.next_n[q] + f.asked_n[q] + f.ask_skid_n[q]
+    n += f.ahead_n[q] + f.words_n[q] + f.taken[q] + f.lists_taken - f.position[q]
+    if n or f.oldest[q] != NOTHING or f.converting[q] != NOTHING or f.offered[q]:
+        return 1
+    for k in range(f.convert.shape[1]):
+        if f.convert[q, k] != NOTHING:
+            return 1
+    return 0

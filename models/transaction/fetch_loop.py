@@ -13,7 +13,7 @@ ports costs less than a group (`verification/bench_transaction.py`).
 from hls.datapaths.landing_lane import LISTS
 from models.memory.compilation import Array, Record, compiled
 from models.transaction.fetch_channels import grant, move_channel, take_answers
-from models.transaction.fetch_lanes import land, lane_begin, lane_end, leave_groups
+from models.transaction.fetch_lanes import is_busy, land, lane_begin, lane_end, leave_groups
 from models.transaction.fetch_state import ACCEPTED, LIST_RING, NOTHING, RING, TO_QUERY, TO_SPARSE
 
 BURST_BYTES = 32
@@ -47,6 +47,7 @@ def _sequence(f: Record, vector_popped: Array) -> None:
             q = f.group * channels + i
             f.vectors[q, f.vectors_n[q]] = (f.got_at + i) % f.v_burst.shape[0]
             f.vectors_n[q] += 1
+            f.lane_busy[q] = 1
         f.group = 0 if f.got_last else (f.group + 1) % (queues // channels)
     takes = goes or not f.got_there
     if takes:
@@ -107,6 +108,8 @@ def _accept(f: Record, i: int) -> None:
         f.v_list[(f.list_first[n] + k) % size] = n
     f.active, f.sent = n, 0
     f.lists_taken += 1
+    for q in range(f.lane_busy.shape[0]):
+        f.lane_busy[q] = 1
     count, to = f.list_count[n], f.list_destination[n]
     f.on_the_way += count
     if to == TO_SPARSE:
@@ -135,8 +138,11 @@ def settle(f: Record, accepted: Array, read_tag: Array, write_tag: Array, scratc
     for q in range(queues):
         if f.lists_taken - f.position[q] >= LISTS_BEHIND:
             behind = 1
-        left = lane_end(f, q)
-        popped[q] = lane_begin(f, q, left, granted[q] != 0, offered, taken, given)
+        popped[q] = 0
+        if f.lane_busy[q]:
+            left = lane_end(f, q)
+            popped[q] = lane_begin(f, q, left, granted[q] != 0, offered, taken, given)
+            f.lane_busy[q] = is_busy(f, q)
     for q in range(queues):
         f.offered[q] = (1 if f.offered[q] and not taken[q] else 0) | given[q]
     take_answers(f, read_tag, write_tag)

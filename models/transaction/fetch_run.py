@@ -116,6 +116,12 @@ class FetchRun:
         """Control reads, one a cycle from `cycle` on."""
         self._queue("read", "reads_made", address_bytes, bursts, cycle)
 
+    def read_cycles(self, end: int, count: int) -> list[int]:
+        """When the `count` control reads before the one numbered `end` were answered."""
+        at = (end - count + np.arange(count)) % RING
+        found: list[int] = self.state["read_cycle"][at].tolist()
+        return found
+
     def write(self, kind: str, address_bytes: int, bursts: int, cycle: int) -> None:
         """Writes from `cycle` on: `out` of the write-back, `end` of the controller."""
         self._queue(kind, f"{kind}_made", address_bytes, bursts, cycle)

@@ -32,7 +32,7 @@ LIST_RING = 32
 RING = 1 << 14
 """Bursts of the controller and of the write-back that wait."""
 NOTHING = -1
-WINDOWS_PER_QUEUE = (16, 32)
+WINDOWS_PER_QUEUE = (32, 32)
 """Vectors under way a queue from which on no list begins; the second where vectors are narrow
 (`hls.datapaths.list_sequencer.build`)."""
 
@@ -72,9 +72,9 @@ _SCALARS = (
     *("now", "event", "idle", "word_shift", "lists_taken", "vectors_made", "active"),
     *("sent", "row_there", "row_at", "row_count", "row_last", "skid_n", "begins"),
     *("behind_any", "on_the_way", "window", "group", "got_there", "got_at", "got_count"),
-    *("got_last", "slow_first", "slow_granted", "slow_1", "slow_2", "slow_3", "landed_all"),
+    *("got_last", "slow_first", "slow_granted", "slow_1", "slow_2", "landed_all"),
     *("landed_sparse", "sparse_left", "reads_made", "reads_sent", "reads_skid_n", "reads_done", "out_made"),
-    *("out_sent", "end_made", "end_sent", "owed_back", "owed_control"),
+    *("out_sent", "end_made", "end_sent", "owed_back", "owed_control", "landing", "answering"),
 )
 
 
@@ -86,7 +86,7 @@ def _shapes(s: FetchSizes) -> dict[str, tuple[int, ...]]:
         *("vectors_n", "done", "asked_n", "asked_h", "ask_skid_n", "expected_n", "expected_h"),
         *("next_n", "head", "tail", "taken", "oldest", "burst_at", "offered"),
         *("ahead_n", "begun", "word_at", "words_n", "position", "lane_vector", "converting"),
-        *("data_grant", "data_out", "data_first"),
+        *("data_grant", "data_out", "data_first", "lane_busy"),
     )
     of_channels = (
         *("xbar_first", "credit", "route", "out_n", "room", "port_n", "turn"),
@@ -139,9 +139,11 @@ def new_state(machine: AcceleratorConfig) -> NDArray[np.void]:
     state = np.zeros(1, np.dtype([(name, np.int64, shape) for name, shape in shapes.items()]))
     state["room"], state["credit"] = s.address_depth, OUTPUT_DEPTH
     state["word_shift"] = s.word_shift
+    state["window"] = WINDOWS_PER_QUEUE[1] * s.queues
+    state["lane_busy"] = 1
     for name in ("oldest", "converting", "convert", "data_grant", "data_out", "route", "group_held", "offer"):
         state[name] = NOTHING
-    for name in ("active", "slow_granted", "slow_1", "slow_2", "slow_3"):
+    for name in ("active", "slow_granted", "slow_1", "slow_2"):
         state[name] = NOTHING
     state["idle"] = 1
     return state

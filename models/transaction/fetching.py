@@ -21,6 +21,7 @@ from models.transaction.fetch_state import (
     LANDED,
     LINE,
     NOTHING,
+    PURPOSES,
     QUERY,
     READ,
     TO_SPARSE,
@@ -39,12 +40,14 @@ class FetchSide(Module):
 
     Attributes:
         run: the state.
+        vectors: asked for, by purpose.
         query_cycles: cycle from which each row's query is there, rows of the layer in order.
     """
 
     def __init__(self, simulation: Simulation, machine: AcceleratorConfig, memory: Memory) -> None:
         super().__init__(simulation, "fetch side")
         self.run = FetchRun(machine, memory)
+        self.vectors = [0] * len(PURPOSES)
         self.query_cycles: list[int | None] = []
         self._lines: list[int] = [0] * QUERY_LINES
         self._missing: list[int] = []
@@ -92,6 +95,7 @@ class FetchSide(Module):
         while stream in self._offered:
             yield self._accepted[stream].wait()
         self._offered[stream] = 1
+        self.vectors[to["purpose"]] += count
         self._wake()
         self.run.offer(stream, ids, parts, first, count, base, bits, **to)
         yield self._accepted[stream].wait()

@@ -137,20 +137,20 @@ class RowIssue(Module):
                 ends = last and r == plan.work.rows - 1
                 yield Row(j, r, plan.beats[r], plan.visible[r], flat[r], ends, number), r == 0, number
 
-    def _eligible(
-        self, plan: LayerPlan, row: Row, begins: bool, index: int, state: list[int]
-    ) -> Generator[simpy.Event, Any, int]:
-        """The first cycle in which a row may be taken; `state`: job loaded, its K open, the row before taken."""
-        before = state[2]
-        if begins:
-            load = max(before + 1 if row.job else 0, (yield from self.jobs.given.at(row.job)))
-            self.jobs.taken["rows"].append(load)
-            if plan.jobs[row.job][2]:
-                shown = SHOWN_CYCLES + (yield from self.loader.key_accepts.at(row.kv))
-                landed = yield from self.fetch.landed(TO_KEY, (self.loader.loads + row.kv) % BUFFERS)
-                state[1] = max(load + 1, shown, landed) + 1
-            state[0] = load
-        step = max(state[0] + 1, state[1], before)
+    def _load(self, plan: LayerPlan, row: Row, state: list[int]) -> Generator[simpy.Event, Any, None]:
+        """A job is loaded, and its K is there; `state`: this, that, the row before taken, and seen as the next row."""
+        load = max(state[3] + 1 if row.job else 0, (yield from self.jobs.given.at(row.job)))
+        self.jobs.taken["rows"].append(load)
+        if plan.jobs[row.job][2]:
+            shown = SHOWN_CYCLES + (yield from self.loader.key_accepts.at(row.kv))
+            landed = yield from self.fetch.landed(TO_KEY, (self.loader.loads + row.kv) % BUFFERS)
+            state[1] = max(load + 1, shown, landed) + 1
+        state[0] = load
+
+    def _eligible(self, plan: LayerPlan, index: int, state: list[int]) -> Generator[simpy.Event, Any, int]:
+        """The first cycle in which a row may be taken, `state` as for `_load`."""
+        step = max(state[0] + 1, state[1], state[2])
+        state[3] = step
         eligible = max(step + 2, LINES_SEEN + (yield from self.fetch.query(index)))
         eligible = max(eligible, ROOM_SEEN + (yield from self._retired(index - PENDING)))
         ring = QUERY_LINES // plan.parts
@@ -178,9 +178,11 @@ class RowIssue(Module):
 
     def _static(self, plan: LayerPlan) -> Generator[simpy.Event, Any, None]:
         self._begin()
-        state, ended = [0, 0, 0], 0
+        state, ended = [0, 0, 0, 0], 0
         for index, (row, begins, _) in enumerate(self._next_rows(plan)):
-            taken = yield from self._eligible(plan, row, begins, index, state)
+            if begins:
+                yield from self._load(plan, row, state)
+            taken = yield from self._eligible(plan, index, state)
             taken = max(taken, (yield from self._room(index, row.beats)), self._read)
             last = self._issue(row, taken, plan.parts)
             state[2] = taken
@@ -192,10 +194,12 @@ class RowIssue(Module):
 
     def _walk(self, plan: LayerPlan) -> Generator[simpy.Event, Any, None]:
         self._begin()
-        state = [0, 0, 0]
+        state = [0, 0, 0, 0]
         for index, (row, begins, _) in enumerate(self._next_rows(plan)):
+            if begins:
+                yield from self._load(plan, row, state)
             state[2] = yield from self._taken.at(index - 1)
-            taken = yield from self._eligible(plan, row, begins, index, state)
+            taken = yield from self._eligible(plan, index, state)
             taken = max(taken, (yield from self._room(index, row.beats)))
             self._first = (row, taken)
             self._changed.notify()

@@ -8,7 +8,7 @@ from hls.datapaths.machine_sizes import MachineSizes
 from models.config import AcceleratorConfig
 from models.transaction.placement import Placement
 from models.transaction.quick_select import PassDraws
-from models.transaction.workload import IntArray, LayerWork, Passes
+from models.transaction.workload import BoolArray, IntArray, LayerWork, Passes
 
 LSB_BITS = 4
 
@@ -20,6 +20,7 @@ class LayerPlan:
     Attributes:
         work: the layer.
         place: addresses.
+        protected: ids that selection keeps.
         parts: vectors of a key.
         lanes: keys of a beat.
         prunes: values go through the top-k engines.
@@ -31,6 +32,7 @@ class LayerPlan:
     work: LayerWork
     machine: AcceleratorConfig
     place: Placement
+    protected: IntArray
     prunes: bool
     draws: PassDraws
     parts: int = field(init=False)
@@ -39,6 +41,7 @@ class LayerPlan:
     jobs: list[tuple[int, int, bool, bool]] = field(init=False)
     beats: list[int] = field(init=False)
     visible: list[int] = field(init=False)
+    _slots: tuple[int, BoolArray] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         work, machine, sizes = self.work, self.machine, MachineSizes.of(self.machine)
@@ -59,6 +62,12 @@ class LayerPlan:
         """LSBs are fetched where a row is flat."""
         return self.work.lsb_bits > 0
 
+    def slots(self, head: int) -> BoolArray:
+        """Slots of the values that each row of a head keeps; those of the last head that was asked for stay known."""
+        if self._slots is None or self._slots[0] != head:
+            self._slots = (head, self.work.kept_slots(head))
+        return self._slots[1]
+
     def cycles(self, head: int) -> list[int]:
         """Cycles of each row of a head in prob x V."""
         found: list[int] = self.work.value_rows(head, self.lanes).tolist()
@@ -74,18 +83,22 @@ class LayerPlan:
     def kept_before_last(self, head: int, lanes: int) -> list[int]:
         """Kept values of each row that the filter has before its last row of `lanes` items."""
         visible = np.asarray(self.visible)
-        slots = self.work.kept_slots(head)
+        slots = self.slots(head)
         last = (visible - 1) // lanes * lanes
         found: list[int] = (slots & (np.arange(self.work.keys) < last[:, None])).sum(1).tolist()
         return found
 
     def result_beats(self, head: int, lanes: int) -> list[int]:
         """Beats that the kept values of each row make, and those of its last row of `lanes` results."""
-        slots, work = self.work.kept_slots(head), self.work
+        work = self.work
         found: list[int] = []
+        if work.generation:
+            whole, rest = divmod(int(work.kept[head, 0]), lanes)
+            return [whole * (lanes // self.lanes) + -(-rest // self.lanes)]
+        slots = self.slots(head)
         for r in range(work.rows):
             kept = np.flatnonzero(slots[r])
-            rho = np.arange(len(kept)) // self.lanes if work.generation else kept // self.lanes
+            rho = kept // self.lanes
             total = 0
             for at in range(0, len(kept), lanes):
                 total += len(np.unique(rho[at : at + lanes]))
@@ -99,4 +112,4 @@ class LayerPlan:
 
     def kept_ids(self, head: int) -> IntArray:
         """Tokens whose values the one row of `head` keeps, in generation."""
-        return np.asarray(self.work.key_ids[self.work.kept_slots(head)[0]], np.int64)
+        return np.asarray(self.work.key_ids[self.slots(head)[0]], np.int64)

@@ -9,7 +9,7 @@ Modules of the row side, fetch side with its memory, controller, connected as in
 Time is that of the netlist: `verification.transaction_equality` compares both.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
 
@@ -34,7 +34,12 @@ from models.transaction.quick_select import PassDraws
 from models.transaction.values import ValuePath
 from models.transaction.workload import IntArray, LayerWork, Selection, Workload
 
-BURST_BYTES = 32
+Protected = Callable[[LayerWork], IntArray]
+
+
+def current_token(work: LayerWork) -> IntArray:
+    """The last token of the sequence."""
+    return np.array([work.tokens - 1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +55,9 @@ class LayerResult:
         output_cycles: when its outputs went to the write-back.
         bursts: by purpose.
         busy_cycles: by module.
+        stall_cycles: by module and what it waited for.
+        actions: for the energy (`models.transaction.energy.ACTIONS`).
+        operations: performed, two a multiplication with its addition.
     """
 
     name: str
@@ -61,6 +69,8 @@ class LayerResult:
     output_cycles: IntArray
     bursts: dict[str, int]
     busy_cycles: dict[str, int]
+    stall_cycles: dict[str, int]
+    actions: dict[str, int]
     operations: int
 
 
@@ -90,6 +100,38 @@ class SystemResult:
         return self.cycles * self.machine.clock_period_ps * 1e-12
 
 
+def _of(prefix: str, counts: dict[str, int]) -> dict[str, int]:
+    """Counts of a kind, by the rest of their names."""
+    return {name.removeprefix(prefix): n for name, n in counts.items() if name.startswith(prefix)}
+
+
+def _actions(plan: LayerPlan, counts: dict[str, int]) -> dict[str, int]:
+    """Actions of a layer."""
+    work, beats = plan.work, counts["busy Q x K"]
+    rows, vectors = work.flat.size, _of("vectors ", counts)
+    keys, values = vectors["k_msb"] + vectors["k_lsb"], vectors["v_msb"] + vectors["v_lsb"]
+    retired = len(work.heads) * sum(plan.beats)
+    return {
+        "qk_row": beats,
+        "pv_row": counts["busy prob x V"],
+        "out_row": rows,
+        "score_beat": beats,
+        "exponential_beat": beats,
+        "reciprocal_row": counts["passes"],
+        "probability_beat": beats,
+        "token_beat": retired,
+        "head_beat": rows * plan.parts,
+        "value_fill_row": counts["engine rows"],
+        "value_pass_row": counts["engine pass rows"],
+        "value_filter_row": counts["engine rows"],
+        "address": sum(vectors.values()),
+        "key_read": beats,
+        "key_write": keys,
+        "value_read": int(work.kept.sum()) * plan.parts,
+        "value_write": values,
+    }
+
+
 @dataclass
 class System:
     """The modules, connected.
@@ -102,6 +144,7 @@ class System:
     machine: AcceleratorConfig
     memory: Memory
     placement: PlacementOf
+    protected: Protected
     prunes_values: bool | None = None
     results: list[LayerResult] = field(default_factory=list)
 
@@ -137,7 +180,7 @@ class System:
             if prunes is None:
                 prunes = bool((work.kept != work.visible).any())
             goes_on = following is not None and following.layer > 0
-            plan = LayerPlan(work, self.machine, self.placement(work), prunes, draws)
+            plan = LayerPlan(work, self.machine, self.placement(work), self.protected(work), prunes, draws)
             tokens = following.token_selection if goes_on and following else None
             heads = following.head_selection if goes_on and following else None
             yield plan, tokens, heads
@@ -147,10 +190,16 @@ class System:
         bursts = self.fetch.run.state["bursts"].tolist()
         return {
             **{f"bursts {name}": n for name, n in zip(PURPOSES, bursts, strict=True)},
-            "Q x K": self.issue.beats,
-            "prob x V": self.dispatch.product_cycles,
-            "engine B": engines[0].busy_cycles,
-            "engine A": engines[1].busy_cycles,
+            "busy Q x K": self.issue.beats,
+            "busy softmax": self.issue.beats,
+            "busy top-k engine B": engines[0].busy_cycles,
+            "busy top-k engine A": engines[1].busy_cycles,
+            "busy prob x V": self.dispatch.product_cycles,
+            "stall prob x V, values not landed": self.dispatch.waited_cycles,
+            **{f"vectors {name}": n for name, n in zip(PURPOSES, self.fetch.vectors, strict=True)},
+            "passes": self.issue.passes,
+            "engine rows": engines[0].item_rows + engines[1].item_rows,
+            "engine pass rows": engines[0].pass_rows + engines[1].pass_rows,
         }
 
     def _observe(self, plan: LayerPlan, times: LayerTimes) -> None:
@@ -168,7 +217,9 @@ class System:
                 row_cycles=np.asarray(times.rows, np.int64) - times.asked,
                 output_cycles=np.asarray(times.outputs, np.int64) - times.asked,
                 bursts={name: change[f"bursts {name}"] for name in PURPOSES},
-                busy_cycles={name: n for name, n in change.items() if not name.startswith("bursts")},
+                busy_cycles=_of("busy ", change),
+                stall_cycles=_of("stall ", change),
+                actions=_actions(plan, change),
                 operations=performed_operations(work),
             )
         )
@@ -186,6 +237,7 @@ def simulate(
     memory: Memory | None = None,
     placement: PlacementOf | None = None,
     prunes_values: bool | None = None,
+    protected: Protected = current_token,
 ) -> SystemResult:
     """Run a workload.
 
@@ -194,6 +246,7 @@ def simulate(
         machine: that runs it.
         memory: behind it, new; HBM2 by default.
         placement: where operands are in DRAM; `standard_placement` by default.
+        protected: ids that no selection removes; the current token by default.
         prunes_values: values go through the top-k engines; by default in layers where some row keeps not all.
 
     Raises:
@@ -205,6 +258,7 @@ def simulate(
         machine,
         memory or Hbm2Memory(machine.hbm_channels),
         placement or standard_placement(workload, machine),
+        protected,
         prunes_values,
     )
     return system.run()

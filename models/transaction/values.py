@@ -207,7 +207,7 @@ class ValuePath(Module):
             return cycle, False
         if not row.flat:
             return cycle, False
-        slots = plan.work.kept_slots(head)[row.row].nonzero()[0].tolist()
+        slots = plan.slots(head)[row.row].nonzero()[0].tolist()
         missing = [slot for slot in slots if slot not in asked]
         clears = -(-work.keys // plan.lanes) if not asked else 0
         asked.update(slots)

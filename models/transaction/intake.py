@@ -1,0 +1,70 @@
+"""Lists that a layer begins with: from bursts to checked rows of ids and masks (`hls.datapaths.selection_lists`).
+
+    bursts -> FIFO of 2 -> a row of ids a cycle -> check -> FIFO of 2 -> register -> mask, a row a cycle
+
+A layer starts when the last row is checked. A row of ids waits while the rows of the mask before its ids are written;
+at the end of a list all rows of the mask that are left follow. A cycle is a step here: lists are short.
+"""
+
+import numpy as np
+
+from models.memory.compilation import Array, compiled
+
+
+@compiled
+def checked_cycle(arrivals: Array, ends: Array, reached: Array, full: Array, per_burst: int, mask_rows: int) -> int:
+    """The cycle in which the last row of all lists is checked.
+
+    Args:
+        arrivals: cycle in which each burst of the lists is offered, in order.
+        ends: the burst is the last one of its list.
+        reached: the last row of the mask that each row of ids reaches; -1 without ids.
+        full: that row of ids ends with the last id of a row of the mask.
+        per_burst: rows of ids of a burst.
+        mask_rows: of the sequence.
+    """
+    bursts = arrivals.shape[0]
+    total = bursts * per_burst
+    cycle, given, held, taken_from = arrivals[0], 0, 0, 0  # bursts given to the FIFO, in it; rows taken from it
+    row_there, checked, waiting, merged = False, 0, 0, False  # rows checked; in the FIFO behind; in the register
+    masked, row, flushing, finished = 0, 0, False, False
+    while checked < total:
+        taking = merged and not flushing
+        looks = taking and not finished
+        later = looks and reached[masked] > row
+        emits = flushing or (looks and (later or (full[masked] and reached[masked] == row)))
+        takes = taking and not later
+        is_end, last = row == mask_rows - 1, merged and ends[masked // per_burst] and (masked + 1) % per_burst == 0
+        over = (emits and flushing and is_end) or (takes and last and (finished or (emits and is_end)))
+        flushing = (takes and last and not over) or (flushing and not over and not (takes and last))
+        finished = not over and (finished or (emits and is_end))
+        row = 0 if over else row + 1 if emits else row
+        masked += takes
+        # the register, the FIFO, the check, the FIFO of bursts
+        room = waiting < 2
+        moves = (takes or not merged) and waiting > 0
+        merged = moves or (merged and not takes)
+        waiting -= moves
+        passes = row_there and room
+        waiting += passes
+        checked += passes
+        frees = not row_there or room
+        steps = frees and held > 0
+        row_there = steps or (row_there and not passes)
+        popped = steps and (taken_from + 1) % per_burst == 0
+        taken_from += steps
+        enters = given < bursts and arrivals[given] <= cycle and held < 2
+        held += enters - popped
+        given += enters
+        cycle += 1
+    found: int = cycle - 1
+    return found
+
+
+def rows_of_ids(ids: Array, bursts: int, per_burst: int, lanes: int) -> tuple[Array, Array]:
+    """Of each row of ids of a list: the last row of the mask that it reaches, and whether it ends that row."""
+    reached, full = np.full(bursts * per_burst, -1, np.int64), np.zeros(bursts * per_burst, np.bool_)
+    count = -(-len(ids) // lanes)
+    ends = ids[np.minimum(np.arange(1, count + 1) * lanes, len(ids)) - 1]
+    reached[:count], full[:count] = ends // lanes, ends % lanes == lanes - 1
+    return reached, full

@@ -1,0 +1,126 @@
+"""The machine as transactions: what holds for every workload, on small random ones."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.config import AcceleratorConfig, KeepSchedule, PruningConfig, QuantizationConfig
+from models.memory.hbm2 import Hbm2Memory
+from models.transaction import machine_timing
+from models.transaction.counting import payload
+from models.transaction.generated import Profile, generate
+from models.transaction.machine_timing import MachineTiming
+from models.transaction.roofline import Roof
+from models.transaction.summary import simulate_as_json, simulate_as_timeline
+from models.transaction.system import SystemResult, simulate
+from models.transaction.workload import ModelShape, Workload
+
+TINY = AcceleratorConfig.preset("tiny")
+
+
+def _workload(prompt: int, generated: int, value_ratio: float, lsb_bits: int, dim: int = 8, heads: int = 2) -> Workload:
+    pruning = PruningConfig(tokens=KeepSchedule(ratios=(1.0, 0.7)), value_ratio=value_ratio)
+    quantization = QuantizationConfig(6, lsb_bits, 0.2 if lsb_bits else 0.0)
+    shape = ModelShape("small", 2, heads, heads, dim)
+    return generate(
+        Profile(
+            name="small",
+            model=shape,
+            tokens=prompt,
+            generated=generated,
+            encoder=generated == 0,
+            prompt_pass=generated > 0,
+            pruning=pruning,
+            quantization=quantization,
+            flat_share=0.25 if lsb_bits else 0.0,
+        )
+    )
+
+
+WORKLOADS = st.builds(
+    _workload,
+    st.integers(2, 24),
+    st.integers(0, 2),
+    st.sampled_from([1.0, 0.5]),
+    st.sampled_from([0, 4]),
+    st.sampled_from([8, 16]),
+)
+
+
+def _bursts(result: SystemResult) -> dict[str, int]:
+    names = result.layers[0].bursts
+    return {name: sum(layer.bursts[name] for layer in result.layers) for name in names}
+
+
+@settings(max_examples=8, deadline=None)
+@given(WORKLOADS)
+def test_bytes_are_conserved(workload: Workload) -> None:
+    """What modules ask for is what the memory serves, and covers what the elements need."""
+    memory = Hbm2Memory(TINY.hbm_channels)
+    result = simulate(workload, TINY, memory)
+    bursts, statistics = _bursts(result), memory.statistics()
+    writes = bursts["output"] + bursts["control_write"]
+    assert statistics.writes == writes
+    assert statistics.reads == sum(bursts.values()) - writes
+    for layer in result.layers:
+        bits = payload(layer.work)
+        assert 256 * layer.bursts["q"] >= bits.q_bits
+        assert 256 * layer.bursts["output"] >= bits.out_bits
+        if not layer.work.flat.any():
+            assert layer.bursts["k_lsb"] == layer.bursts["v_lsb"] == 0
+        assert 256 * (layer.bursts["k_msb"] + layer.bursts["v_msb"]) >= bits.k_msb_bits + bits.v_msb_bits
+
+
+@settings(max_examples=8, deadline=None)
+@given(WORKLOADS)
+def test_no_run_is_faster_than_the_roofline(workload: Workload) -> None:
+    result = simulate(workload, TINY)
+    roof = Roof.of(TINY)
+    operations = sum(layer.operations for layer in result.layers)
+    assert result.seconds >= roof.least_seconds(operations, 32 * sum(_bursts(result).values()))
+
+
+@settings(max_examples=6, deadline=None)
+@given(WORKLOADS)
+def test_rows_come_and_go_in_order(workload: Workload) -> None:
+    for layer in simulate(workload, TINY).layers:
+        assert len(layer.row_cycles) == len(layer.output_cycles) == layer.work.flat.size
+        assert (np.diff(layer.row_cycles) > 0).all()
+        assert (np.diff(layer.output_cycles) > 0).all()
+        assert (layer.output_cycles > layer.row_cycles).all()
+        assert layer.output_cycles[-1] < layer.cycles
+
+
+def test_runs_are_deterministic() -> None:
+    workload = _workload(12, 1, 0.5, 4)
+    first, second = simulate(workload, TINY), simulate(workload, TINY)
+    for a, b in zip(first.layers, second.layers, strict=True):
+        assert a.cycles == b.cycles
+        assert a.output_cycles.tolist() == b.output_cycles.tolist()
+
+
+@pytest.mark.parametrize("generated", [0, 2])
+def test_a_slower_stage_delays_every_row(generated: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong latency shows in the rows' cycles: every row of a layer is later by as much."""
+    workload = _workload(8, generated, 1.0, 0)
+    before = simulate(workload, TINY)
+    slower = replace(MachineTiming.of(TINY), normalize=MachineTiming.of(TINY).normalize + 3)
+    monkeypatch.setattr(machine_timing, "_timing", lambda machine: slower)
+    after = simulate(workload, TINY)
+    assert (after.layers[0].row_cycles - before.layers[0].row_cycles).min() == 3
+
+
+def test_summary_adds_up() -> None:
+    result = simulate(_workload(12, 1, 0.5, 4), TINY)
+    found = simulate_as_json(result)
+    total = found["total"]
+    assert total["cycles"] == sum(layer["cycles"] for layer in found["layers"]) == result.cycles
+    assert total["dram_bytes"] == sum(total["dram_bytes_by_purpose"].values())
+    assert total["energy_pj"]["total"] == pytest.approx(total["energy_pj"]["on_chip"] + total["energy_pj"]["dram"])
+    assert total["dense_fp32_bytes"] > total["dense_12_bit_bytes"] > 0
+    assert 0 < total["bandwidth_utilization"] < 1
+    assert 0 < total["bottleneck"]["share"] <= total["bottleneck"]["share_within_layers"] <= 1
+    assert simulate_as_timeline(result).as_json().startswith(b"{")
