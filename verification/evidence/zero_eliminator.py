@@ -82,6 +82,8 @@ def differs(config: AcceleratorConfig, value_bits: int, netlist: Netlist, rows: 
             result = simulator.stream(sent.ports(*sizes[1:]), *stalls)
         except SimulatorError:
             return True
+    if len(result.sent_at) < rows:  # results of nothing
+        return True
     early = rows // 4 - netlist.latency_cycles
     if not (result.received_at - result.sent_at == netlist.latency_cycles)[:early].all():
         return True
