@@ -1,0 +1,94 @@
+"""The glue of the accelerator by module: which parts of the composition it is, and what of its outputs is compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hls.compose import Composer, Composition
+from hls.flatten import flatten
+from hls.lower import Netlist
+from verification.evidence.glue_outputs import Meaning, meanings
+from verification.evidence.glue_recording import Recording
+from verification.evidence.glue_replay import Replay
+from verification.evidence.glue_runs import TINY
+
+MODULES: dict[str, tuple[tuple[str, ...], ...]] = {
+    **{
+        name: ((name,),)
+        for name in (
+            *("operand_loader", "row_queues", "row_values", "kept_beats", "value_lists", "value_sparse"),
+            *("value_dispatch", "output_stage", "list_sequencer", "landing_write", "head_walk", "control_read"),
+            *("control_write", "memory_port", "selection", "controller"),
+        )
+    },
+    "row_issue": (("row_issue", "query_buffer"),),
+    "landing_lane": (("landing_lane_0",), ("landing_lane_3",)),
+    "operand_mask": (("key_mask",), ("value_mask",)),
+}
+"""Parts of a module's netlist in the composition, for each of its instances that is looked at.
+
+The query buffer is in one netlist with the row issue: what it gives means something only where the row issue takes it.
+"""
+CONTROL = ("control_read", "control_write", "controller", "head_walk", "selection")
+"""Modules that have something to do in layers without rows, and in requests that are refused."""
+PARTS = tuple(part for instances in MODULES.values() for parts in instances for part in parts)
+
+
+@dataclass(frozen=True)
+class Module:
+    """A module of the glue.
+
+    Attributes:
+        name: in `MODULES`.
+        netlist: of it.
+        instances: its inputs and outputs, with the part to which they belong, for each instance.
+        meaning: of outputs that do not always mean something.
+    """
+
+    name: str
+    netlist: Netlist
+    instances: Sequence[Mapping[str, str]]
+    meaning: Mapping[str, Meaning]
+
+    def replays(self, recordings: Sequence[Recording]) -> list[Replay]:
+        """What was recorded of all instances."""
+        return [self._replay(recording, part_of) for recording in recordings for part_of in self.instances]
+
+    def _replay(self, recording: Recording, part_of: Mapping[str, str]) -> Replay:
+        def rows(ports: Mapping[str, int]) -> list[dict[str, int]]:
+            columns = {port: recording.numbers(part_of[port], port) for port in ports}
+            return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+        inputs, outputs = rows(self.netlist.inputs), rows(self.netlist.outputs)
+        return Replay(recording.name, inputs, outputs, self.netlist.outputs, self.meaning)
+
+
+def module(design: Composition, name: str) -> Module:
+    """A module of the glue of `tiny`."""
+    means, netlists, owners = meanings(TINY), design.parts, []
+    for parts in MODULES[name]:
+        owners.append({port: p for p in reversed(parts) for port in (*netlists[p].inputs, *netlists[p].outputs)})
+    parts = MODULES[name][0]
+    netlist = netlists[parts[0]] if len(parts) == 1 else _together(design, parts)
+    meaning = means.get(name, {})
+    return Module(name, netlist, owners, {port: m for port, m in meaning.items() if port in netlist.outputs})
+
+
+def _together(design: Composition, parts: Sequence[str]) -> Netlist:
+    """Parts as one netlist: signals that pass between them are inside, but for those that go elsewhere too."""
+    c = Composer("_".join(parts))
+    placed = {part: c.part(part, design.parts[part]) for part in parts}
+    inside = {port for p in parts for port in design.parts[p].inputs} & {
+        port for p in parts for port in design.parts[p].outputs
+    }
+    for part in parts:
+        for port, bits in placed[part].inputs.items():
+            if port not in inside:
+                c.input(port, bits)
+    for part in parts:
+        c.by_name(part)
+        for port in placed[part].outputs:
+            if port not in inside:
+                c.output(port, placed[part][port])
+    return flatten(c.build())

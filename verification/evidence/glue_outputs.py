@@ -1,0 +1,229 @@
+"""When an output of a glue part means something: only then is it compared.
+
+Valid and ready bits, pulses and levels always do. A payload does under its valid bit, a lane of it under the lane's
+bit; the layer bus from the moment at which it is first read until the layer is done. An output that is not named always
+does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from hls.datapaths.crossbar import BURST_BITS
+from hls.datapaths.machine_sizes import PROBABILITY_BITS, MachineSizes
+from models.config import AcceleratorConfig
+
+Values = Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """When an output means something.
+
+    Attributes:
+        under: ports, outputs or inputs, that must be other than 0.
+        lanes: which lanes mean something, a bit each; the output's lowest bits are the lanes.
+        lane_bits: of a lane.
+        lane_count: of lanes.
+        since: pulses; the output means something from one of them on ...
+        until: ... up to and with this pulse.
+    """
+
+    under: tuple[str, ...] = ()
+    lanes: Callable[[Values], int] | None = None
+    lane_bits: int = 0
+    lane_count: int = 0
+    since: tuple[str, ...] = ()
+    until: str = ""
+
+    def mask(self, values: Values, bits: int) -> int:
+        """Bits of the output that mean something in a cycle, but for `since`."""
+        whole = (1 << bits) - 1
+        if not all(values[port] for port in self.under):
+            return 0
+        if self.lanes is None:
+            return whole
+        chosen = self.lanes(values)
+        lane = (1 << self.lane_bits) - 1
+        found = whole >> self.lane_count * self.lane_bits << self.lane_count * self.lane_bits
+        return found | sum(lane << i * self.lane_bits for i in range(self.lane_count) if chosen >> i & 1)
+
+
+def _under(valid: str, *ports: str) -> dict[str, Meaning]:
+    return {port: Meaning((valid,)) for port in ports}
+
+
+def _port(name: str) -> Callable[[Values], int]:
+    return lambda values: values[name]
+
+
+def _inside(name: str, low: int, count: int) -> Callable[[Values], int]:
+    return lambda values: values[name] >> low & (1 << count) - 1
+
+
+def _count(name: str, low: int, bits: int) -> Callable[[Values], int]:
+    return lambda values: (1 << (values[name] >> low & (1 << bits) - 1)) - 1
+
+
+def _lanes(valid: str, lanes: str, count: int, **bits: int) -> dict[str, Meaning]:
+    """Outputs with a lane for every bit of `lanes`."""
+    return {name: Meaning((valid,), _port(lanes), width, count) for name, width in bits.items()}
+
+
+def _streams(*names: str) -> dict[str, Meaning]:
+    return {f"{name}_data": Meaning((f"{name}_valid",)) for name in names}
+
+
+def _by_channel(valid: str, count: int, **bits: int) -> dict[str, Meaning]:
+    return {name: Meaning((), _port(valid), width, count) for name, width in bits.items()}
+
+
+def meanings(config: AcceleratorConfig) -> dict[str, dict[str, Meaning]]:
+    """By module, for its outputs that do not always mean something."""
+    s = MachineSizes.of(config)
+    slots, lanes, ids, probs = s.slots, s.top_k_lanes, s.id_bits, PROBABILITY_BITS
+    channels, banks = config.hbm_channels, 2 * s.slots
+
+    def beats(name: str) -> dict[str, Meaning]:
+        inside = _inside(f"{name}_data", slots * probs, slots)
+        return {f"{name}_data": Meaning((f"{name}_valid",), inside, probs, slots)}
+
+    def engine(name: str, value_bits: int) -> dict[str, Meaning]:
+        valid, mask = f"engine_{name}_in_valid", f"engine_{name}_valid"
+        under = _under(valid, mask, f"engine_{name}_last", f"engine_{name}_k")
+        return under | _lanes(valid, mask, lanes, **{f"engine_{name}_value": value_bits, f"engine_{name}_id": ids})
+
+    def sram(name: str) -> dict[str, Meaning]:
+        address = s.row_bits
+        bits = {"address": address, "data": s.line_bits, "planes": s.width // 2}
+        return _by_channel(f"{name}_write_valid", banks, **{f"{name}_write_{n}": b for n, b in bits.items()})
+
+    return {
+        "operand_loader": _streams("key_request", "query_request"),
+        "row_issue": {
+            **_streams("key_lsb_request"),
+            **_under("issued_valid", "issued_replay", "issued_visible", "issued_buffer"),
+            **_under("key_read_valid", "key_read_address", "key_read_lanes"),
+            **_under("query_key_valid", "query_key_last", "query_key_lane_valid", "key_full", "query_key_query"),
+            **_under("score_valid", "softmax_mantissa", "softmax_exponent"),
+        },
+        "row_queues": {
+            **_under("beat_valid", "beat_lanes", "beat_number", "beat_last", "beat_flat", "beat_visible"),
+            **_lanes("beat_valid", "beat_lanes", slots, beat_prob=probs),
+            **_under("row_decided", "row_flat", "row_buffer"),
+        },
+        "list_sequencer": {
+            **_under("fetch_valid", "fetch_base", "fetch_count", "fetch_last", "fetch_length", "fetch_stride"),
+            "fetch_ids": Meaning(("fetch_valid",), _count("fetch_count", 0, 8), ids, s.fetch_lanes),
+        },
+        "landing_lane": _under(
+            "convert_valid",
+            *(f"convert_{name}" for name in ("first", "format", "last", "offset", "plane", "word")),
+        ),
+        "landing_write": {
+            **sram("key"),
+            **sram("value"),
+            **_under("query_write", "query_write_data", "query_write_line"),
+        },
+        "query_buffer": {},
+        "operand_mask": {},
+        "row_values": {
+            **engine("a", 48),
+            **engine("b", probs),
+            **_under("importance_valid", "importance_lanes", "importance_slot"),
+            **_lanes("importance_valid", "importance_lanes", slots, importance_prob=probs),
+            **_streams("pruned_flat"),
+            **beats("whole_beat"),
+        },
+        "kept_beats": {
+            **_streams("kept_row"),
+            "kept_list_data": Meaning(
+                ("kept_list_valid",), _count("kept_list_data", lanes * ids, lanes.bit_length()), ids, lanes
+            ),
+            **beats("sparse_beat"),
+            **beats("value_beat"),
+        },
+        "value_lists": {
+            **_under("kept_write", "kept_ids", "kept_row", "kept_which", "sparse_slots"),
+            **_streams("output_job", "value_request", "value_row"),
+            "sparse_clear": Meaning(("sparse_go",)),
+        },
+        "value_sparse": {
+            **_under("missing_write", "missing_ids", "missing_row", "missing_slots"),
+            **_under("missing_total_valid", "missing_total"),
+        },
+        "value_dispatch": {
+            "value_read_lanes": Meaning(("value_read_valid",)),
+            "value_read_address": Meaning(("value_read_valid",), _port("value_read_lanes"), s.row_bits + 1, slots),
+            **_under("weigh_valid", "weigh_lane_valid", "weigh_last", "value_full"),
+            **_lanes("weigh_valid", "weigh_lane_valid", slots, weigh_prob=probs),
+        },
+        "output_stage": {
+            **_under("head_valid", "head_element", "head_index", "head_last", "head_mantissa", "head_shift"),
+            **_under("output_valid", "output_base", "output_count", "output_last"),
+            "output_element": Meaning(("output_valid",), _count("output_count", 0, 8), s.width, s.max_dim),
+        },
+        "head_walk": _streams("job_fetch", "job_rows", "job_value"),
+        "control_read": {
+            **_under("control_read_valid", "control_read_address", "control_read_tag"),
+            **_under("read_valid", "read_data", "read_kind", "read_last"),
+        },
+        "control_write": _under("control_write_valid", "control_write_address", "control_write_data"),
+        "memory_port": _memory_port(channels),
+        "controller": _controller(),
+        "selection": {
+            **_under("head_word_valid", "head_word_data", "head_word_last"),
+            **_under("list_row_valid", "list_row_data", "list_row_last"),
+            **_under("token_row_valid", "token_row_data", "token_row_last"),
+            **_under("protected_checked", "protected_beyond", "protected_unordered"),
+            **_under("survivors_checked", "survivors_beyond", "survivors_unordered"),
+            **_under("select_request", "select_k", "select_last", "select_valid"),
+            **_lanes("select_request", "select_valid", lanes, select_id=ids, select_value=48),
+            **_under("survivor_write", "survivor_ids", "survivor_row"),
+            **_under("sweep_valid", "sweep_clear", "sweep_halve", "sweep_last", "sweep_survivor"),
+            **{
+                name: Meaning(since=("selection_done",), until="lists_begin")
+                for name in ("next_head_mask", "next_survivors")
+            },
+        },
+    }
+
+
+def _memory_port(channels: int) -> dict[str, Meaning]:
+    every = (1 << channels) - 1
+
+    def reads(values: Values) -> int:
+        return values["memory_valid"] & ~values["memory_write"] & every
+
+    def writes(values: Values) -> int:
+        return values["memory_valid"] & values["memory_write"]
+
+    return {
+        **_by_channel("memory_valid", channels, memory_address=29, memory_write=1),
+        "memory_tag": Meaning((), reads, 5, channels),
+        "memory_data": Meaning((), writes, BURST_BITS, channels),
+        **_by_channel("control_answer_valid", channels, control_answer_data=BURST_BITS, control_answer_tag=4),
+        **_by_channel("fetch_answer_valid", channels, fetch_answer_data=BURST_BITS, fetch_answer_tag=4),
+    }
+
+
+def _controller() -> dict[str, Meaning]:
+    bus = (
+        *("causal", "clear_heads", "clear_tokens", "dimension", "elements", "format", "generation", "group", "halve"),
+        *("head_mask", "keys", "last_head", "last_lane", "last_row", "lsb_length", "msb_length", "next_heads"),
+        *("next_keys", "output_base", "position", "progressive", "protected_count", "query_length", "ratio16", "rows"),
+        *("select_heads", "select_tokens", "threshold"),
+    )
+    walk = tuple(
+        f"{plane}_{what}" for plane in ("key", "key_lsb", "query", "value", "value_lsb") for what in ("base", "stride")
+    )
+    read = Meaning(since=("lists_begin", "table_begin"), until="done_valid")
+    names = (*(f"layer_{name}" for name in bus), *(f"walk_{name}" for name in walk))
+    names += ("answer_base", "head_scores_base", "next_survivors_base", "token_scores_base")
+    return {
+        **dict.fromkeys(names, read),
+        **_streams("answer_row"),
+        "done_status": Meaning(("done_valid",)),
+        **_under("read_request_valid", "read_request_address", "read_request_count", "read_request_kind"),
+    }

@@ -1,0 +1,125 @@
+"""Recordings of the accelerator's glue: all ports of every glue part, cycle by cycle, while whole layers run.
+
+The netlist runs beside the reference as in `verification.cosimulation`, and the scoreboard finds nothing, so what is
+recorded is right to the bit; the cycles are those that the netlist takes. Layers of one run follow each other without
+reset. To see the ports, outputs are added to the composition: its modules are those of the accelerator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hls.compose import Composition, Piece, Source, constant
+from hls.datapaths.descriptor import ANSWER, LayerStatus
+from hls.session import Tap, Tapped
+from hls.simulate import Simulator, Words, from_words, open_simulator
+from verification.cosimulation import Lockstep, accelerator_of, make_memory, start
+from verification.evidence.controller_model import HostLayer, Scores, status_of, survivors_of
+from verification.evidence.glue_runs import (
+    DESCRIPTOR_ADDRESS,
+    IMAGE_BYTES,
+    RUNS,
+    TINY,
+    refusals,
+    selections,
+)
+from verification.strategies import SmallRun
+
+ALWAYS = "always"
+TAP = "glue"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The ports of some parts during a run from reset: words [cycles, words] by (part, port)."""
+
+    name: str
+    words: Mapping[tuple[str, str], Words]
+
+    def numbers(self, part: str, port: str) -> list[int]:
+        """A port, cycle by cycle."""
+        return from_words(self.words[part, port])
+
+    def __len__(self) -> int:
+        return len(next(iter(self.words.values())))
+
+
+def observed(design: Composition, parts: Sequence[str]) -> Composition:
+    """The design with an output for every port of the parts, and one that is always 1."""
+    drivers = {ALWAYS: constant(1, 1)}
+    for part in parts:
+        drivers |= {_name(part, port): source for port, source in design.connections[part].items()}
+        outputs = design.parts[part].outputs
+        drivers |= {_name(part, port): Source((Piece(part, port, 0, bits),)) for port, bits in outputs.items()}
+    return replace(design, drivers={**design.drivers, **drivers})
+
+
+def _name(part: str, port: str) -> str:
+    return f"{part}__{port}"
+
+
+def record(
+    parts: Sequence[str], runs: Mapping[str, SmallRun] = RUNS, with_requests: bool = True
+) -> Iterator[Recording]:
+    """A recording of each run, and (`with_requests`) one of layers without rows, one of requests that are refused.
+
+    Raises:
+        AssertionError: if the netlist does not do what the reference does.
+    """
+    design = accelerator_of(TINY)
+    ports = [(p, port) for p in parts for port in (*design.parts[p].inputs, *design.parts[p].outputs)]
+    tap = Tap(TAP, (ALWAYS,), tuple(_name(*port) for port in ports))
+
+    def joined(name: str, layers: Iterable[Tapped]) -> Recording:
+        logs = list(layers)
+        return Recording(name, {port: np.concatenate([log.words[_name(*port)] for log in logs]) for port in ports})
+
+    with open_simulator(observed(design, parts), "auto") as simulator:
+        for name, run in runs.items():
+            yield joined(name, _layers(run, simulator, tap))
+        if not with_requests:
+            return
+        yield joined("layers without rows", _requests(selections(), simulator, tap))
+        yield joined("refused", _requests(refusals(), simulator, tap))
+
+
+def _layers(run: SmallRun, simulator: Simulator, tap: Tap) -> Iterator[Tapped]:
+    simulator.reset()
+    memory = make_memory(run.memory, run.config.accelerator, run.seed)
+    pair = Lockstep(run.run(), run.config, simulator, memory, run.memory, more_taps=(tap,))
+    pair.layers()
+    assert pair.board.equal, pair.board.report()
+    yield from (taps[TAP] for taps in pair.tapped)
+
+
+def _requests(layers: Iterable[HostLayer], simulator: Simulator, tap: Tap) -> Iterator[Tapped]:
+    """Layers without rows, and requests that are refused, one behind the other."""
+    simulator.reset()
+    memory = make_memory("ideal", TINY)
+    for layer in layers:
+        image = np.zeros(IMAGE_BYTES, np.uint8)
+        for address, content in {DESCRIPTOR_ADDRESS: layer.descriptor(), **layer.contents()}.items():
+            image[address : address + len(content)] = np.frombuffer(content, np.uint8)
+        before = image.copy()
+        found = start(simulator, memory, image, DESCRIPTOR_ADDRESS, (tap,))
+        status, wanted = LayerStatus(found.outputs["done_status"]), status_of(TINY, layer)
+        assert status == wanted, f"{status.name} instead of {wanted.name} for {dict(layer.fields)}"
+        if status == LayerStatus.OK:
+            _check_answer(layer, image)
+        else:
+            assert np.array_equal(before, image), f"memory has changed: {wanted.name}"
+        yield found.taps[TAP]
+
+
+def _check_answer(layer: HostLayer, image: np.typing.NDArray[np.uint8]) -> None:
+    """All scores have been cleared, so those survive that come first."""
+    at = layer.fields["answer_address"]
+    answer = ANSWER.unpack(image[at : at + ANSWER.size_bytes].tobytes())
+    tokens, heads = survivors_of(layer, Scores(np.zeros(layer.fields["position"], np.int64)))
+    assert answer["survivors"] == len(tokens)
+    assert answer["head_mask"] == sum(1 << head for head in heads)
+    at = layer.fields["next_survivors_address"]
+    assert image[at : at + 2 * len(tokens)].view("<u2").tolist() == tokens

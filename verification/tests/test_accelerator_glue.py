@@ -1,0 +1,101 @@
+"""The glue's evidence: modules alone do what was recorded; planted faults are noticed, payloads without valid are not."""
+
+from collections.abc import Sequence
+
+import pyrtl
+import pytest
+
+from hls.compose import Composition
+from hls.lower import Netlist
+from verification.cosimulation import accelerator_of
+from verification.equivalence.netlist import read_block
+from verification.evidence.accelerator_glue import chosen_mutants, fate, module_report, shares
+from verification.evidence.glue_modules import MODULES, PARTS, module
+from verification.evidence.glue_outputs import Meaning, meanings
+from verification.evidence.glue_recording import Recording, record
+from verification.evidence.glue_replay import Replay, first_difference
+from verification.evidence.glue_runs import RUNS, TINY
+from verification.mutants.netlist import netlist_mutants
+
+FEW = ("one key", "7 elements")
+SMALL = ("row_queues", "landing_lane", "value_lists")
+
+
+@pytest.fixture(scope="module")
+def design() -> Composition:
+    return accelerator_of(TINY)
+
+
+@pytest.fixture(scope="module")
+def recordings() -> Sequence[Recording]:
+    return list(record(PARTS, {name: RUNS[name] for name in FEW}, with_requests=False))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_alone_does_what_it_did_in_the_whole(
+    design: Composition, recordings: Sequence[Recording], name: str
+) -> None:
+    of = module(design, name)
+    assert first_difference(of.netlist.block, of.replays(recordings[:1])) is None
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_an_inverted_output_is_noticed(design: Composition, recordings: Sequence[Recording], name: str) -> None:
+    of = module(design, name)
+    inverted = [m for m in netlist_mutants(of.netlist.block) if m.operator == "inversion"]
+    fates = [fate(m, of.netlist.block, of.replays(recordings)) for m in inverted[:3]]
+    assert all(f.killed_by or f.equivalent for f in fates)
+    assert any(f.killed_by for f in fates)
+
+
+def test_a_module_that_is_not_what_was_recorded(design: Composition, recordings: Sequence[Recording]) -> None:
+    of = module(design, "row_queues")
+    killed = next(
+        m for m in netlist_mutants(of.netlist.block) if first_difference(m.build(), of.replays(recordings)) is not None
+    )
+    broken = type(of)(of.name, Netlist("broken", killed.build()), of.instances, of.meaning)
+    with pytest.raises(AssertionError, match="row_queues without any fault"):
+        module_report(broken, recordings, 1, 1)
+
+
+def test_only_what_means_something_is_compared() -> None:
+    block = pyrtl.Block()
+    valid, data = pyrtl.Input(1, "valid", block=block), pyrtl.Output(4, "data", block=block)
+    shown = pyrtl.Output(1, "shown", block=block)
+    with pyrtl.set_working_block(block, no_sanity_check=True):
+        data <<= pyrtl.select(valid, pyrtl.Const(5, 4), pyrtl.Const(9, 4))
+        shown <<= valid
+    bits = {"data": 4, "shown": 1}
+
+    def replay(meaning: Meaning, wanted: Sequence[int]) -> Replay:
+        inputs = [{"valid": v} for v in (0, 1, 0)]
+        outputs = [{"data": d, "shown": row["valid"]} for d, row in zip(wanted, inputs, strict=True)]
+        return Replay("by hand", inputs, outputs, bits, {"data": meaning})
+
+    under = Meaning(("shown",))
+    assert first_difference(block, [replay(under, (0, 5, 0))]) is None
+    assert first_difference(block, [replay(under, (0, 4, 0))]) == "data differs in cycle 1 of 'by hand'"
+    assert first_difference(block, [replay(Meaning(), (9, 5, 9))]) is None
+    assert first_difference(block, [replay(Meaning(), (9, 5, 8))]) is not None
+    low_lane = Meaning(("shown",), lanes=lambda values: 1, lane_bits=2, lane_count=2)
+    assert first_difference(block, [replay(low_lane, (0, 13, 0))]) is None
+    assert first_difference(block, [replay(low_lane, (0, 4, 0))]) is not None
+    from_then_on = Meaning(since=("shown",), until="shown")
+    assert first_difference(block, [replay(from_then_on, (0, 5, 0))]) is None
+    assert first_difference(block, [replay(from_then_on, (0, 7, 0))]) is not None
+
+
+def test_every_named_output_is_one(design: Composition) -> None:
+    for name, means in meanings(TINY).items():
+        parts = [p for p in design.parts if p in (name, f"{name}_0")] or ["key_mask"]
+        ports = {**design.parts[parts[0]].outputs, **design.parts[parts[0]].inputs}
+        assert set(means) <= set(design.parts[parts[0]].outputs), name
+        assert {port for m in means.values() for port in (*m.under, *m.since)} <= set(ports), name
+
+
+def test_mutants_are_of_all_operators_in_turn(design: Composition) -> None:
+    every = netlist_mutants(read_block(module(design, "landing_lane").netlist.block))
+    operators = {m.operator for m in every}
+    assert {m.operator for m in chosen_mutants(every, len(operators), 1)} == operators
+    assert sum(shares(200).values()) == 200
+    assert min(shares(1).values()) == 1
