@@ -36,7 +36,7 @@ CHECKS = 8
 """From the last burst of the descriptor until a list is asked for."""
 GIVE_GAP = 1
 """Between the bursts of two requests for control reads."""
-LAUNCH = 8
+LAUNCH = 2
 """From the check of the last row of the lists until the layer starts."""
 FINISH = 6
 SWEEP = 12

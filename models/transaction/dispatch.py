@@ -70,7 +70,8 @@ class Dispatch(Module):
             plan, _ = yield self.layers.fifo.get(rest=True)
             beats = -(-plan.work.head_dim // OUTPUT_ELEMENTS)
             count, address, elements = plan.work.flat.size, plan.place["output_address"], 0
-            free = output = 0
+            free = begins = output = 0
+            spacing = max(beats, plan.parts)
             for index in range(count):
                 permit: Permit = yield self.permits.fifo.get()
                 landed = yield from self.fetch.landed(TO_VALUE, permit.buffer)
@@ -85,7 +86,8 @@ class Dispatch(Module):
                 self.starts.append(start)
                 if permit.releases:
                     self.released.append(free + RELEASE_CYCLES)
-                output = max(free + self.timing.weigh, output + 1) + beats - 1
+                begins = max(free + self.timing.weigh, begins + spacing)
+                output = begins + beats - 1
                 permit.row.output = output
                 self.outputs.append(output)
                 before = elements // OUTPUT_ELEMENTS

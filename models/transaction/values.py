@@ -12,6 +12,7 @@ from typing import Any
 import simpy
 
 from hls.datapaths.row_values import ROWS_UNDER_WAY as PRUNED_ROWS
+from hls.datapaths.value_sparse import ID_CYCLES
 from models.config import AcceleratorConfig
 from models.transaction.channel import In, Out
 from models.transaction.dispatch import Dispatch, Permit
@@ -35,6 +36,8 @@ ENGINE_PLACES = 5
 """Beats between `row_queues` and the rows of items for the engines."""
 LISTS = 2
 """Kept lists that are written before the first one's values have landed."""
+SPARSE_CYCLES = ID_CYCLES + 5
+"""From the last beat of a row in `value_sparse` until it is known what is missing."""
 LIST_FREE = 2
 """From the start of a row until its list may be written again."""
 
@@ -182,16 +185,25 @@ class ValuePath(Module):
                 passed = pushed
             permit = max(known, (yield from self._jobs.at(row.job)), permit + 1)
             permit = max(permit, freed)
-            permit, sparse = yield from self._lists(plan, row, head, kv, permit, buffer, loads - 1, flat_asked)
+            permit, sparse, pushed = yield from self._lists(
+                plan, row, (head, kv), (permit, pushed), buffer, loads - 1, flat_asked
+            )
             release = r == rows - 1 and (last or work.generation)
             yield self.permits.put(Permit(row, permit + 1, pushed + 1, buffer, sparse, cycles[r], release))
         self._taken_loads = loads
 
     def _lists(
-        self, plan: LayerPlan, row: Row, head: int, kv: int, cycle: int, buffer: int, load: int, asked: set[int]
-    ) -> Generator[simpy.Event, Any, tuple[int, bool]]:
-        """Lists that a row needs, and when all are accepted; whether one is sparse."""
-        work = plan.work
+        self,
+        plan: LayerPlan,
+        row: Row,
+        heads: tuple[int, int],
+        cycles: tuple[int, int],
+        buffer: int,
+        load: int,
+        asked: set[int],
+    ) -> Generator[simpy.Event, Any, tuple[int, bool, int]]:
+        """Lists that a row needs: when all are accepted, whether one is sparse, and when its beats are in the lanes."""
+        (head, kv), (cycle, pushed), work = heads, cycles, plan.work
         main = ("value_address", "value_stride", "msb", "v_msb")
         low = ("value_lsb_address", "value_lsb_stride", "lsb", "v_lsb")
         if work.generation:
@@ -199,25 +211,26 @@ class ValuePath(Module):
             if plan.prunes:
                 if load >= BUFFERS:
                     cycle = max(cycle, 1 + (yield from self.dispatch.released.at(load - BUFFERS)))
-                accepted = yield from self._ask(plan, ids, kv, cycle + 1, main, TO_VALUE, buffer)
-                cycle = accepted + 1
+                cycle = 1 + (yield from self._ask(plan, ids, kv, cycle + 1, main, TO_VALUE, buffer))
             if row.flat:
-                accepted = yield from self._ask(plan, ids, kv, cycle + 1, low, TO_VALUE, buffer)
-                cycle = accepted + 1
-            return cycle, False
+                cycle = 1 + (yield from self._ask(plan, ids, kv, cycle + 1, low, TO_VALUE, buffer))
+            return cycle, False, pushed
         if not row.flat:
-            return cycle, False
+            return cycle, False, pushed
         slots = plan.slots(head)[row.row].nonzero()[0].tolist()
         missing = [slot for slot in slots if slot not in asked]
         clears = -(-work.keys // plan.lanes) if not asked else 0
         asked.update(slots)
-        pending = yield from self.fetch.landed(TO_SPARSE, 0)
-        # clearing, beats, packing (`hls.datapaths.value_sparse`)
-        cycle = max(cycle, pending) + clears + -(-len(slots) // plan.lanes) + 8
-        if missing:
-            accepted = yield from self._ask(plan, work.key_ids[missing], kv, cycle, low, TO_SPARSE, buffer)
-            cycle = accepted + 1
-        return cycle, bool(missing)
+        if cycle > self.simulation.now_cycle:
+            yield self.simulation.wait(cycle - self.simulation.now_cycle)
+        goes = max(cycle, (yield from self.fetch.landed(TO_SPARSE, 0)))
+        beats = len({slot // plan.lanes for slot in slots})
+        taken = max(pushed - 1, goes + clears + beats)
+        counted = taken + SPARSE_CYCLES
+        if not missing:
+            return counted + 1, False, taken + 1
+        accepted = yield from self._ask(plan, work.key_ids[missing], kv, counted + 1, low, TO_SPARSE, buffer)
+        return accepted + 1, True, taken + 1
 
     def _ask(
         self, plan: LayerPlan, ids: Any, kv: int, cycle: int, plane: tuple[str, str, str, str], to: int, buffer: int
