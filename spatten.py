@@ -329,6 +329,39 @@ def export(
 
 
 @app.command()
+def simulate(
+    workloads: Annotated[
+        list[str],
+        typer.Argument(help="Traces (.npz), recorded workloads (.csv), published benchmarks, or e.g. bert-base:384."),
+    ],
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="TOML: machine, pruning, bits.")] = None,
+    preset: PresetOption = "spatten",
+    out: Annotated[Path, typer.Option(help="Folder for simulate.json and the timelines.")] = Path("reports/out"),
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Cycles, traffic, utilization and energy of workloads, with the timing of the hardware's own schedules.
+
+    Writes `simulate.json`, and for each workload a timeline `NAME.trace.json` that Perfetto opens. Example:
+    `spatten simulate recorded.csv gpt2-small-wikitext2 bert-base:384`.
+    """
+    with user_errors():
+        from reports.tables import simulate_table
+        from verification.simulate_job import simulate_data, usual_setting
+
+        single_thread()
+        settings = Config.load(config) if config else usual_setting(AcceleratorConfig.preset(preset))
+        out.mkdir(parents=True, exist_ok=True)
+        with progress_bar(quiet) as progress:
+            data = simulate_data(workloads, settings, config.stem if config else preset, out, progress)
+        write_atomically(out / "simulate.json", json.dumps(data, indent=1).encode())
+    if as_json:
+        print_json(data)
+    elif not quiet:
+        Console().print(simulate_table(data))
+
+
+@app.command()
 def report(
     out: Annotated[Path, typer.Option(help="Folder for the result files, report.md and report.html.")] = Path(
         "reports/out"

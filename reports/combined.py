@@ -107,3 +107,43 @@ def module_rows(data: dict[str, Any]) -> list[dict[str, Any]]:
         }
         for m in data["modules"]
     ]
+
+
+@dataclass(frozen=True)
+class SimulateRow:
+    """A workload on the transaction model, in the units of the tables."""
+
+    workload: str
+    cycles: int
+    time_us: float
+    bottleneck: str
+    share: float
+    tflops: float
+    dense_tflops: float
+    dram_mb: float
+    less_than_12_bits: float
+    less_than_fp32: float
+    energy_uj: float
+
+
+def simulate_rows(data: dict[str, Any]) -> list[SimulateRow]:
+    """A row for each result of `simulate.json`."""
+    rows = []
+    for result in data["results"]:
+        total = result["total"]
+        rows.append(
+            SimulateRow(
+                workload=result["workload"],
+                cycles=total["cycles"],
+                time_us=total["seconds"] * 1e6,
+                bottleneck=total["bottleneck"]["stage"],
+                share=total["bottleneck"]["share"],
+                tflops=total["operations_per_s"] / 1e12,
+                dense_tflops=total["dense_operations_per_s"] / 1e12,
+                dram_mb=total["dram_bytes"] / 1e6,
+                less_than_12_bits=total["dense_12_bit_bytes"] / total["dram_bytes"],
+                less_than_fp32=total["dense_fp32_bytes"] / total["dram_bytes"],
+                energy_uj=total["energy_pj"]["total"] / 1e6,
+            )
+        )
+    return rows

@@ -32,13 +32,13 @@ def roofline(simulate: dict[str, Any]) -> str:
     known = combined.published()["total"]
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     axes = figure.add_subplot()
-    points = [(s["workload"], s["roofline"]) for s in simulate["results"]]
+    points = [(s["workload"], s["total"]["roofline"]) for s in simulate["results"]]
     ridge = known["peak_tflops"] * 1e12 / (known["bandwidth_gb_per_s"] * 1e9)
-    span = [0.1, ridge, max([100.0, *(1.5 * p["intensity"] for _, p in points)])]
+    span = [0.1, ridge, max([100.0, *(1.5 * p["operations_per_byte"] for _, p in points)])]
     roof = [min(known["peak_tflops"], x * known["bandwidth_gb_per_s"] / 1e3) for x in span]
     axes.loglog(span, roof, color="black", label="roof")
     for name, point in points:
-        axes.loglog([point["intensity"]], [point["operations_per_s"] / 1e12], "o", label=name)
+        axes.loglog([point["operations_per_byte"]], [point["operations_per_s"] / 1e12], "o", label=name)
     for name in ("bert_tflops", "gpt2_tflops"):
         axes.axhline(known[name], linewidth=0.7, linestyle=":", color="gray")
         axes.annotate(f"published, {name.split('_')[0].upper()}", (span[0], known[name]), fontsize=7, va="bottom")

@@ -64,20 +64,13 @@ def silicon_table(data: dict[str, Any]) -> Table:
 
 def simulate_table(data: dict[str, Any]) -> Table:
     """One row for each workload of the transaction model."""
-    headings = ("workload", "cycles", "us", "bottleneck", "TFLOP/s", "dense eq.", "DRAM MB", "vs 12 bits", "energy uJ")
-    table = _table("Transaction model", None, *headings)
-    for result in data["results"]:
-        total = result["total"]
+    headings = ("workload", "cycles", "bottleneck", "share", "TFLOP/s", "DRAM MB", "vs 12 b", "uJ")
+    table = _table(f"Transaction model of {data['machine']}", None, *headings)
+    for row in combined.simulate_rows(data):
         table.add_row(
-            layout.shortened(result["workload"], 24),
-            f"{total['cycles']:,}",
-            f"{total['seconds'] * 1e6:.1f}",
-            total["bottleneck"],
-            f"{total['performed_flops'] / 1e12:.3f}",
-            f"{total['dense_flops'] / 1e12:.3f}",
-            f"{total['dram_bytes'] / 1e6:.3f}",
-            f"{total['reduction_dense12']:.1f}x",
-            f"{total['energy_uj']:.1f}",
+            *(layout.shortened(row.workload, 20), f"{row.cycles:,}", layout.shortened(row.bottleneck, 14)),
+            *(f"{100 * row.share:.0f}%", f"{row.tflops:.3f}", f"{row.dram_mb:.2f}"),
+            *(f"{row.less_than_12_bits:.1f}x", f"{row.energy_uj:.0f}"),
         )
     return table
 

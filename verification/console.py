@@ -11,7 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from hls.types import HlsError
 from models.config import PRESETS, ConfigError
+from models.transaction.workload import WorkloadError
 from traces.trace import TraceError
 
 EVIDENCE_AGAINST = 1
@@ -37,7 +39,7 @@ def user_errors() -> Iterator[None]:
     """Turn what a user got wrong into one line and exit code 2."""
     try:
         yield
-    except (ConfigError, TraceError, OSError) as error:
+    except (ConfigError, TraceError, WorkloadError, HlsError, OSError) as error:
         message = Text.assemble(("error:", "bold red"), f" {error}")
         Console(stderr=True).print(message, highlight=False, soft_wrap=True)
         raise typer.Exit(USAGE) from None

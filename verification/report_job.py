@@ -12,6 +12,8 @@ MACHINE = "spatten"
 NETLIST_MACHINE = "tiny"
 QUICK_TOKENS, QUICK_STEPS, QUICK_LAYERS = 12, 2, 2
 TOKENS, STEPS = 40, 4
+PUBLISHED = ("gpt2-small-wikitext2",)
+"""Published workloads that the report simulates."""
 Progress = Callable[[int, int, str], None]
 
 
@@ -21,6 +23,7 @@ def results(quick: bool, out: Path) -> dict[str, Callable[[Progress], dict[str, 
     from verification.estimate_job import machine_estimate
     from verification.run_job import run_data, shipped_workloads, traces_of
     from verification.runs import strengths
+    from verification.simulate_job import simulate_data, usual_setting
     from verification.trace_evidence import Excerpt
 
     machine, small = AcceleratorConfig.preset(MACHINE), AcceleratorConfig.preset(NETLIST_MACHINE)
@@ -33,4 +36,7 @@ def results(quick: bool, out: Path) -> dict[str, Callable[[Progress], dict[str, 
         "run": lambda progress: run_data(paths, strengths(machine)[::every], machine, MACHINE, progress),
         "equivalence": lambda progress: job.run(out / "mismatches", progress),
         "estimate": lambda progress: machine_estimate(machine, MACHINE),
+        "simulate": lambda progress: simulate_data(
+            [*map(str, paths), *PUBLISHED], usual_setting(machine), MACHINE, out, progress
+        ),
     }

@@ -1,0 +1,83 @@
+"""`spatten simulate`: workloads on the transaction model, as a result file (`simulate.json`) and timelines.
+
+A workload is a trace (.npz), a recorded workload (.csv), one of the published benchmarks by name, or a model and a
+length (`bert-base:384`, `gpt2-medium:992+32`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from models.config import AcceleratorConfig, Config, PruningConfig, QuantizationConfig
+from models.transaction.benchmarks import benchmark, benchmark_names
+from models.transaction.generated import generate, parse_profile
+from models.transaction.summary import simulate_as_json, simulate_as_timeline
+from models.transaction.system import simulate
+from models.transaction.workload import Workload
+from traces.atomic import write_atomically
+from traces.reading import read
+from traces.trace import TraceFile
+from verification.transaction_workloads import read_recorded, trace_workload
+
+SCHEMA = "spatten-simulate-1"
+Progress = Callable[[int, int, str], None]
+
+
+def workloads_of(name: str, config: Config) -> Iterator[Workload]:
+    """The workloads of a name or a file.
+
+    Args:
+        name: path of a trace or a recorded workload, name of a published benchmark, or model and length.
+        config: machine; pruning and quantization of traces and of models with a length.
+
+    Raises:
+        TraceError, ConfigError, WorkloadError: for what cannot be read or does not exist.
+    """
+    if name in benchmark_names():
+        yield generate(benchmark(name))
+    elif ":" in name and not Path(name).exists():
+        yield generate(parse_profile(name, config.pruning, config.quantization))
+    elif isinstance(content := read(name), TraceFile):
+        for trace in content.sequences:
+            yield trace_workload(trace, config)
+    else:
+        yield read_recorded(name, config.accelerator)
+
+
+def simulate_data(
+    names: Sequence[str],
+    config: Config,
+    machine_name: str,
+    timelines: Path | None = None,
+    progress: Progress = lambda done, total, what: None,
+) -> dict[str, Any]:
+    """Run workloads; plain data for `simulate.json`.
+
+    Args:
+        names: as `workloads_of`.
+        config: under which.
+        machine_name: for the result.
+        timelines: folder for a timeline of each workload in Chrome's trace-event format; None writes none.
+        progress: called before each workload.
+
+    Raises:
+        TraceError, ConfigError, WorkloadError: as `workloads_of`; also for a workload that the machine cannot hold.
+    """
+    results = []
+    for i, name in enumerate(names):
+        for workload in workloads_of(name, config):
+            progress(i, len(names), workload.name)
+            result = simulate(workload, config.accelerator)
+            if timelines is not None:
+                path = timelines / f"{workload.name.replace(':', '-').replace('/', '-')}.trace.json"
+                write_atomically(path, simulate_as_timeline(result).as_json())
+            results.append(simulate_as_json(result))
+    return {"schema": SCHEMA, "machine": machine_name, "results": results}
+
+
+def usual_setting(machine: AcceleratorConfig) -> Config:
+    """Pruning and quantization for workloads that bring none: half of the tokens and values, 8 + 4 bits."""
+    pruning = PruningConfig(value_ratio=0.5)
+    return Config(machine, pruning, QuantizationConfig(8, 4, 0.1))
