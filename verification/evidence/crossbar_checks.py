@@ -7,19 +7,24 @@ output, room for every item, fairness) is induction over it.
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pyrtl
 
 from hls.datapaths.crossbar import CrossbarSize, build_size
 from hls.lower import Netlist
+from hls.simulate import open_simulator
 from models.config import AcceleratorConfig
+from verification.equivalence.bits import Bits, choose, conjunction
 from verification.equivalence.function import prove
 from verification.equivalence.problem import Problem
-from verification.equivalence.sequential import prove_by_induction
+from verification.equivalence.sequential import Signals, prove_by_induction
 from verification.equivalence.synthesis import prove_synthesized
 from verification.equivalence.verdict import Kind, Verdict, sampled, weakest
 from verification.evidence.crossbar_model import TRAFFIC, invariants, next_state, run_traffic
-from verification.evidence.planted import FULL_SAMPLES, all_refuted, faults, sampled_mutants
-from verification.mutation import Detector
+from verification.evidence.planted import FULL_SAMPLES, MUTANT_LIMITS, SAME_STEP_LIMITS, all_refuted, faults
+from verification.evidence.same_behaviour import Read, Recorder, Run, View, first_difference, prove_same_behaviour
+from verification.mutants.netlist import netlist_mutants
+from verification.mutation import Detector, MutationReport, kill_rate, sample_mutants
 from verification.results import Check, Settings
 
 FULL = AcceleratorConfig.preset("spatten")
@@ -43,6 +48,90 @@ def traffic(size: CrossbarSize, netlist: Netlist, items: int, seed: int) -> Verd
         for offer, accept in ((1.0, 1.0), (0.5, 0.5), (1.0, 0.3)):
             moved += run_traffic(netlist, size, kind, items, seed, offer, accept).moved
     return sampled(moved, f"items, seed {seed}, {len(TRAFFIC)} kinds of traffic, free and with stalls")
+
+
+def recorded_turns(
+    netlist: Netlist, size: CrossbarSize, seed: int, cycles: int, all_at_first_to: int | None = None
+) -> Run:
+    """Items that come at random, few at first and then many, or first one from every input; each stays until taken."""
+    rng = np.random.default_rng(seed)
+    kept = np.zeros(size.inputs, np.bool_)
+    items, places = [0] * size.inputs, [0] * size.inputs
+    with open_simulator(netlist, "fast") as simulator:
+        recorder = Recorder(simulator, dict.fromkeys(("in_item", "in_destination"), "in_valid"), seed)
+        for cycle in range(cycles):
+            together = cycle == 0 and all_at_first_to is not None
+            comes = ~kept & (together | (rng.random(size.inputs) < (cycle + 1) / cycles))
+            for i in np.flatnonzero(comes):
+                items[i] = int.from_bytes(rng.bytes(-(-size.item_bits // 8))) & ((1 << size.item_bits) - 1)
+                places[i] = int(rng.integers(0, size.outputs))
+                if together and all_at_first_to is not None:
+                    places[i] = all_at_first_to
+            kept |= comes
+            row = {
+                "in_item": sum(item << (i * size.item_bits) for i, item in enumerate(items)),
+                "in_destination": sum(place << (i * size.destination_bits) for i, place in enumerate(places)),
+                "in_valid": sum(1 << int(i) for i in np.flatnonzero(kept)),
+            }
+            if size.depth:
+                row["out_ready"] = (
+                    int(rng.integers(0, 1 << size.outputs)) if cycle // 40 % 2 else (1 << size.outputs) - 1
+                )
+            taken = recorder.step(row)["in_ready"]
+            kept &= np.array([not taken >> i & 1 for i in range(size.inputs)])
+        return tuple(recorder.rows)
+
+
+def view(size: CrossbarSize) -> View:
+    """What can be seen of a crossbar: items where they are valid."""
+
+    def granted(source: int) -> Read:
+        return lambda s: ~conjunction([~s[f"grant_{o}"][source] for o in range(size.outputs)])
+
+    def behind(output: int, place: int) -> Read:
+        return lambda s: s[f"{output}_fifo_count"] > place
+
+    def loaded(output: int) -> Read:
+        return lambda s: s[f"{output}_out_valid"]
+
+    def turn(output: int) -> Read:
+        """Where no input is behind the last winner, it is the same if the first is: the circle begins with it."""
+
+        def bits(s: Signals) -> Bits:
+            place = s[f"behind_{output}"]
+            return choose(place == 0, place.constant((1 << size.inputs) - 2), place.constant((1 << size.inputs) - 1))
+
+        return bits
+
+    read = {f"item_{i}": granted(i) for i in range(size.inputs)}
+    read |= {f"behind_{o}": turn(o) for o in range(size.outputs)}
+    for o in range(size.outputs):
+        read |= {f"{o}_fifo_entry_{k}": behind(o, k) for k in range(size.depth)} or {f"{o}_out": loaded(o)}
+    claims = tuple(claim for claim in invariants(size) if claim.window_cycles == 1)
+    return View({"out_item": "out_valid"}, read, claims)
+
+
+def mutation_report(size: CrossbarSize, netlist: Netlist, samples: int, seed: int) -> MutationReport:
+    """Mutants against runs alone; survivors only where they are proved to behave the same."""
+    block, seen = netlist.block, view(size)
+    recorded = [recorded_turns(netlist, size, seed, 400)]
+    recorded += [recorded_turns(netlist, size, seed, 12, output) for output in range(size.outputs)]
+
+    def sent(faulty: pyrtl.Block) -> bool:
+        return not traffic(size, Netlist("mutant", faulty), 4, seed).passes
+
+    def otherwise(faulty: pyrtl.Block) -> bool:
+        return any(first_difference(faulty, run, seen.payload) is not None for run in recorded)
+
+    every = netlist_mutants(block)
+    return kill_rate(
+        block,
+        sample_mutants(every, samples, seed),
+        [Detector("traffic", sent), Detector("turns", otherwise)],
+        prover=lambda faulty: prove_same_behaviour(block, faulty, seen, MUTANT_LIMITS),
+        population=len(every),
+        limits=SAME_STEP_LIMITS,
+    )
 
 
 def checks(
@@ -75,17 +164,7 @@ def checks(
         return all_refuted(wrong, both)
 
     def mutants(settings: Settings) -> Verdict:
-        quiet = replace(settings, folder=None)
-
-        def sent(faulty: pyrtl.Block) -> bool:
-            return not traffic(tiny, Netlist("mutant", faulty), 4, settings.seed).passes
-
-        return sampled_mutants(
-            build(TINY).block,
-            [Detector("traffic", sent)],
-            lambda block: weakest([next_state_proof(tiny, block, quiet), invariant_proof(tiny, block, quiet)]),
-            settings,
-        )
+        return mutation_report(tiny, build(TINY), settings.samples, settings.seed).verdict()
 
     return (
         Check("next state", "SMT, all states", every_state),

@@ -208,7 +208,7 @@ def _one_hot(size: CrossbarSize, o: int) -> Predicate:
 def _place(size: CrossbarSize, o: int) -> Predicate:
     def holds(window: Sequence[Signals]) -> Bits:
         behind = window[0][f"behind_{o}"]
-        return conjunction([~behind[i] | behind[i + 1] for i in range(size.inputs - 1)] or [behind[0] == behind[0]])
+        return conjunction([~behind[0], *(~behind[i] | behind[i + 1] for i in range(size.inputs - 1))])
 
     return holds
 

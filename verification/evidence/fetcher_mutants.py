@@ -36,7 +36,10 @@ INPUTS = {
 
 
 def recorded_runs(netlist: Netlist, seed: int) -> tuple[Run, ...]:
-    """Answers in crowds, late, at once; a memory that refuses, words that nobody takes; vectors of every place."""
+    """Answers in crowds, late, at once; a memory that refuses, words that nobody takes; vectors of every place.
+
+    In the last one nothing is left of a list before the next one comes.
+    """
     spread = [
         FetchList(tuple(range(0, 300, 8)), 0, 96, 96),
         FetchList(tuple(range(0, 90, 3)), 1 << 20, 384, 384),
@@ -74,6 +77,14 @@ def recorded_runs(netlist: Netlist, seed: int) -> tuple[Run, ...]:
             recorder = Recorder(simulator, INPUTS, seed)
             fetch_with(SMALL, recorder, memory, lists, seed, offer, accept)
             found.append(tuple(recorder.rows))
+    with open_simulator(netlist, "fast") as simulator:
+        recorder = Recorder(simulator, INPUTS, seed)
+        for count in range(1, 2 * SMALL.fetch_queues + 1):
+            short = FetchList(tuple(range(0, 8 * count, 8)), 512 * count, 96, 96)
+            for order in ("random", "random", "reverse"):
+                last = AdversarialMemory(2, len(recorder.rows), answer=0.15, max_latency_cycles=20, order=order)
+                fetch_with(SMALL, recorder, last, [short])
+        found.append(tuple(recorder.rows))
     return tuple(found)
 
 
@@ -145,11 +156,14 @@ def _invariants(skids: Sequence[str], shifting: Sequence[tuple[str, int]]) -> tu
         return now(f"{name} holds at most {places}", lambda s: s[f"{name}_count"] <= places)
 
     def answers(channel: int) -> Invariant:
-        """The skid buffer behind a FIFO is full before the FIFO fills."""
+        """The skid buffer behind a FIFO is full before the FIFO fills; where it is not, an answer was just taken."""
 
         def holds(s: Signals) -> Bits:
             parts, bits = _answer_places(s, channel)
-            return (total(parts, bits) <= depth) & (s[f"answer_{channel}_count"] <= depth - 2)
+            count, skid = s[f"answer_{channel}_count"], f"answer_{channel}_skid"
+            just_taken = s[f"{skid}_spare_valid"] | (s[f"channel_{channel}_room"] != 0)
+            behind_skid = implies(count >= 2, s[f"{skid}_main_valid"] & just_taken)
+            return (total(parts, bits) <= depth) & (count <= depth - 2) & behind_skid
 
         return now(f"channel {channel}: answers have room", holds)
 

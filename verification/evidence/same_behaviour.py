@@ -17,7 +17,7 @@ import pyrtl
 from hls.lower import Netlist as Design
 from hls.simulate import Design as SimulatedDesign
 from hls.simulate import Simulator, open_simulator
-from verification.equivalence.bits import Bits, choose
+from verification.equivalence.bits import Bits
 from verification.equivalence.formula import Formula
 from verification.equivalence.netlist import Netlist, NetlistError, read_block
 from verification.equivalence.sequential import Environment, Invariant, Signals, signals_at
@@ -36,7 +36,8 @@ class View:
 
     Attributes:
         payload: outputs that mean something only under a valid, by name: the valid's name. One bit of it an element.
-        read: registers that are not always read, by name: whether they are, of the original's wires.
+        read: registers that are not always read, by name: whether they are, one bit, or which of their bits are; of the
+            original's wires.
         claims: what holds of the original's states; proved elsewhere, under `environment`.
         environment: what the protocol promises.
     """
@@ -143,7 +144,13 @@ def _alike(runs: tuple[SymbolicRun, SymbolicRun], name: str, cycle: int, relatio
     same = mine == other
     if name not in relation.where_read:
         return same
-    return same | ~view.read[name](signals_at(runs[0].unrolling, cycle))
+    return ((mine ^ other) & _read_bits(view, name, signals_at(runs[0].unrolling, cycle), mine.width)) == 0
+
+
+def _read_bits(view: View, name: str, wires: Signals, width: int) -> Bits:
+    """Ones in the bits of a register that are read."""
+    read = view.read[name](wires)
+    return read if read.width == width else read.sext(width)
 
 
 def _broken_by_reset(ours: Netlist, theirs: Netlist, relation: _Relation, view: View, limits: Limits) -> list[str]:
@@ -172,7 +179,8 @@ def _broken_by_step(
     for name in (*relation.where_read, *relation.unrelated):
         free = Bits(formula, formula.variable(f"reg:other.{name}", ours.widths[name]), ours.widths[name])
         if name in relation.where_read:
-            free = choose(view.read[name](wires), first.unrolling.bits(name, 0), free)
+            read = _read_bits(view, name, wires, ours.widths[name])
+            free = (first.unrolling.bits(name, 0) & read) | (free & ~read)
         apart[name] = free.value
     runs = (first, SymbolicRun(theirs, formula, registers=apart))
     held = [claim.holds([wires]).value for claim in view.claims]

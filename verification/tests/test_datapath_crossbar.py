@@ -10,9 +10,10 @@ from hls.datapaths import crossbar
 from hls.datapaths.crossbar import CrossbarSize
 from hls.types import HlsError
 from verification.equivalence.verdict import Kind
-from verification.evidence.crossbar_checks import invariant_proof, next_state_proof, traffic
+from verification.evidence.crossbar_checks import invariant_proof, next_state_proof, traffic, view
 from verification.evidence.crossbar_model import TRAFFIC, run_traffic
-from verification.evidence.planted import faults
+from verification.evidence.planted import MUTANT_LIMITS, faults
+from verification.evidence.same_behaviour import prove_same_behaviour
 from verification.results import Settings
 from verification.tests.datapath_machines import EVERY_MACHINE, machine, seeds
 
@@ -75,3 +76,13 @@ def test_impossible_sizes_and_clocks_are_refused():
         CrossbarSize(0, 2, 8, 4)
     with pytest.raises(HlsError, match=r"arbitrate needs one cycle of about \d+ ps, not 500"):
         crossbar.build(replace(machine("spatten"), clock_period_ps=500))
+
+
+@pytest.mark.parametrize("build", [crossbar.build, crossbar.build_data])
+def test_equal_behaviour_is_not_proved_of_visible_faults(build):
+    config = machine("tiny")
+    size = crossbar.address_size(config) if build is crossbar.build else crossbar.data_size(config)
+    block, seen = build(config).block, view(size)
+    assert prove_same_behaviour(block, block, seen, MUTANT_LIMITS).kind is Kind.PROVED
+    for fault in faults(block, ("reset value", "behind_0", "bit 1"), ("reset value", "^granted_1", "")):
+        assert prove_same_behaviour(block, fault.build(), seen, MUTANT_LIMITS).kind is Kind.UNKNOWN

@@ -103,3 +103,21 @@ def test_recorded_payload_is_random_where_it_is_not_valid():
     silent = [inputs["in_data"] for inputs, _ in rows if not inputs["in_valid"]]
     assert len(set(silent)) > 2
     assert all(inputs["in_data"] == cycle % 16 for cycle, (inputs, _) in enumerate(rows) if inputs["in_valid"])
+
+
+def holding(reset):
+    """A register that keeps its value; `out` shows its two upper bits."""
+    block = pyrtl.Block()
+    with building(block):
+        kept = pyrtl.Register(4, "kept", reset_value=reset)
+        kept.next <<= kept
+        out = pyrtl.Output(2, "out")
+        out <<= kept[2:]
+    return block
+
+
+def test_bits_that_are_not_read_may_differ():
+    seen = View({}, read={"kept": lambda s: s["kept"].constant(0b1100)})
+    assert prove_same_behaviour(holding(0), holding(3), seen, LIMITS).kind is Kind.PROVED
+    assert prove_same_behaviour(holding(0), holding(3), View({}), LIMITS).kind is Kind.UNKNOWN
+    assert prove_same_behaviour(holding(0), holding(4), seen, LIMITS).kind is Kind.UNKNOWN
