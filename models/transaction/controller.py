@@ -38,9 +38,8 @@ GIVE_GAP = 1
 """Between the bursts of two requests for control reads."""
 LAUNCH = 2
 """From the check of the last row of the lists until the layer starts."""
-FINISH = 6
-SWEEP = 12
-ANSWER = 6
+SWEEP = 14
+"""From the last row of outputs until the first scores are written."""
 
 
 @dataclass(frozen=True)
@@ -143,13 +142,13 @@ class Controller(Module):
         engine = self.values.engines[1].timing
         sweep = -(-work.tokens // lanes)
         now = self.simulation.now_cycle
-        cycle = now + FINISH
+        begins = now + SWEEP
         token_bursts = -(-4 * work.tokens // BURST_BYTES)
         head_bursts = -(-8 * work.model.heads // BURST_BYTES)
-        self.fetch.write("end", place["token_scores_address"], token_bursts, cycle + SWEEP)
-        self.fetch.write("end", place["head_scores_address"], head_bursts, cycle + SWEEP + token_bursts)
-        ends = cycle + SWEEP + max(sweep, work.model.heads)
-        kept = work.keys
+        self.fetch.write("end", place["token_scores_address"], token_bursts, begins)
+        self.fetch.write("end", place["head_scores_address"], head_bursts, begins)
+        swept = begins + max(sweep, work.model.heads)
+        kept, listed = work.keys, begins
         for selection, values in ((tokens, "importance"), (heads, "importance")):
             if selection is None:
                 continue
@@ -158,15 +157,17 @@ class Controller(Module):
                 passes = self.draws.draw(values, selection.candidates, selection.kept)  # type: ignore[arg-type]
             rows = -(-selection.candidates // lanes)
             taken = sum(-(-c // lanes) + engine.pass_overhead_cycles for c in passes)
-            ends += engine.fill_cycles + taken + rows + engine.filter_cycles + (sweep if values == "importance" else 0)
+            swept += engine.fill_cycles + taken + rows + engine.filter_cycles
             self.values.engines[1].busy_cycles += taken + rows
             self.values.engines[1].item_rows += rows
             self.values.engines[1].pass_rows += taken - len(passes) * engine.pass_overhead_cycles
             if selection is tokens:
-                kept = selection.kept
+                kept, listed = selection.kept, swept
+                swept += sweep
         list_bursts = -(-2 * kept // BURST_BYTES)
-        self.fetch.write("end", place["next_survivors_address"], list_bursts, ends)
-        self.fetch.write("end", place["answer_address"], 1, ends + list_bursts + ANSWER)
-        yield self.simulation.wait(ends + list_bursts + ANSWER - now)
+        self.fetch.write("end", place["next_survivors_address"], list_bursts, listed)
+        ends = max(swept, listed + list_bursts)
+        self.fetch.write("end", place["answer_address"], 1, ends)
+        yield self.simulation.wait(ends - now)
         yield from self.fetch.writes_acknowledged()
         yield self.simulation.wait(2)

@@ -22,6 +22,7 @@ class Engine:
         self.busy_cycles = self.item_rows = self.pass_rows = 0
         self._rows = 0
         self._select_free = self._filter_free = 0
+        self._taken = (0, 0)  # when the last two rows of results were taken
         self._begun: list[int] = []
         self._reads: deque[tuple[int, int, int]] = deque()  # rows of a request in the ring, and when they are read
 
@@ -57,8 +58,13 @@ class Engine:
         self._begun.append(begins if passes else over)
         self._reads.append((self._rows - rows, self._rows, over))
         leaves = over + rows - 1 + t.filter_cycles + overflows
+        # a row leaves the filter when there is a place behind it
+        if results <= RESULT_ROWS:
+            leaves = max(leaves, self._taken[results - 1] + 1)
         taken = max(leaves + FIFO, room + results - 1)
-        self._filter_free = max(leaves, taken - RESULT_ROWS) + 1
+        leaves = max(leaves, taken - RESULT_ROWS + 1) if results > RESULT_ROWS else leaves
+        self._taken = (taken - 1 if results > 1 else self._taken[1], taken)
+        self._filter_free = leaves + 1
         self.busy_cycles += max(ends - begins, rows)
         self.item_rows += rows
         return taken
