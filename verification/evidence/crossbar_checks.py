@@ -121,7 +121,7 @@ def mutation_report(size: CrossbarSize, netlist: Netlist, samples: int, seed: in
         return not traffic(size, Netlist("mutant", faulty), 4, seed).passes
 
     def otherwise(faulty: pyrtl.Block) -> bool:
-        return any(first_difference(faulty, run, seen.payload) is not None for run in recorded)
+        return first_difference(faulty, recorded, seen.payload) is not None
 
     every = netlist_mutants(block)
     return kill_rate(

@@ -8,7 +8,7 @@ or the reset breaks is weakened to "equal where it is read" (`View.read`), then 
 """
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -91,20 +91,30 @@ def _where_valid(valid: int, valid_bits: int, bits: int) -> int:
     return sum(((1 << part) - 1) << (i * part) for i in range(valid_bits) if valid >> i & 1)
 
 
-def first_difference(block: pyrtl.Block, run: Run, payload: Mapping[str, str]) -> int | None:
-    """The first cycle in which the block gives other outputs than the recorded ones; None if there is none."""
+def first_difference(block: pyrtl.Block, runs: Sequence[Run], payload: Mapping[str, str]) -> tuple[int, int] | None:
+    """The first run and its cycle in which the block gives other outputs than the recorded ones; None if none does."""
     with open_simulator(Design("other", block), "fast") as simulator:
         widths = simulator.netlist.outputs
-        for cycle, (inputs, right) in enumerate(run):
-            seen = simulator.step(inputs)
-            for name, value in right.items():
-                differs = seen[name] ^ value
-                if differs and name in payload:
-                    valid = payload[name]
-                    differs &= _where_valid(right[valid], widths[valid], widths[name])
-                if differs:
-                    return cycle
+        for number, run in enumerate(runs):
+            simulator.reset()
+            for cycle, (inputs, right) in enumerate(run):
+                seen = simulator.step(inputs)
+                if any(
+                    seen[name] != value and _differs(name, seen, right, payload, widths)
+                    for name, value in right.items()
+                ):
+                    return number, cycle
     return None
+
+
+def _differs(
+    name: str, seen: Mapping[str, int], right: Mapping[str, int], payload: Mapping[str, str], widths: Mapping[str, int]
+) -> bool:
+    differs = seen[name] ^ right[name]
+    if name in payload:
+        valid = payload[name]
+        differs &= _where_valid(right[valid], widths[valid], widths[name])
+    return differs != 0
 
 
 @dataclass(frozen=True)

@@ -207,7 +207,7 @@ def mutation_report(samples: int, seed: int) -> MutationReport:
     silences = [silence(netlist, c, 2 * PATIENCE_CYCLES) for c in range(2)]
 
     def otherwise(faulty: pyrtl.Block) -> bool:
-        return any(first_difference(faulty, run, seen.payload) is not None for run in runs)
+        return first_difference(faulty, runs, seen.payload) is not None
 
     def waits(faulty: pyrtl.Block) -> bool:
         return [silence(Netlist("mutant", faulty), c, 2 * PATIENCE_CYCLES) for c in range(2)] != silences

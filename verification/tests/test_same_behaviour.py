@@ -44,7 +44,7 @@ def test_a_block_behaves_as_itself(storage):
     block = queue(storage)
     seen = View({"out_data": "out_valid"}) if storage == "memory" else view()
     assert prove_same_behaviour(block, block, seen, LIMITS).kind is Kind.PROVED
-    assert first_difference(block, run(block), seen.payload) is None
+    assert first_difference(block, [run(block)], seen.payload) is None
 
 
 def test_runs_and_proof_agree():
@@ -55,7 +55,7 @@ def test_runs_and_proof_agree():
     for fault in sample_mutants(netlist_mutants(block), 30, 1):
         other = fault.build()
         proved = prove_same_behaviour(block, other, seen, LIMITS).kind is Kind.PROVED
-        differs = first_difference(other, recorded, seen.payload) is not None
+        differs = first_difference(other, [recorded], seen.payload) is not None
         assert not (proved and differs), f"{fault.operator} at {fault.where}: {fault.what}"
         shown, same = shown + differs, same + proved
         neither += [fault] if not (proved or differs) else []
