@@ -35,7 +35,7 @@ class EquivalenceRow:
     trace: str
     setting: str
     memory: str
-    extent: str
+    tokens: str
     layers: int
     cycles: int
     compared: int
@@ -50,7 +50,7 @@ def equivalence_rows(data: dict[str, Any]) -> list[EquivalenceRow]:
             trace=r["trace"],
             setting=r["setting"],
             memory=r["memory"],
-            extent=f"{r['tokens']} tokens" + (f", {r['generated']} generated" if r["generated"] else ""),
+            tokens=f"{r['tokens'] - r['generated']} + {r['generated']}" if r["generated"] else str(r["tokens"]),
             layers=sum(run["rows"] > 0 for run in r["runs"]),
             cycles=sum(run["cycles"] for run in r["runs"]),
             compared=sum(r["compared"].values()),

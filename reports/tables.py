@@ -23,13 +23,13 @@ def _table(title: str, caption: str | None, *headings: str) -> Table:
 def equivalence_table(data: dict[str, Any]) -> Table:
     """One row for each trace, setting and memory."""
     title = f"Netlist of {data['machine']} against the integer reference ({data['backend']})"
-    headings = ("trace", "setting", "memory", "extent", "layers", "cycles", "compared", "differ")
+    headings = ("trace", "setting", "memory", "tokens", "cycles", "compared", "differ")
     table = _table(title, "; ".join(f"left out: {line}" for line in data["left_out"]) or None, *headings)
     for row in combined.equivalence_rows(data):
         differ = str(row.differing) if row.equal else Text(str(row.differing), style="bold red")
         table.add_row(
-            *(layout.shortened(row.trace, 16), layout.shortened(row.setting, 11), row.memory, row.extent),
-            *(str(row.layers), f"{row.cycles:,}", f"{row.compared:,}", differ),
+            *(layout.shortened(row.trace, 14), layout.shortened(row.setting, 11), row.memory, row.tokens),
+            *(f"{row.cycles:,}", f"{row.compared:,}", differ),
         )
     return table
 
@@ -64,11 +64,11 @@ def silicon_table(data: dict[str, Any]) -> Table:
 
 def simulate_table(data: dict[str, Any]) -> Table:
     """One row for each workload of the transaction model."""
-    headings = ("workload", "cycles", "bottleneck", "share", "TFLOP/s", "DRAM MB", "vs 12 b", "uJ")
+    headings = ("workload", "cycles", "bottleneck", "share", "TFLOP/s", "MB", "vs 12b", "uJ")
     table = _table(f"Transaction model of {data['machine']}", None, *headings)
     for row in combined.simulate_rows(data):
         table.add_row(
-            *(layout.shortened(row.workload, 20), f"{row.cycles:,}", layout.shortened(row.bottleneck, 14)),
+            *(layout.shortened(row.workload, 16), f"{row.cycles:,}", layout.shortened(row.bottleneck, 14)),
             *(f"{100 * row.share:.0f}%", f"{row.tflops:.3f}", f"{row.dram_mb:.2f}"),
             *(f"{row.less_than_12_bits:.1f}x", f"{row.energy_uj:.0f}"),
         )
