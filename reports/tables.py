@@ -68,8 +68,8 @@ def simulate_table(data: dict[str, Any]) -> Table:
     table = _table(f"Transaction model of {data['machine']}", None, *headings)
     for row in combined.simulate_rows(data):
         table.add_row(
-            *(layout.shortened(row.workload, 16), f"{row.cycles:,}", layout.shortened(row.bottleneck, 14)),
-            *(f"{100 * row.share:.0f}%", f"{row.tflops:.3f}", f"{row.dram_mb:.2f}"),
+            *(layout.shortened(row.workload, 13), f"{row.cycles:,}", layout.shortened(row.bottleneck, 12)),
+            *(f"{100 * row.share:.0f}%", f"{row.tflops:.3f}", f"{row.dram_mb:.1f}"),
             *(f"{row.less_than_12_bits:.1f}x", f"{row.energy_uj:.0f}"),
         )
     return table
