@@ -1,4 +1,4 @@
-"""The glue's evidence: modules alone do what was recorded; planted faults are noticed, payloads without valid are not."""
+"""The evidence of the glue: modules alone do what was recorded; faults are noticed, payloads without valid are not."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,9 @@ from hls.compose import Composition
 from hls.lower import Netlist
 from verification.cosimulation import accelerator_of
 from verification.equivalence.netlist import read_block
+from verification.equivalence.solver import Limits
 from verification.evidence.accelerator_glue import chosen_mutants, fate, module_report, shares
+from verification.evidence.glue_equivalence import unseen
 from verification.evidence.glue_modules import MODULES, PARTS, module
 from verification.evidence.glue_outputs import Meaning, meanings
 from verification.evidence.glue_recording import Recording, record
@@ -43,7 +45,7 @@ def test_a_module_alone_does_what_it_did_in_the_whole(
 def test_an_inverted_output_is_noticed(design: Composition, recordings: Sequence[Recording], name: str) -> None:
     of = module(design, name)
     inverted = [m for m in netlist_mutants(of.netlist.block) if m.operator == "inversion"]
-    fates = [fate(m, of.netlist.block, of.replays(recordings)) for m in inverted[:3]]
+    fates = [fate(m, of.netlist.block, of.replays(recordings), of.meaning) for m in inverted[:3]]
     assert all(f.killed_by or f.equivalent for f in fates)
     assert any(f.killed_by for f in fates)
 
@@ -83,6 +85,32 @@ def test_only_what_means_something_is_compared() -> None:
     from_then_on = Meaning(since=("shown",), until="shown")
     assert first_difference(block, [replay(from_then_on, (0, 5, 0))]) is None
     assert first_difference(block, [replay(from_then_on, (0, 7, 0))]) is not None
+
+
+def held_payload() -> pyrtl.Block:
+    """A payload with its valid bit, a cycle late; nothing loads the payload but what is valid."""
+    block = pyrtl.Block()
+    with pyrtl.set_working_block(block, no_sanity_check=True):
+        given, data = pyrtl.Input(1, "given"), pyrtl.Input(4, "data")
+        valid = pyrtl.Register(1, "valid", reset_value=0)
+        held = pyrtl.Register(4, "held", reset_value=0)
+        valid.next <<= given
+        held.next <<= pyrtl.select(given, data, held)
+        for name, wire in (("out_valid", valid), ("out_data", held)):
+            port = pyrtl.Output(len(wire), name)
+            port <<= wire
+    return block
+
+
+def test_a_payload_that_nobody_looks_at_may_differ() -> None:
+    """That the payload always loads is proved free, nothing else; and not even that where there is no valid bit."""
+    block = held_payload()
+    original, limits = read_block(block), Limits(time_s=20)
+    means = {"out_data": Meaning(("out_valid",))}
+    faulty = {(m.operator, m.what): read_block(m.build()) for m in netlist_mutants(block)}
+    proved = {name for name, mutant in faulty.items() if unseen(mutant, original, means, limits)}
+    assert proved == {("enable", "always loads"), ("mux select", "stuck at arm 1")}
+    assert not unseen(faulty["enable", "always loads"], original, {}, limits)
 
 
 def test_every_named_output_is_one(design: Composition) -> None:

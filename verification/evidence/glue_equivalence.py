@@ -1,0 +1,133 @@
+"""Mutants that differ only where nobody looks: proved by an inductive relation that is found, not given.
+
+Of both machines equally named registers and memories are equal, but for some registers; such a register is equal
+wherever a condition on the original's state holds: a one-bit register is 0, or 1, or a small one (a count) is at least,
+or below, some number. All conditions that hold at reset are assumed, and those that a step breaks are dropped, until
+the rest is inductive. Registers that a step makes differ join the others. If then all outputs that mean something are
+equal, and what is written to memories is, the mutant is equivalent in every run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from verification.equivalence.bits import Bits
+from verification.equivalence.formula import Formula
+from verification.equivalence.netlist import Netlist, NetlistError
+from verification.equivalence.solver import Limits
+from verification.equivalence.symbolic import Obligation, SymbolicRun, discharge
+from verification.evidence.glue_outputs import Meaning
+
+COUNT_BITS = 4
+MOST_DIFFERENT = 8
+STEPS = 40
+
+
+@dataclass(frozen=True)
+class Condition:
+    """`register` of the original is at least `bound` (`below`: less than it)."""
+
+    register: str
+    bound: int
+    below: bool
+
+    def holds(self, value: Bits) -> Bits:
+        """Of a value of the register."""
+        return value < self.bound if self.below else ~(value < self.bound)
+
+    def at(self, value: int) -> bool:
+        """Of a number."""
+        return (value < self.bound) == self.below
+
+
+def _conditions(netlist: Netlist) -> Iterator[Condition]:
+    for name, reset in netlist.registers.items():
+        bits = netlist.widths[name]
+        if reset is not None and bits <= COUNT_BITS:
+            for bound in range(1, 1 << bits):
+                yield Condition(name, bound, below=False)
+                yield Condition(name, bound, below=True)
+
+
+class _Step:
+    """A step of both machines from states in the relation."""
+
+    def __init__(self, faulty: Netlist, original: Netlist, relation: Mapping[str, set[Condition]]) -> None:
+        self.formula = Formula()
+        apart = {name: self.formula.variable(f"reg:faulty.{name}", original.widths[name]) for name in relation}
+        self.faulty = SymbolicRun(faulty, self.formula, registers=apart).unrolling
+        self.original = SymbolicRun(original, self.formula).unrolling
+        self.assumed = tuple(self.related(r, c, 0) for r, kept in relation.items() for c in kept)
+
+    def same(self, name: str, cycle: int) -> Bits:
+        """A wire has the same value in both."""
+        return self.faulty.bits(name, cycle) == self.original.bits(name, cycle)
+
+    def related(self, name: str, condition: Condition, cycle: int) -> int:
+        """The register is equal where the condition holds."""
+        held = condition.holds(self.original.bits(condition.register, cycle))
+        return int((~held | self.same(name, cycle)).value)
+
+    def memories(self, original: Netlist) -> list[Obligation]:
+        """What is in them after the step."""
+        found = []
+        for name, memory in original.memories.items():
+            if memory.contents is None:
+                arrays = (self.faulty.memory(name, 1), self.original.memory(name, 1))
+                found.append(Obligation(f"memory {name}", self.formula.arrays_equal(*arrays), self.assumed))
+        return found
+
+    def outputs(self, original: Netlist, meaning: Mapping[str, Meaning]) -> list[Obligation]:
+        """Each under its valid bits."""
+        found = []
+        for name in original.outputs:
+            claim = self.same(name, 0)
+            for port in meaning[name].under if name in meaning else ():
+                claim = claim | ~self.original.bits(port, 0).any()
+            found.append(Obligation(f"output {name}", int(claim.value), self.assumed))
+        return found
+
+    def fails(self, obligations: list[Obligation], limits: Limits) -> list[bool]:
+        """Which are not proved."""
+        return [answer.status != "unsat" for answer in discharge(self.formula, obligations, limits)]
+
+
+def unseen(faulty: Netlist, original: Netlist, meaning: Mapping[str, Meaning], limits: Limits) -> bool:
+    """Whether it is proved that no run from reset shows a difference; False says nothing."""
+    try:
+        return _unseen(faulty, original, meaning, limits)
+    except NetlistError:
+        return False
+
+
+def _unseen(faulty: Netlist, original: Netlist, meaning: Mapping[str, Meaning], limits: Limits) -> bool:
+    if set(faulty.registers) != set(original.registers) or set(faulty.memories) != set(original.memories):
+        return False
+    conditions = list(_conditions(original))
+
+    def at_reset(name: str) -> set[Condition]:
+        """Conditions under which the register is equal when reset ends."""
+        equal = faulty.registers[name] == original.registers[name] is not None
+        return {c for c in conditions if equal or not c.at(original.registers[c.register] or 0)}
+
+    differ = [name for name in original.registers if faulty.registers[name] != original.registers[name]]
+    relation = {name: at_reset(name) for name in differ}
+    for _ in range(STEPS):
+        if len(relation) > MOST_DIFFERENT:
+            return False
+        step = _Step(faulty, original, relation)
+        others = [name for name in original.registers if name not in relation]
+        failing = step.fails([Obligation(n, int(step.same(n, 1).value), step.assumed) for n in others], limits)
+        joining = [name for name, failed in zip(others, failing, strict=True) if failed]
+        pairs = [(name, condition) for name, kept in relation.items() for condition in kept]
+        claims = [Obligation(str(p), step.related(*p, 1), step.assumed) for p in pairs]
+        dropped = [p for p, failed in zip(pairs, step.fails(claims, limits), strict=True) if failed]
+        if any(step.fails(step.outputs(original, meaning) + step.memories(original), limits)):
+            return False  # with fewer conditions, still so
+        if not joining and not dropped:
+            return True
+        for name, condition in dropped:
+            relation[name].discard(condition)
+        relation |= {name: at_reset(name) for name in joining}
+    return False
