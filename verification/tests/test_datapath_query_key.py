@@ -8,9 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hls.datapaths import query_key
+from hls.lower import Netlist
 from hls.schedule import ScheduleError
 from hls.simulate import Words, open_simulator
 from models.config import AcceleratorConfig
+from verification.evidence.named_faults import named_faults
+from verification.evidence.query_key import differs
 from verification.evidence.query_key_model import QueryKeyRows, expected, extreme_rows, observed, random_rows
 from verification.tests.datapath_machines import EVERY_MACHINE, assert_full_rate, machine, patterns, seeds
 
@@ -79,3 +82,15 @@ def test_scores_a_cycle_are_those_of_the_architecture():
 def test_an_impossible_clock_is_refused():
     with pytest.raises(ScheduleError, match="shortest possible period"):
         query_key.build(replace(machine("tiny"), clock_period_ps=150))
+
+
+def test_results_of_nothing_differ():
+    """`in_ready` with `&` for `|` is 0 while a result waits that is never taken away: one result, for ever."""
+    config = machine("tiny")
+    netlist, rows = query_key.build(config), random_rows(config, 60, seed=1)
+    offer = np.arange(200) % 3 > 0
+    fault = named_faults(netlist.block, ("operator", "in_ready", "| becomes &"))[0]
+    with open_simulator(Netlist("mutant", fault.build(), netlist.latency_cycles), "fast") as simulator:
+        result = simulator.stream(rows.ports(config), offer)
+        assert len(result.sent_at) < len(result.received_at) == 60
+        assert differs(config, simulator, rows, seed=1)
