@@ -20,7 +20,7 @@ def grant(f: Record, granted: Array) -> None:
         best[c] = NOTHING
     for q in range(queues):
         granted[q] = 0
-        if f.ask_skid_n[q] > 0 and f.taken[q] != places:
+        if f.lane_busy[q] and f.ask_skid_n[q] > 0 and f.taken[q] != places:
             c = f.ask_skid[q, 0, 0] & (channels - 1)
             if f.credit[c] > 0:
                 w = best[c]
