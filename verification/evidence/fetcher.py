@@ -13,7 +13,7 @@ from hls.datapaths.fetcher import build
 from hls.lower import Netlist
 from models.config import AcceleratorConfig
 from models.memory.variants import AdversarialMemory, IdealMemory
-from verification.equivalence.sequential import prove_by_induction
+from verification.equivalence.sequential import check_bounded, prove_by_induction
 from verification.equivalence.verdict import Kind, Verdict, refuted, sampled
 from verification.evidence.fetcher_batch import fetch_batch
 from verification.evidence.fetcher_model import (
@@ -24,7 +24,7 @@ from verification.evidence.fetcher_model import (
     first_silence,
 )
 from verification.evidence.fetcher_mutants import PAYLOAD, SMALL, recorded_runs, view
-from verification.evidence.planted import FULL_SAMPLES, MUTANT_LIMITS, SAME_STEP_LIMITS, faults
+from verification.evidence.planted import FULL_SAMPLES, MUTANT_LIMITS, SAME_STEP_LIMITS, all_refuted, faults
 from verification.evidence.same_behaviour import first_difference, prove_same_behaviour
 from verification.mutants.netlist import netlist_mutants
 from verification.mutation import Detector, MutationReport, kill_rate, sample_mutants
@@ -135,6 +135,19 @@ def _claims(settings: Settings) -> Verdict:
     )
 
 
+def _claims_with_faults(settings: Settings) -> Verdict:
+    """Faults that the claims must show within two cycles from reset."""
+    seen = view()
+
+    def shown(block: pyrtl.Block) -> Verdict:
+        return check_bounded(block, seen.claims, 2, environment=seen.environment, limits=settings.limits)
+
+    return all_refuted(
+        faults(build(SMALL).block, ("reset value", "channel_0_room", "bit 0"), ("reset value", "data_granted_1", "")),
+        shown,
+    )
+
+
 def mutation_report(samples: int, seed: int) -> MutationReport:
     """Mutants against runs; survivors only where they are proved to behave the same."""
     block, seen = build(SMALL, patience_cycles=PATIENCE_CYCLES).block, view()
@@ -158,5 +171,6 @@ CHECKS = (
     Check("planted faults", "co-simulation, must fail", _planted, least=Kind.TESTED),
     Check("watchdog", "co-simulation", _watchdog, least=Kind.TESTED),
     Check("what the proof of equal behaviour takes for granted", "induction", _claims),
+    Check("planted faults: taken for granted", "bounded, must be refuted", _claims_with_faults, least=Kind.TESTED),
     Check("mutants", "mutation", _mutants, least=Kind.TESTED),
 )

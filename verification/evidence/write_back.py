@@ -15,10 +15,10 @@ from models.config import AcceleratorConfig
 from models.memory.address_map import AddressMap
 from models.memory.variants import AdversarialMemory, IdealMemory
 from verification.equivalence.bits import Bits, choose, conjunction
-from verification.equivalence.sequential import Environment, Invariant, Signals, prove_by_induction
+from verification.equivalence.sequential import Environment, Invariant, Signals, check_bounded, prove_by_induction
 from verification.equivalence.verdict import Kind, Verdict, refuted, sampled
 from verification.evidence.fetcher_model import random_memory
-from verification.evidence.planted import MUTANT_LIMITS, SAME_STEP_LIMITS, faults
+from verification.evidence.planted import MUTANT_LIMITS, SAME_STEP_LIMITS, all_refuted, faults
 from verification.evidence.same_behaviour import Read, Recorder, Run, View, first_difference, prove_same_behaviour
 from verification.evidence.stream_contracts import implies, now
 from verification.evidence.write_back_model import SilentMemoryError, WrittenRows, random_streams, write, write_with
@@ -200,6 +200,18 @@ def _claims(settings: Settings) -> Verdict:
     )
 
 
+def _claims_with_faults(settings: Settings) -> Verdict:
+    """Faults that the claims must show within two cycles from reset."""
+    seen = view()
+
+    def shown(block: pyrtl.Block) -> Verdict:
+        return check_bounded(block, seen.claims, 2, environment=seen.environment, limits=settings.limits)
+
+    return all_refuted(
+        faults(build(TINY).block, ("reset value", "beat_spare_valid", ""), ("reset value", "pack_flushing", "")), shown
+    )
+
+
 def mutation_report(samples: int, seed: int) -> MutationReport:
     """Mutants against runs alone; survivors only where they are proved to behave the same."""
     netlist = build(TINY, patience_cycles=PATIENCE_CYCLES)
@@ -235,5 +247,6 @@ CHECKS = (
     Check("planted faults", "co-simulation, must fail", _planted, least=Kind.TESTED),
     Check("watchdog", "co-simulation", _watchdog, least=Kind.TESTED),
     Check("what the proof of equal behaviour takes for granted", "induction", _claims),
+    Check("planted faults: taken for granted", "bounded, must be refuted", _claims_with_faults, least=Kind.TESTED),
     Check("mutants", "mutation", _mutants, least=Kind.TESTED),
 )
