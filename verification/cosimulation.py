@@ -118,6 +118,7 @@ class Lockstep:
     coverage: Coverage | None = None
     traces: list[RequestTrace] = field(default_factory=list)
     more_taps: tuple[Tap, ...] = ()
+    limit_cycles: int = LIMIT_CYCLES
     tapped: list[Mapping[str, Tapped]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -146,7 +147,8 @@ class Lockstep:
 
     def _layer(self, request: Request) -> LayerRun:
         before = sum(self.board.differing.values())
-        found = start(self.simulator, self.memory, self.host.image.data, request.address, (*TAPS, *self.more_taps))
+        taps, image = (*TAPS, *self.more_taps), self.host.image.data
+        found = start(self.simulator, self.memory, image, request.address, taps, self.limit_cycles)
         self.tapped.append({tap.name: found.taps[tap.name] for tap in self.more_taps})
         status = LayerStatus(found.outputs["done_status"])
         self.board.numbers("status", f"{request.name}: {STATUS_MESSAGES[status]}", [LayerStatus.OK], [status])
