@@ -158,8 +158,8 @@ class Value:
         return ~(self < other)
 
     def is_negative(self) -> Value:
-        """The sign as a Bool."""
-        return self < 0
+        """The sign as a Bool: the top bit, where there is one."""
+        return self[-1] if self.type.signed else self < 0
 
     # ---- logic on bits ----
 
