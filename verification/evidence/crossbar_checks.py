@@ -53,7 +53,7 @@ def traffic(size: CrossbarSize, netlist: Netlist, items: int, seed: int) -> Verd
 def recorded_turns(
     netlist: Netlist, size: CrossbarSize, seed: int, cycles: int, all_at_first_to: int | None = None
 ) -> Run:
-    """Items that come at random, few at first and then many, or first one from every input; each stays until taken."""
+    """Items that come at random, few and many, or at first one from every input; each stays until it is taken."""
     rng = np.random.default_rng(seed)
     kept = np.zeros(size.inputs, np.bool_)
     items, places = [0] * size.inputs, [0] * size.inputs
@@ -61,7 +61,7 @@ def recorded_turns(
         recorder = Recorder(simulator, dict.fromkeys(("in_item", "in_destination"), "in_valid"), seed)
         for cycle in range(cycles):
             together = cycle == 0 and all_at_first_to is not None
-            comes = ~kept & (together | (rng.random(size.inputs) < (cycle + 1) / cycles))
+            comes = ~kept & (together | (rng.random(size.inputs) < (0.15, 0.4, 1.0)[cycle // 30 % 3]))
             for i in np.flatnonzero(comes):
                 items[i] = int.from_bytes(rng.bytes(-(-size.item_bits // 8))) & ((1 << size.item_bits) - 1)
                 places[i] = int(rng.integers(0, size.outputs))
@@ -114,7 +114,7 @@ def view(size: CrossbarSize) -> View:
 def mutation_report(size: CrossbarSize, netlist: Netlist, samples: int, seed: int) -> MutationReport:
     """Mutants against runs alone; survivors only where they are proved to behave the same."""
     block, seen = netlist.block, view(size)
-    recorded = [recorded_turns(netlist, size, seed, 400)]
+    recorded = [recorded_turns(netlist, size, seed, 600)]
     recorded += [recorded_turns(netlist, size, seed, 12, output) for output in range(size.outputs)]
 
     def sent(faulty: pyrtl.Block) -> bool:
