@@ -6,7 +6,7 @@ from hls.datapaths.operand_mask import build
 from models.config import MSB_BITS, AcceleratorConfig
 from verification.equivalence.bits import Bits, choose, concatenate
 from verification.equivalence.function import prove
-from verification.equivalence.problem import Operands, Problem
+from verification.equivalence.problem import Operands, Problem, Target
 from verification.equivalence.verdict import Kind, Verdict, weakest
 from verification.mutants.netlist import netlist_mutants
 from verification.mutation import Detector, kill_rate, sample_mutants
@@ -24,7 +24,7 @@ def specified(width: int) -> dict[int, int]:
 def problem(block: pyrtl.Block, width: int) -> Problem:
     """Every element as it is, or in a first pass with 1000 in its plane of LSBs (algorithm page, section 5)."""
 
-    def specification(op: Operands) -> dict[str, Bits]:
+    def specification(op: Operands) -> dict[Target, Bits]:
         data, first = op["data"], ~op["full"]
         elements = []
         for low in range(0, data.width, width):
