@@ -49,8 +49,8 @@ from models.config import AcceleratorConfig
 
 STREAMS = ("query_request", "key_lsb_request", "value_request", "key_request")
 """The most urgent first."""
-NARROW_BITS = 6
-"""Elements up to which a vector of native dimension is two bursts at most."""
+WINDOW_PER_QUEUE = 32
+"""Vectors on their way for each queue from which on no list begins: enough to cover DRAM's latency and refresh."""
 
 
 def pick_graph(config: AcceleratorConfig) -> Graph:
@@ -98,25 +98,23 @@ def build(config: AcceleratorConfig, technology: Technology | None = None, windo
     Args:
         config: the machine.
         technology: of the schedules.
-        window: vectors on their way from which on no list begins; None: 16 a queue, and 32 of them where they are of
-            up to 6 bits an element, so that the bursts asked for cover the latency of DRAM.
+        window: vectors on their way from which on no list begins; None: `WINDOW_PER_QUEUE` a queue.
 
     Raises:
         HlsError: if the clock is too fast for the technology.
     """
     sizes, library = MachineSizes.of(config), technology or technologies.load()
     picked = in_one_cycle(pick_graph(config), library, config.clock_period_ps, "list sequencer")
-    wide, narrow = (32 * sizes.queues, 32 * sizes.queues) if window is None else (window, window)
+    most = WINDOW_PER_QUEUE * sizes.queues if window is None else window
     block = pyrtl.Block()
     with building(block):
         dimension = pyrtl.Input(sizes.dimension_bits, "layer_dimension")
         lengths = {name: pyrtl.Input(sizes.length_bits, f"layer_{name}_length") for name in ("msb", "lsb", "query")}
         opens = pyrtl.WireVector(1, "opens")
         request, accepted = _accept(sizes, opens, block)
-        on_the_way = _count_pending(sizes, request, accepted, max(wide, narrow), block)
-        is_narrow = lengths["msb"] <= NARROW_BITS * sizes.native
+        on_the_way = _count_pending(sizes, request, accepted, most, block)
         begins = register(1, "begins", block)
-        begins.next <<= pyrtl.select(is_narrow, on_the_way < narrow, on_the_way < wide)
+        begins.next <<= on_the_way < most
         shows = _show(sizes, request, accepted, block)
         row, ends = _walk(sizes, request, accepted, lengths, dimension, block)
         opens <<= begins & shows & ends

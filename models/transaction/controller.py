@@ -15,7 +15,6 @@ import simpy
 from hls.datapaths.controller_descriptor import DESCRIPTOR_BURSTS
 from hls.datapaths.crossbar import BURST_BITS, BURST_BYTES
 from hls.datapaths.descriptor import HEAD_ENTRY
-from hls.datapaths.list_sequencer import NARROW_BITS
 from models.config import AcceleratorConfig
 from models.transaction.channel import In, Out
 from models.transaction.dispatch import Dispatch
@@ -79,8 +78,7 @@ class Controller(Module):
             started = yield from self._begin(plan, asked)
             for part in (self.jobs, self.loader, self.issue, self.dispatch):
                 part.clear()
-            narrow = plan.bits("msb") <= NARROW_BITS * self.machine.native_head_dim
-            self.fetch.begin(plan.work.flat.size, plan.parts, narrow)
+            self.fetch.begin(plan.work.flat.size, plan.parts)
             for port in self.layers:
                 yield port.put((plan, started))
             ended = yield self.done.get()

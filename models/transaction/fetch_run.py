@@ -72,10 +72,6 @@ class FetchRun:
         self.start_cycle = memory.now_cycle
         self._scratch = np.zeros((6, machine.fetch_queues + machine.hbm_channels), np.int64)
 
-    def window(self, narrow: bool) -> None:
-        """Set the window of the list sequencer, by the layer's vectors."""
-        self.state["window"] = fetch_state.WINDOWS_PER_QUEUE[narrow] * self.machine.fetch_queues
-
     def run(self, until: int) -> int:
         """Run to `until` or to the end of a cycle in which something happened; the next cycle."""
         f = self.state

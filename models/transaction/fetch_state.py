@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hls.datapaths import bitwidth_converter, fetcher
 from hls.datapaths.crossbar import OUTPUT_DEPTH, burst_slots
 from hls.datapaths.fetch_lane import BURSTS_AHEAD, VECTORS_AHEAD
+from hls.datapaths.list_sequencer import WINDOW_PER_QUEUE
 from hls.datapaths.machine_sizes import QUERY_LINES, MachineSizes
 from hls.datapaths.operand_sram import PARITIES
 from models.config import AcceleratorConfig
@@ -32,9 +33,6 @@ LIST_RING = 32
 RING = 1 << 14
 """Bursts of the controller and of the write-back that wait."""
 NOTHING = -1
-WINDOWS_PER_QUEUE = (32, 32)
-"""Vectors under way a queue from which on no list begins; the second where vectors are narrow
-(`hls.datapaths.list_sequencer.build`)."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +137,7 @@ def new_state(machine: AcceleratorConfig) -> NDArray[np.void]:
     state = np.zeros(1, np.dtype([(name, np.int64, shape) for name, shape in shapes.items()]))
     state["room"], state["credit"] = s.address_depth, OUTPUT_DEPTH
     state["word_shift"] = s.word_shift
-    state["window"] = WINDOWS_PER_QUEUE[1] * s.queues
+    state["window"] = WINDOW_PER_QUEUE * s.queues
     state["lane_busy"] = 1
     for name in ("oldest", "converting", "convert", "data_grant", "data_out", "route", "group_held", "offer"):
         state[name] = NOTHING

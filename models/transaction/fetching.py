@@ -64,13 +64,12 @@ class FetchSide(Module):
         self._work = Event(simulation, "fetch work")
         self.start(self._main())
 
-    def begin(self, rows: int, parts: int, narrow: bool) -> None:
+    def begin(self, rows: int, parts: int) -> None:
         """A layer begins: so many rows of queries, in as many lines each as a key has parts."""
         self._parts = parts
         self.query_cycles = [None] * rows
         self._missing = [parts] * rows
         self._lines = [line // parts for line in range(QUERY_LINES)]
-        self.run.window(narrow)
 
     def _wake(self) -> None:
         if self.run.state["idle"]:
