@@ -61,6 +61,7 @@ def verify_traces(
     job = EquivalenceJob(traces_of(paths), settings, machine, preset, memories, excerpt, seed)
     with progress_bar(quiet) as progress:
         data = job.run(out / "mismatches", progress)
+    out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "equivalence.json", json.dumps(data, indent=1).encode())
     return data
 

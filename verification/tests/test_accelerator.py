@@ -1,5 +1,6 @@
 """The whole accelerator, at `tiny` size: equal to the reference on random small runs; what is planted is noticed."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 from filelock import FileLock
 from hypothesis import HealthCheck, given, settings
+from typer.testing import CliRunner
 
+import spatten
 from hls.compose import Composition, Source, constant
 from hls.datapaths.descriptor import DESCRIPTOR, LayerStatus
 from hls.simulate import Simulator, open_simulator
@@ -17,6 +20,7 @@ from verification.accelerator_host import Host
 from verification.cosimulation import Lockstep, accelerator_of, make_memory, start
 from verification.cosimulation_loop import CosimulationError
 from verification.reproducer import read_sequence, reproduce, write_reproducer
+from verification.run_job import SHIPPED
 from verification.strategies import SmallRun, small_runs
 
 TINY = AcceleratorConfig.preset("tiny")
@@ -183,3 +187,13 @@ def test_a_schedule_by_layer_narrows_tokens_and_heads(simulator: Simulator) -> N
     last = layers[-1].request.expected
     assert last is not None
     assert (len(last.tokens), len(last.heads)) == (5, 2)
+
+
+def test_verify_trace_writes_its_result_into_a_new_folder(tmp_path: Path) -> None:
+    out = tmp_path / "new"
+    arguments = ["verify", "--trace", SHIPPED / "minilm-film-station.npz", "--tokens", 3, "--layers", 1, "--out", out]
+    called = CliRunner().invoke(spatten.app, [*map(str, arguments), "--json"])
+    assert called.exit_code == 0, called.output
+    results = json.loads((out / "equivalence.json").read_text())["results"]
+    assert len(results) == 2 * 4
+    assert all(result["equal"] and result["tokens"] == 3 for result in results)
