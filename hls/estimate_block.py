@@ -39,6 +39,9 @@ _KINDS = {
 }  # fmt: skip
 
 
+NARROWEST_MACRO_BITS = 32
+"""A memory of narrower words is a macro of words as wide as this, some bits of which are not used."""
+
 Makers: TypeAlias = dict[pyrtl.WireVector, pyrtl.LogicNet]
 """The net that drives each wire."""
 
@@ -110,7 +113,7 @@ def _memory(technology: Technology, memory: pyrtl.MemBlock, reads: int, writes: 
     ports: Ports = "1r1w"
     if reads <= 1 and writes <= 1:
         try:
-            macro = technology.sram(rows, width_bits, ports)
+            macro = technology.sram(rows, max(width_bits, NARROWEST_MACRO_BITS), ports)
         except TechnologyError:  # smaller than any macro of the fit
             pass
         else:
@@ -131,7 +134,7 @@ def _memory(technology: Technology, memory: pyrtl.MemBlock, reads: int, writes: 
 def _access(technology: Technology, memory: pyrtl.MemBlock, estimate: MemoryEstimate) -> Quantity:
     """Delay from address to data."""
     if estimate.built_as.startswith("SRAM"):
-        return technology.sram(estimate.rows, estimate.width_bits, "1r1w").access
+        return technology.sram(estimate.rows, max(estimate.width_bits, NARROWEST_MACRO_BITS), "1r1w").access
     select = technology.cost("mux", (1, memory.bitwidth, memory.bitwidth), memory.bitwidth)
     return select.delay.scaled(memory.addrwidth)
 

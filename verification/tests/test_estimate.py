@@ -206,6 +206,8 @@ def test_memories():
     small = estimate_block(memory_block(3, 8), TECHNOLOGY, 1000)
     assert small.memories[0].built_as.startswith("flip-flops")
     assert small.memories[0].area.value > 64 * TECHNOLOGY.flip_flop.area_um2
+    narrow = estimate_block(memory_block(10, 27), TECHNOLOGY, 1000)
+    assert (narrow.memories[0].built_as, narrow.memories[0].area) == (large.memories[0].built_as, macro.area)
     rom = estimate_block(memory_block(8, 12, rom=True), TECHNOLOGY, 1000)
     assert rom.memories == ()
     assert rom.logic.value == pytest.approx(TECHNOLOGY.cost("table", (8,), 12, entries=256).area_um2)
