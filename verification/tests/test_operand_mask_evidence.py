@@ -21,4 +21,5 @@ def test_a_planted_fault_is_refuted(tmp_path) -> None:
     faulty: pyrtl.Block = next(m for m in netlist_mutants(build(TINY).block) if m.operator == "inversion").build()
     verdict = checked(faulty, TINY, Settings(folder=tmp_path))
     assert verdict.kind is Kind.REFUTED
+    assert verdict.counterexample is not None
     assert replay(faulty, load(verdict.counterexample))

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hls import technology, verilator
+from hls import technology, verilator, verilator_tools
 from hls.evaluate import evaluate, pack, unpack
 from hls.lower import lower
 from hls.schedule import schedule
@@ -43,7 +43,7 @@ BACKENDS = ["fast", pytest.param("verilator", marks=needs_verilator)]
 @pytest.fixture
 def empty_cache(monkeypatch, tmp_path):
     """A cache folder that holds nothing but verilator's run-time library, which takes long to compile."""
-    runtime = verilator.runtime_library(trace=False)
+    runtime = verilator_tools.runtime_library(trace=False)
     folder = tmp_path / "verilator"
     folder.mkdir()
     shutil.copy(runtime, folder)
@@ -233,9 +233,9 @@ def test_the_same_netlist_is_compiled_once(monkeypatch, empty_cache):
 def test_the_cache_folder_can_be_chosen(monkeypatch, tmp_path):
     monkeypatch.delenv("SPATTEN_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert verilator.cache_folder() == tmp_path / "xdg" / "spatten" / "verilator"
+    assert verilator_tools.cache_folder() == tmp_path / "xdg" / "spatten" / "verilator"
     monkeypatch.setenv("SPATTEN_CACHE", str(tmp_path))
-    assert verilator.cache_folder() == tmp_path / "verilator"
+    assert verilator_tools.cache_folder() == tmp_path / "verilator"
 
 
 @needs_verilator

@@ -77,7 +77,7 @@ def test_a_name_is_given_once():
 def test_time_is_whole_cycles():
     simulation = Simulation()
     with pytest.raises(TypeError):
-        simulation.wait(1.5)
+        simulation.wait(1.5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="-1"):
         simulation.wait(-1)
 

@@ -35,8 +35,8 @@ def test_a_monitor_tells_what_happened_cycle_by_cycle(write_gaps, data, shape):
         (f"item {n}", p, g) for n, (p, g) in enumerate(zip(put, taken, strict=True))
     ]
     assert fifo.put_wait_cycles == sum(t.put_cycle - t.put_requested_cycle for t in log)
-    assert fifo.get_wait_cycles == sum(t.get_cycle - t.get_requested_cycle for t in log)
-    inside = [sum(p <= c for p in put) - sum(g <= c for g in taken) for c in range(end)]
+    assert fifo.get_wait_cycles == sum((t.get_cycle or 0) - (t.get_requested_cycle or 0) for t in log)
+    inside = [sum(int(p <= c) for p in put) - sum(int(g <= c) for g in taken) for c in range(end)]
     cycles, steps = monitor.occupancy()
     known = dict(zip(cycles.tolist(), steps.tolist(), strict=True))
     current, replayed = 0, []
@@ -45,9 +45,9 @@ def test_a_monitor_tells_what_happened_cycle_by_cycle(write_gaps, data, shape):
         replayed.append(current)
     assert replayed == inside
     assert monitor.max_occupancy() == max(inside)
-    for cycles in (end, data.draw(st.integers(1, end))):
-        assert monitor.mean_occupancy(cycles) == pytest.approx(sum(inside[:cycles]) / cycles)
-        assert monitor.utilization(cycles) == pytest.approx(len({g for g in taken if g < cycles}) / cycles)
+    for length in (end, data.draw(st.integers(1, end))):
+        assert monitor.mean_occupancy(length) == pytest.approx(sum(inside[:length]) / length)
+        assert monitor.utilization(length) == pytest.approx(len({g for g in taken if g < length}) / length)
 
 
 def test_a_pipeline_is_monitored_as_any_channel():

@@ -131,7 +131,7 @@ def test_the_table_agrees_with_a_shipped_trace_that_it_was_measured_on():
 
 
 def test_condensed_requests_stand_at_equal_steps_and_are_read_back():
-    requests = [(32, c) for c in range(1, 31)] + [(32, 16, 8)] * 2
+    requests: list[tuple[int, ...]] = [*((32, c) for c in range(1, 31)), *[(32, 16, 8)] * 2]
     (made,) = condense({("importance", 2, 0.5): requests}, lanes=16)
     assert (made.least, made.most, made.samples, len(made.shares)) == (32, 63, 32, STEPS)
     assert made.shares[0] == (1.0, 0.062)

@@ -52,7 +52,7 @@ def test_a_replayed_run_counts_what_the_reference_counts(data, pruning, bits, gr
 def test_the_passes_of_a_replayed_run_are_those_of_quick_select(seed, pruning, prompt):
     run = prepare(random_sequence(seed, tokens=10, prompt=prompt), IntegerArithmetic(QuantizationConfig()), pruning)
     for work, result in zip(replay(run, "random", "test", lanes=4).layers(), run.passes(), strict=True):
-        for head, rows in enumerate(work.value_passes):
+        for head, rows in enumerate(work.value_passes or ()):
             for row, passes in enumerate(rows):
                 seen = result.attention.prob[head, row][: work.visible[row]].tolist()
                 chosen = quick_select(seen, int(work.kept[head, row]), lfsr_pivots(4))
@@ -308,7 +308,10 @@ def test_a_shipped_trace_becomes_a_workload():
     works = list(trace_workload(trace, config).layers())
     assert [w.keys for w in works] == list(pruning.tokens.layer_counts(6, 23, 0.15))
     assert all(w.exact and w.kept_mask is not None and w.value_passes is not None for w in works)
-    assert works[1].token_selection.passes[0] == works[1].token_selection.candidates == 22
+    selection = works[1].token_selection
+    assert selection is not None
+    assert selection.passes is not None
+    assert selection.passes[0] == selection.candidates == 22
     assert next(trace_workload(trace, config, with_passes=False).layers()).value_passes is None
 
 
