@@ -155,6 +155,10 @@ class Host:
             yield self._layer(result, following, plan, first)
             first = False
 
+    def alone(self, result: LayerResult) -> Request:
+        """The descriptor of one layer by itself, scores cleared before it: for measurements."""
+        return self._layer(result, None, self._plan(result), first=True)
+
     def _plan(self, result: LayerResult) -> PassPlan:
         s = self.run.sequence
         kind: PassKind = "step" if result.step else "encoder" if s.prompt is None else "prompt"

@@ -23,7 +23,7 @@ from models.memory.hbm2 import Hbm2Memory
 from models.memory.interface import Memory
 from models.memory.variants import AdversarialMemory, IdealMemory
 from models.reference.quantization import Planes
-from models.reference.stack import Run
+from models.reference.stack import LayerResult, Run
 from verification.accelerator_host import Host, Request
 from verification.cosimulation_loop import Cosimulation, RequestTrace, cosimulate
 from verification.coverage import Coverage, Situation, bins
@@ -144,6 +144,10 @@ class Lockstep:
             if not done[-1].equal or len(done) == most:
                 break
         return done
+
+    def alone(self, result: LayerResult) -> LayerRun:
+        """Run one layer of one pass by itself; its scores are the only ones."""
+        return self._layer(self.host.alone(result))
 
     def _layer(self, request: Request) -> LayerRun:
         before = sum(self.board.differing.values())
