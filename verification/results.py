@@ -16,6 +16,8 @@ from verification.equivalence.solver import Limits
 from verification.equivalence.verdict import Kind, Verdict
 
 FORMAT = "spatten-results-1"
+FULL_SAMPLES = 1000
+"""From so many samples on, a run is the full evidence: what takes minutes is then done at full size, not at tiny's."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,11 @@ class Settings:
     def __post_init__(self) -> None:
         if self.samples < 1:
             raise ValueError(f"{self.samples} samples show nothing: ask for at least 1")
+
+    @property
+    def full(self) -> bool:
+        """Whether this is the full evidence."""
+        return self.samples >= FULL_SAMPLES
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,6 @@ from verification.evidence.glue_outputs import Meaning
 from verification.evidence.glue_recording import Recording, record
 from verification.evidence.glue_replay import Replay, first_difference
 from verification.evidence.glue_runs import RUNS, TINY
-from verification.evidence.planted import FULL_SAMPLES
 from verification.mutants.netlist import Mutant, netlist_mutants
 from verification.mutation import Fate, MutationReport
 from verification.results import Check, Settings
@@ -125,7 +124,7 @@ def _recorded(settings: Settings) -> Verdict:
 
 
 def _mutants(settings: Settings) -> Verdict:
-    if settings.samples >= FULL_SAMPLES:
+    if settings.full:
         return report(FULL_MUTANTS, settings.seed).verdict(LEAST_RATE)
     count = max(1, min(FULL_MUTANTS, settings.samples // 2))
     return report(count, settings.seed, QUICK_RUNS).verdict(LEAST_RATE)

@@ -23,15 +23,14 @@ from hls.lower import Netlist, lower
 from hls.simulate import Pattern, Simulator, Words, open_simulator
 from models.config import AcceleratorConfig
 from verification.equivalence.bits import Bits, choose, concatenate, conjunction
-from verification.equivalence.equality import prove_equal
 from verification.equivalence.function import prove
 from verification.equivalence.netlist import NetlistError
 from verification.equivalence.pipeline import prove_reset, prove_stalls
 from verification.equivalence.problem import Operands, Problem, Target
-from verification.equivalence.synthesis import prove_synthesized, synthesized
+from verification.equivalence.synthesis import prove_synthesized
 from verification.equivalence.verdict import Kind, Verdict, refuted, sampled, unknown, weakest
 from verification.evidence.bitwidth_converter_model import Row, expected, extreme_rows, observed, ports, random_row
-from verification.evidence.planted import FULL_SAMPLES, all_refuted, faults, gate_faults, sampled_mutants
+from verification.evidence.planted import all_refuted, faults, gate_faults_refuted, sampled_mutants
 from verification.mutation import Detector
 from verification.ports import Integers
 from verification.results import Check, Settings
@@ -221,7 +220,7 @@ _FAULTS = (
 
 
 def _faulty(settings: Settings) -> Verdict:
-    config = FULL if settings.samples >= FULL_SAMPLES else TINY
+    config = FULL if settings.full else TINY
     planted = faults(build(config).block, *_FAULTS)
     return all_refuted(planted, lambda block: proof(config, block, settings))
 
@@ -252,20 +251,14 @@ def _mutants(settings: Settings) -> Verdict:
 
 
 def _gates(settings: Settings) -> Verdict:
-    config = FULL if settings.samples >= FULL_SAMPLES else TINY
+    config = FULL if settings.full else TINY
     return prove_synthesized(build(config).block, limits=settings.limits, folder=settings.folder)
 
 
 def _gates_with_faults(settings: Settings) -> Verdict:
     """Faults among the gates that put a word into a chunk."""
     block = lower(plan(TINY).put).block
-    gates, correspondence = synthesized(block)
-    planted = gate_faults(gates, ("operator", "", "& becomes |"), ("inversion", "", "dropped"))
-
-    def equal(faulty: pyrtl.Block) -> Verdict:
-        return prove_equal(faulty, block, correspondence=correspondence, limits=settings.limits)
-
-    return all_refuted(planted, equal)
+    return gate_faults_refuted(block, settings, ("operator", "", "& becomes |"), ("inversion", "", "dropped"))
 
 
 def _against_the_reference(settings: Settings) -> Verdict:

@@ -21,7 +21,7 @@ from verification.equivalence.sequential import Signals, prove_by_induction
 from verification.equivalence.synthesis import prove_synthesized
 from verification.equivalence.verdict import Kind, Verdict, sampled, weakest
 from verification.evidence.crossbar_model import TRAFFIC, invariants, next_state, run_traffic
-from verification.evidence.planted import FULL_SAMPLES, MUTANT_LIMITS, SAME_STEP_LIMITS, all_refuted, faults
+from verification.evidence.planted import MUTANT_LIMITS, SAME_STEP_LIMITS, all_refuted, faults
 from verification.evidence.same_behaviour import Read, Recorder, Run, View, first_difference, prove_same_behaviour
 from verification.mutants.netlist import netlist_mutants
 from verification.mutation import Detector, MutationReport, kill_rate, sample_mutants
@@ -142,7 +142,7 @@ def checks(
 
     def every_state(settings: Settings) -> Verdict:
         """At full size in a full run, else with a quarter of the inputs and outputs."""
-        if settings.samples >= FULL_SAMPLES:
+        if settings.full:
             return next_state_proof(full, build(FULL).block, settings)
         part = replace(full, inputs=full.inputs // 4, outputs=full.outputs // 4)
         return next_state_proof(part, build_size("quarter", part, FULL).block, settings)

@@ -24,7 +24,7 @@ from verification.evidence.fetcher_model import (
     first_silence,
 )
 from verification.evidence.fetcher_mutants import PAYLOAD, SMALL, recorded_runs, view
-from verification.evidence.planted import FULL_SAMPLES, MUTANT_LIMITS, SAME_STEP_LIMITS, all_refuted, faults
+from verification.evidence.planted import MUTANT_LIMITS, SAME_STEP_LIMITS, all_refuted, faults
 from verification.evidence.same_behaviour import first_difference, prove_same_behaviour
 from verification.mutants.netlist import netlist_mutants
 from verification.mutation import Detector, MutationReport, kill_rate, sample_mutants
@@ -38,7 +38,7 @@ _NAMES_WHO_WAITS = r"channels \[.+\] are silent; queue \d+ waits for place \d+, 
 
 def _patterns(settings: Settings) -> Verdict:
     """Three patterns a sample; in a full run 100,000, in the compiled loop."""
-    if settings.samples >= FULL_SAMPLES:
+    if settings.full:
         done = fetch_batch(TINY, build(TINY), FULL_PATTERNS, settings.seed)
         patterns, bursts = done.patterns, done.bursts
     else:

@@ -14,12 +14,11 @@ from hls.lower import Netlist
 from hls.simulate import SimulatorError, open_simulator
 from models.config import AcceleratorConfig
 from verification.equivalence.bits import Bits, choose, concatenate
-from verification.equivalence.equality import prove_equal
 from verification.equivalence.function import prove
 from verification.equivalence.netlist import NetlistError
 from verification.equivalence.pipeline import prove_stalls
 from verification.equivalence.problem import Operands, Problem
-from verification.equivalence.synthesis import prove_synthesized, synthesized
+from verification.equivalence.synthesis import prove_synthesized
 from verification.equivalence.verdict import Kind, Verdict, refuted, sampled, unknown, weakest
 from verification.evidence.flat_decision_model import (
     DecisionBeats,
@@ -29,7 +28,7 @@ from verification.evidence.flat_decision_model import (
     random_beats,
 )
 from verification.evidence.named_faults import named_faults
-from verification.evidence.planted import all_refuted, gate_faults, sampled_mutants
+from verification.evidence.planted import all_refuted, gate_faults_refuted, sampled_mutants
 from verification.evidence.shared import elements
 from verification.mutation import Detector
 from verification.results import Check, Settings
@@ -138,10 +137,7 @@ def _gates(settings: Settings) -> Verdict:
 
 
 def _gates_with_faults(settings: Settings) -> Verdict:
-    block = build(TINY).block
-    made, correspondence = synthesized(block)
-    equal = partial(prove_equal, specification=block, correspondence=correspondence, limits=settings.limits)
-    return all_refuted(gate_faults(made, ("operator", "", "& becomes |")), equal)
+    return gate_faults_refuted(build(TINY).block, settings, ("operator", "", "& becomes |"))
 
 
 def _against_the_reference(settings: Settings) -> Verdict:

@@ -14,7 +14,7 @@ for rows that end in every cycle:
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import reduce
+from functools import partial, reduce
 
 import numpy as np
 import pyrtl
@@ -41,19 +41,18 @@ from hls.schedule import Schedule, schedule
 from hls.simulate import from_words, open_simulator
 from models.config import AcceleratorConfig
 from verification.equivalence.bits import Bits, choose
-from verification.equivalence.equality import prove_equal
-from verification.equivalence.exhaustive import exhaust
 from verification.equivalence.function import prove
 from verification.equivalence.netlist import read_block
 from verification.equivalence.problem import IntegerSpecification, Operands, Problem, Specification, Target
-from verification.equivalence.synthesis import prove_synthesized, synthesized
+from verification.equivalence.synthesis import prove_synthesized
 from verification.equivalence.verdict import Kind, Verdict, refuted, sampled, weakest
 from verification.evidence.head_importance_model import OutputBeats, expected, extreme_beats, random_beats
 from verification.evidence.planted import (
     MUTANT_LIMITS,
+    ProductCase,
     all_refuted,
     faults,
-    gate_faults,
+    gate_faults_refuted,
     product_checks,
     sampled_mutants,
 )
@@ -293,27 +292,9 @@ def _widths(config: AcceleratorConfig) -> tuple[int, ...]:
     return tuple({high - low for low, high in bytes_of(HeadImportanceTypes.of(config).magnitude.width)})
 
 
-def _every_product(settings: Settings) -> Verdict:
-    blocks = [(n, combinational(multiplier_graph(n))) for n in _widths(FULL)]
-    return weakest([exhaust(_product(n, block), folder=settings.folder) for n, block in blocks])
-
-
-def _every_product_with_faults(settings: Settings) -> Verdict:
-    narrow = min(_widths(FULL))
-    planted = faults(combinational(multiplier_graph(narrow)), ("operator", "", "* becomes +"))
-    return all_refuted(planted, lambda faulty: exhaust(_product(narrow, faulty), folder=settings.folder))
-
-
-def _every_product_of_gates(settings: Settings) -> Verdict:
-    blocks = [(n, synthesized(combinational(multiplier_graph(n)))[0]) for n in _widths(FULL)]
-    return weakest([exhaust(_product(n, block), folder=settings.folder) for n, block in blocks])
-
-
-def _every_product_of_gates_with_faults(settings: Settings) -> Verdict:
-    narrow = min(_widths(FULL))
-    gates = synthesized(combinational(multiplier_graph(narrow)))[0]
-    planted = gate_faults(gates, ("operator", "", "& becomes |"), ("concatenation", "", "swapped"))
-    return all_refuted(planted, lambda faulty: exhaust(_product(narrow, faulty), folder=settings.folder))
+def _multipliers() -> list[ProductCase]:
+    """The narrowest first."""
+    return [(combinational(multiplier_graph(n)), partial(_product, n)) for n in sorted(_widths(FULL))]
 
 
 def _function(settings: Settings) -> Verdict:
@@ -348,13 +329,7 @@ def _gates(settings: Settings) -> Verdict:
 
 def _gates_with_faults(settings: Settings) -> Verdict:
     block = _gate_parts()[1]
-    gates, correspondence = synthesized(block)
-    planted = gate_faults(gates, ("operator", "", "& becomes |"), ("inversion", "", "dropped"))
-
-    def equal(faulty: pyrtl.Block) -> Verdict:
-        return prove_equal(faulty, block, correspondence=correspondence, limits=settings.limits)
-
-    return all_refuted(planted, equal)
+    return gate_faults_refuted(block, settings, ("operator", "", "& becomes |"), ("inversion", "", "dropped"))
 
 
 def _against_the_reference(settings: Settings) -> Verdict:
@@ -380,10 +355,9 @@ def _mutants(settings: Settings) -> Verdict:
 
 CHECKS = (
     *product_checks(
-        _every_product,
-        _every_product_with_faults,
-        _every_product_of_gates,
-        _every_product_of_gates_with_faults,
+        _multipliers,
+        in_netlist=(("operator", "", "* becomes +"),),
+        in_gates=(("operator", "", "& becomes |"), ("concatenation", "", "swapped")),
     ),
     Check("function, update, ports and reset", "SMT, node by node, all states", _function),
     Check("function with planted faults", "SMT, must be refuted", _function_with_faults, least=Kind.TESTED),

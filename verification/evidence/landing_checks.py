@@ -8,7 +8,6 @@ from hls.lower import Netlist
 from hls.simulate import Simulator, open_simulator
 from models.config import AcceleratorConfig
 from verification.equivalence.verdict import Kind, Verdict, sampled
-from verification.evidence.planted import FULL_SAMPLES
 from verification.mutants.netlist import netlist_mutants
 from verification.mutation import Detector, kill_rate, sample_mutants
 from verification.results import Check, Settings
@@ -39,7 +38,7 @@ def checks(build: Callable[[AcceleratorConfig], Netlist], runs: Runs, least_rate
     def mutants(settings: Settings) -> Verdict:
         block = build(TINY).block
         every = netlist_mutants(block)
-        count = settings.samples if settings.samples >= FULL_SAMPLES else max(1, settings.samples // 2)
+        count = settings.samples if settings.full else max(1, settings.samples // 2)
         chosen = sample_mutants(every, count, settings.seed)
         report = kill_rate(block, chosen, [Detector("runs", noticed)], population=len(every), limits=settings.limits)
         return report.verdict(least_rate)

@@ -16,7 +16,7 @@ from models.config import AcceleratorConfig
 from verification.equivalence.sequential import prove_by_induction
 from verification.equivalence.verdict import Kind, Verdict, sampled, weakest
 from verification.evidence.operand_sram_model import invariants, run_accesses
-from verification.evidence.planted import FULL_SAMPLES, all_refuted, faults, sampled_mutants
+from verification.evidence.planted import all_refuted, faults, sampled_mutants
 from verification.mutation import Detector
 from verification.results import Check, Settings
 
@@ -44,7 +44,7 @@ def checks(
         return OperandSramSize.of(config, sram_bytes(config))
 
     def every_state(settings: Settings) -> Verdict:
-        if settings.samples >= FULL_SAMPLES:
+        if settings.full:
             return proof(size_of(TINY), build(TINY).block, settings)
         return proof(SMALL, build_size("small", SMALL).block, settings)
 

@@ -9,9 +9,13 @@ import pyrtl
 
 from hls.lower import Netlist
 from hls.simulate import open_simulator
+from verification.equivalence.equality import prove_equal
+from verification.equivalence.exhaustive import exhaust
 from verification.equivalence.netlist import read_block
+from verification.equivalence.problem import Problem
 from verification.equivalence.solver import Limits
-from verification.equivalence.verdict import Kind, Verdict, refuted, sampled, unknown
+from verification.equivalence.synthesis import synthesized
+from verification.equivalence.verdict import Kind, Verdict, refuted, sampled, unknown, weakest
 from verification.equivalence.verdict import proved as proved_equal
 from verification.mutants.netlist import Mutant, netlist_mutants
 from verification.mutation import Detector, kill_rate, same_machine, sample_mutants
@@ -21,8 +25,6 @@ MUTANT_LIMITS = Limits(time_s=5)
 """For one obligation of the proof of a mutant: a product that no cut point matches any more is not waited for."""
 SAME_STEP_LIMITS = Limits(time_s=2)
 """For one obligation of "a mutant makes the same step": most are equal by rewriting, a product is not waited for."""
-FULL_SAMPLES = 1000
-"""From so many samples on, a run is the full evidence: what takes minutes is then done at full size, not at tiny's."""
 _TRIED_FAULTS, _SHOWN_CYCLES = 40, 48
 
 
@@ -85,6 +87,16 @@ def all_refuted(planted: Sequence[Mutant], check: Callable[[pyrtl.Block], Verdic
     return sampled(len(planted), "; ".join(f"{f.operator} at {f.where}: {f.what}" for f in planted))
 
 
+def gate_faults_refuted(block: pyrtl.Block, settings: Settings, *wanted: tuple[str, str, str]) -> Verdict:
+    """Whether "the gates equal the netlist" is refuted of each of these faults among the gates of `block`."""
+    gates, correspondence = synthesized(block)
+
+    def equal(faulty: pyrtl.Block) -> Verdict:
+        return prove_equal(faulty, block, correspondence=correspondence, limits=settings.limits)
+
+    return all_refuted(gate_faults(gates, *wanted), equal)
+
+
 def sampled_mutants(
     block: pyrtl.Block,
     detectors: Sequence[Detector],
@@ -126,17 +138,43 @@ def sampled_mutants(
     return kill_rate(block, chosen, [*detectors, proof], prover=proved, population=len(every)).verdict()
 
 
+ProductCase = tuple[pyrtl.Block, Callable[[pyrtl.Block], Problem]]
+"""A multiplier, and what a block in its place must compute."""
+
+
 def product_checks(
-    every: Callable[[Settings], Verdict],
-    with_faults: Callable[[Settings], Verdict],
-    of_gates: Callable[[Settings], Verdict],
-    of_gates_with_faults: Callable[[Settings], Verdict],
+    cases: Callable[[], Sequence[ProductCase]],
+    in_netlist: Sequence[tuple[str, str, str]],
+    in_gates: Sequence[tuple[str, str, str]],
 ) -> tuple[Check, ...]:
-    """Checks of a multiplier on all of its inputs, as netlist and as gates, each with its planted faults."""
+    """Checks of a multiplier on all of its inputs, as netlist and as gates, each with its planted faults.
+
+    Args:
+        cases: all multipliers; faults go into the first.
+        in_netlist: faults of the netlist, as `faults`.
+        in_gates: faults of the gates, as `gate_faults`.
+    """
+
+    def every(settings: Settings) -> Verdict:
+        return weakest([exhaust(problem(block), folder=settings.folder) for block, problem in cases()])
+
+    def every_with_faults(settings: Settings) -> Verdict:
+        block, problem = cases()[0]
+        planted = faults(block, *in_netlist)
+        return all_refuted(planted, lambda faulty: exhaust(problem(faulty), folder=settings.folder))
+
+    def of_gates(settings: Settings) -> Verdict:
+        return weakest([exhaust(problem(synthesized(block)[0]), folder=settings.folder) for block, problem in cases()])
+
+    def of_gates_with_faults(settings: Settings) -> Verdict:
+        block, problem = cases()[0]
+        planted = gate_faults(synthesized(block)[0], *in_gates)
+        return all_refuted(planted, lambda faulty: exhaust(problem(faulty), folder=settings.folder))
+
     method = "exhaustive simulation, 2^24 inputs"
     return (
         Check("every product", method, every),
-        Check("every product with planted faults", "must be refuted", with_faults, Kind.TESTED),
+        Check("every product with planted faults", "must be refuted", every_with_faults, Kind.TESTED),
         Check("every product of the gates", method, of_gates),
         Check("every product of the gates with planted faults", "must be refuted", of_gates_with_faults, Kind.TESTED),
     )

@@ -13,6 +13,7 @@ Four proofs, each from any state, that together say: every row comes out once, i
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pyrtl
@@ -34,20 +35,18 @@ from hls.schedule import schedule
 from hls.simulate import Simulator, open_simulator
 from models.config import AcceleratorConfig
 from verification.equivalence.bits import Bits, choose, concatenate
-from verification.equivalence.equality import prove_equal
-from verification.equivalence.exhaustive import exhaust
 from verification.equivalence.function import prove
 from verification.equivalence.netlist import read_block
 from verification.equivalence.pipeline import prove_reset, prove_stalls
 from verification.equivalence.problem import IntegerSpecification, Operands, Problem, Specification, Target
-from verification.equivalence.synthesis import prove_synthesized, synthesized
+from verification.equivalence.synthesis import prove_synthesized
 from verification.equivalence.verdict import Kind, Verdict, refuted, sampled, weakest
 from verification.evidence.planted import (
-    FULL_SAMPLES,
     MUTANT_LIMITS,
+    ProductCase,
     all_refuted,
     faults,
-    gate_faults,
+    gate_faults_refuted,
     product_checks,
     sampled_mutants,
 )
@@ -237,25 +236,8 @@ def _product(config: AcceleratorConfig, block: pyrtl.Block) -> Problem:
     return Problem("product", block, specification, fixed={"in_valid": 1, "out_ready": 1})
 
 
-def _every_product(settings: Settings) -> Verdict:
-    return exhaust(_product(FULL, combinational(multiplier_graph(FULL))), folder=settings.folder)
-
-
-def _every_product_with_faults(settings: Settings) -> Verdict:
-    planted = faults(
-        combinational(multiplier_graph(FULL)), ("operator", "", "* becomes +"), ("operator", "", "- becomes +")
-    )
-    return all_refuted(planted, lambda faulty: exhaust(_product(FULL, faulty), folder=settings.folder))
-
-
-def _every_product_of_gates(settings: Settings) -> Verdict:
-    return exhaust(_product(FULL, synthesized(combinational(multiplier_graph(FULL)))[0]), folder=settings.folder)
-
-
-def _every_product_of_gates_with_faults(settings: Settings) -> Verdict:
-    gates = synthesized(combinational(multiplier_graph(FULL)))[0]
-    planted = gate_faults(gates, ("operator", "", "& becomes |"), ("inversion", "", "dropped"))
-    return all_refuted(planted, lambda faulty: exhaust(_product(FULL, faulty), folder=settings.folder))
+def _multiplier() -> list[ProductCase]:
+    return [(combinational(multiplier_graph(FULL)), partial(_product, FULL))]
 
 
 def _function(settings: Settings) -> Verdict:
@@ -263,7 +245,7 @@ def _function(settings: Settings) -> Verdict:
 
 
 def _function_with_faults(settings: Settings) -> Verdict:
-    config = FULL if settings.samples >= FULL_SAMPLES else TINY
+    config = FULL if settings.full else TINY
     planted = faults(
         build(config).block,
         ("operator", "", "+ becomes -"),
@@ -284,26 +266,20 @@ def _part(graph: Graph, config: AcceleratorConfig) -> pyrtl.Block:
 
 
 def _gates(settings: Settings) -> Verdict:
-    config = FULL if settings.samples >= FULL_SAMPLES else TINY
+    config = FULL if settings.full else TINY
     parts = [_part(graph, config) for graph in _part_graphs(config)]
     return weakest([prove_synthesized(part, limits=settings.limits, folder=settings.folder) for part in parts])
 
 
 def _gates_with_faults(settings: Settings) -> Verdict:
     block = _part(reduction_graph(SMALLEST), SMALLEST)
-    gates, correspondence = synthesized(block)
-    planted = gate_faults(gates, ("operator", "", "& becomes |"), ("operator", "", "^ becomes |"))
-
-    def equal(faulty: pyrtl.Block) -> Verdict:
-        return prove_equal(faulty, block, correspondence=correspondence, limits=settings.limits)
-
-    return all_refuted(planted, equal)
+    return gate_faults_refuted(block, settings, ("operator", "", "& becomes |"), ("operator", "", "^ becomes |"))
 
 
 def _against_the_reference(settings: Settings) -> Verdict:
     netlist, tried = build(FULL), 0
     streams = [random_beats(FULL, settings.samples, settings.seed)]
-    if settings.samples >= FULL_SAMPLES:
+    if settings.full:
         streams.append(extreme_beats(FULL))
     with open_simulator(netlist, "fast") as simulator:
         for beats in streams:
@@ -333,10 +309,9 @@ def _mutants(settings: Settings) -> Verdict:
 
 CHECKS = (
     *product_checks(
-        _every_product,
-        _every_product_with_faults,
-        _every_product_of_gates,
-        _every_product_of_gates_with_faults,
+        _multiplier,
+        in_netlist=(("operator", "", "* becomes +"), ("operator", "", "- becomes +")),
+        in_gates=(("operator", "", "& becomes |"), ("inversion", "", "dropped")),
     ),
     Check("function, accumulation, rounding and stalls", "SMT, node by node, all states", _function),
     Check("function with planted faults", "SMT, must be refuted", _function_with_faults, least=Kind.TESTED),

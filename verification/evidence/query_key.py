@@ -6,6 +6,7 @@ are one multiplier, proved by all 2^24 inputs against integers; the solver sees 
 """
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pyrtl
@@ -17,19 +18,17 @@ from hls.schedule import Schedule, schedule
 from hls.simulate import Simulator, SimulatorError, open_simulator
 from models.config import AcceleratorConfig
 from verification.equivalence.bits import Bits, choose, concatenate
-from verification.equivalence.equality import prove_equal
-from verification.equivalence.exhaustive import exhaust
 from verification.equivalence.netlist import read_block
 from verification.equivalence.pipeline import prove_pipeline, prove_reset
 from verification.equivalence.problem import Assumption, IntegerSpecification, Operands, Problem, Specification
-from verification.equivalence.synthesis import prove_synthesized, synthesized
+from verification.equivalence.synthesis import prove_synthesized
 from verification.equivalence.verdict import Kind, Verdict, refuted, sampled
 from verification.evidence.planted import (
-    FULL_SAMPLES,
     MUTANT_LIMITS,
+    ProductCase,
     all_refuted,
     faults,
-    gate_faults,
+    gate_faults_refuted,
     product_checks,
     sampled_mutants,
 )
@@ -146,24 +145,8 @@ def _product(config: AcceleratorConfig, block: pyrtl.Block) -> Problem:
     return Problem("product", block, specification, fixed={"in_valid": 1, "out_ready": 1})
 
 
-def _every_product(settings: Settings) -> Verdict:
-    return exhaust(_product(FULL, combinational(multiplier_graph(FULL))), folder=settings.folder)
-
-
-def _every_product_with_faults(settings: Settings) -> Verdict:
-    block = combinational(multiplier_graph(FULL))
-    planted = faults(block, ("operator", "", "* becomes +"), ("operator", "", "- becomes +"), ("width", "", "top bit"))
-    return all_refuted(planted, lambda faulty: exhaust(_product(FULL, faulty), folder=settings.folder))
-
-
-def _every_product_of_gates(settings: Settings) -> Verdict:
-    return exhaust(_product(FULL, synthesized(combinational(multiplier_graph(FULL)))[0]), folder=settings.folder)
-
-
-def _every_product_of_gates_with_faults(settings: Settings) -> Verdict:
-    gates = synthesized(combinational(multiplier_graph(FULL)))[0]
-    planted = gate_faults(gates, ("operator", "", "& becomes |"), ("inversion", "", "dropped"))
-    return all_refuted(planted, lambda faulty: exhaust(_product(FULL, faulty), folder=settings.folder))
+def _multiplier() -> list[ProductCase]:
+    return [(combinational(multiplier_graph(FULL)), partial(_product, FULL))]
 
 
 def _function(settings: Settings) -> Verdict:
@@ -171,7 +154,7 @@ def _function(settings: Settings) -> Verdict:
 
 
 def _function_with_faults(settings: Settings) -> Verdict:
-    config = FULL if settings.samples >= FULL_SAMPLES else TINY
+    config = FULL if settings.full else TINY
     planted = faults(
         build(config).block,
         ("operator", "", "+ becomes -"),
@@ -186,19 +169,13 @@ def _reduction(config: AcceleratorConfig) -> Schedule:
 
 
 def _tree_gates(settings: Settings) -> Verdict:
-    config = FULL if settings.samples >= FULL_SAMPLES else TINY
+    config = FULL if settings.full else TINY
     return prove_synthesized(lower(_reduction(config)).block, limits=settings.limits, folder=settings.folder)
 
 
 def _tree_gates_with_faults(settings: Settings) -> Verdict:
     block = lower(_reduction(SMALLEST)).block
-    gates, correspondence = synthesized(block)
-    planted = gate_faults(gates, ("operator", "", "& becomes |"), ("inversion", "", "dropped"))
-
-    def equal(faulty: pyrtl.Block) -> Verdict:
-        return prove_equal(faulty, block, correspondence=correspondence, limits=settings.limits)
-
-    return all_refuted(planted, equal)
+    return gate_faults_refuted(block, settings, ("operator", "", "& becomes |"), ("inversion", "", "dropped"))
 
 
 def _against_the_reference(settings: Settings) -> Verdict:
@@ -231,10 +208,9 @@ def _mutants(settings: Settings) -> Verdict:
 
 CHECKS = (
     *product_checks(
-        _every_product,
-        _every_product_with_faults,
-        _every_product_of_gates,
-        _every_product_of_gates_with_faults,
+        _multiplier,
+        in_netlist=(("operator", "", "* becomes +"), ("operator", "", "- becomes +"), ("width", "", "top bit")),
+        in_gates=(("operator", "", "& becomes |"), ("inversion", "", "dropped")),
     ),
     Check("function, handshake and stalls", "SMT, node by node, all states", _function),
     Check("function with planted faults", "SMT, must be refuted", _function_with_faults, least=Kind.TESTED),

@@ -32,7 +32,7 @@ from verification.equivalence.verdict import Kind, Verdict, refuted, sampled, we
 from verification.evidence import softmax_gates, softmax_lane, softmax_mutants
 from verification.evidence import softmax_specification as specification
 from verification.evidence.named_faults import Fault, named_faults
-from verification.evidence.planted import FULL_SAMPLES, all_refuted, faults
+from verification.evidence.planted import all_refuted, faults
 from verification.evidence.row_buffer_harness import INVARIANTS, ROWS, harness, slack_cycles
 from verification.evidence.softmax_model import (
     beats_of,
@@ -86,7 +86,7 @@ def _lane(name: str, block: pyrtl.Block, settings: Settings) -> Verdict:
 def _exponential(block: pyrtl.Block, settings: Settings) -> Verdict:
     """Every argument in the full run, else a share."""
     problem = Problem("exponential", block, softmax_lane.exponential_of_a_lane())
-    if settings.samples >= FULL_SAMPLES:
+    if settings.full:
         return exhaust(problem, folder=settings.folder)
     return sample(problem, _SAMPLES, settings.seed, folder=settings.folder)
 
@@ -104,7 +104,7 @@ def _division(block: pyrtl.Block, settings: Settings) -> Verdict:
 
 
 def _buffer(block: pyrtl.Block, settings: Settings) -> Verdict:
-    cycles = 16 if settings.samples >= FULL_SAMPLES else 11
+    cycles = 16 if settings.full else 11
     limits = replace(settings.limits, time_s=max(settings.limits.time_s, 300))
     return check_bounded(block, INVARIANTS, cycles, environment=ROWS, limits=limits, folder=settings.folder)
 

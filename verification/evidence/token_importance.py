@@ -23,13 +23,12 @@ from hls.datapaths.token_importance_parts import PROBABILITY, SCORE, TokenImport
 from hls.lower import building, lower
 from models.config import AcceleratorConfig
 from verification.equivalence.bits import Bits, choose, conjunction, total
-from verification.equivalence.equality import prove_equal
 from verification.equivalence.netlist import NetlistError, read_block, write_block
 from verification.equivalence.sequential import Invariant, Signals, prove_by_induction
-from verification.equivalence.synthesis import prove_synthesized, synthesized
+from verification.equivalence.synthesis import prove_synthesized
 from verification.equivalence.verdict import Kind, Verdict, refuted, sampled
 from verification.evidence.forgotten_reset import prove_reset_forgotten
-from verification.evidence.planted import FULL_SAMPLES, all_refuted, faults, gate_faults
+from verification.evidence.planted import all_refuted, faults, gate_faults_refuted
 from verification.evidence.token_importance_model import LIMIT, exercise
 from verification.mutants.netlist import netlist_mutants
 from verification.mutation import Detector, kill_rate, sample_mutants
@@ -258,13 +257,13 @@ def _proved(claims: Claims, settings: Settings) -> Verdict:
 
 def _results(settings: Settings) -> Verdict:
     """At full size this takes minutes."""
-    config = FULL if settings.samples >= FULL_SAMPLES else TINY
+    config = FULL if settings.full else TINY
     return holds(_sweeping, config, build(config).block, settings)
 
 
 def _faulty(claims: Claims, planted: Sequence[tuple[str, str, str]], settings: Settings) -> Verdict:
     """The claims must be refuted of a machine with each of the faults."""
-    config = FULL if settings.samples >= FULL_SAMPLES else TINY
+    config = FULL if settings.full else TINY
     return all_refuted(faults(build(config).block, *planted), lambda block: holds(claims, config, block, settings))
 
 
@@ -307,20 +306,14 @@ def _refuted(claims: Claims, settings: Settings, block: pyrtl.Block) -> bool:
 
 
 def _gates(settings: Settings) -> Verdict:
-    config = FULL if settings.samples >= FULL_SAMPLES else TINY
+    config = FULL if settings.full else TINY
     return prove_synthesized(build(config).block, limits=settings.limits, folder=settings.folder)
 
 
 def _gates_with_faults(settings: Settings) -> Verdict:
     """Faults among the gates that count survivors."""
     block = lower(plan(TINY).count).block
-    gates, correspondence = synthesized(block)
-    planted = gate_faults(gates, ("operator", "", "& becomes |"), ("inversion", "", "dropped"))
-
-    def equal(faulty: pyrtl.Block) -> Verdict:
-        return prove_equal(faulty, block, correspondence=correspondence, limits=settings.limits)
-
-    return all_refuted(planted, equal)
+    return gate_faults_refuted(block, settings, ("operator", "", "& becomes |"), ("inversion", "", "dropped"))
 
 
 def _against_the_reference(settings: Settings) -> Verdict:

@@ -16,7 +16,7 @@ from verification.equivalence.netlist import NetlistError
 from verification.equivalence.sequential import check_bounded, prove_by_induction
 from verification.equivalence.solver import Limits
 from verification.equivalence.verdict import Kind, Verdict, refuted, sampled, weakest
-from verification.evidence.planted import FULL_SAMPLES, all_refuted, faults
+from verification.evidence.planted import all_refuted, faults
 from verification.evidence.stream_contracts import valid_never_waits
 from verification.evidence.top_k_bounded import check_engine
 from verification.evidence.top_k_control import control_claims, prove_packing, prove_same
@@ -241,7 +241,7 @@ def bounded_engine(settings: Settings) -> Verdict:
 
     One pass is over in 20 cycles, several in the 32 of a full run.
     """
-    full = settings.samples >= FULL_SAMPLES
+    full = settings.full
     limits = replace(settings, limits=Limits(time_s=1200)) if full else settings
     stalled = check_engine(engine(), 14 if full else 12, limits, stalls=True)
     return weakest([stalled, check_engine(engine(), 32 if full else 20, limits, stalls=False)])

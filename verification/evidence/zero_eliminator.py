@@ -15,12 +15,11 @@ from hls.lower import Netlist
 from hls.simulate import SimulatorError, open_simulator
 from models.config import AcceleratorConfig
 from verification.equivalence.bits import Bits, choose, concatenate, total
-from verification.equivalence.equality import prove_equal
 from verification.equivalence.pipeline import prove_pipeline
 from verification.equivalence.problem import Operands, Specification
-from verification.equivalence.synthesis import prove_synthesized, synthesized
+from verification.equivalence.synthesis import prove_synthesized
 from verification.equivalence.verdict import Kind, Verdict, refuted, sampled
-from verification.evidence.planted import all_refuted, faults, gate_faults, sampled_mutants
+from verification.evidence.planted import all_refuted, faults, gate_faults_refuted, sampled_mutants
 from verification.evidence.zero_eliminator_model import expected, observed, random_rows
 from verification.mutation import Detector
 from verification.results import Check, Settings
@@ -129,13 +128,7 @@ def checks(value_bits: int) -> tuple[Check, ...]:
 
     def gates_with_faults(settings: Settings) -> Verdict:
         block = build(EIGHT_LANES, value_bits=value_bits).block
-        gate_level, correspondence = synthesized(block)
-        planted = gate_faults(gate_level, ("operator", "", "& becomes |"), ("inversion", "", "dropped"))
-
-        def equal(faulty: pyrtl.Block) -> Verdict:
-            return prove_equal(faulty, block, correspondence=correspondence, limits=settings.limits)
-
-        return all_refuted(planted, equal)
+        return gate_faults_refuted(block, settings, ("operator", "", "& becomes |"), ("inversion", "", "dropped"))
 
     def against_the_reference(settings: Settings) -> Verdict:
         netlist, rows = build(FULL, value_bits=value_bits), 20 * settings.samples
