@@ -13,7 +13,6 @@ from hls.datapaths.fetcher import build
 from hls.lower import Netlist
 from models.config import AcceleratorConfig
 from models.memory.variants import AdversarialMemory, IdealMemory
-from verification.equivalence.sequential import check_bounded, prove_by_induction
 from verification.equivalence.verdict import Kind, Verdict, refuted, sampled
 from verification.evidence.fetcher_batch import fetch_batch
 from verification.evidence.fetcher_model import (
@@ -24,8 +23,8 @@ from verification.evidence.fetcher_model import (
     first_silence,
 )
 from verification.evidence.fetcher_mutants import PAYLOAD, SMALL, recorded_runs, view
-from verification.evidence.planted import MUTANT_LIMITS, SAME_STEP_LIMITS, all_refuted, faults
-from verification.evidence.same_behaviour import first_difference, prove_same_behaviour
+from verification.evidence.planted import MUTANT_LIMITS, SAME_STEP_LIMITS, faults
+from verification.evidence.same_behaviour import first_difference, prove_claims, prove_same_behaviour, refute_claims
 from verification.mutants.netlist import netlist_mutants
 from verification.mutation import Detector, MutationReport, kill_rate, sample_mutants
 from verification.results import Check, Settings
@@ -128,23 +127,16 @@ def _planted(settings: Settings) -> Verdict:
 
 
 def _claims(settings: Settings) -> Verdict:
-    """What the proof of equal behaviour takes for granted."""
-    seen = view()
-    return prove_by_induction(
-        build(SMALL).block, seen.claims, environment=seen.environment, limits=settings.limits, folder=settings.folder
-    )
+    return prove_claims(build(SMALL).block, view(), settings)
 
 
 def _claims_with_faults(settings: Settings) -> Verdict:
-    """Faults that the claims must show within two cycles from reset."""
-    seen = view()
-
-    def shown(block: pyrtl.Block) -> Verdict:
-        return check_bounded(block, seen.claims, 2, environment=seen.environment, limits=settings.limits)
-
-    return all_refuted(
-        faults(build(SMALL).block, ("reset value", "channel_0_room", "bit 0"), ("reset value", "data_granted_1", "")),
-        shown,
+    return refute_claims(
+        build(SMALL).block,
+        view(),
+        settings,
+        ("reset value", "channel_0_room", "bit 0"),
+        ("reset value", "data_granted_1", ""),
     )
 
 

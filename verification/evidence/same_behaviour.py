@@ -20,10 +20,19 @@ from hls.simulate import Simulator, open_simulator
 from verification.equivalence.bits import Bits
 from verification.equivalence.formula import Formula
 from verification.equivalence.netlist import Netlist, NetlistError, read_block
-from verification.equivalence.sequential import Environment, Invariant, Signals, signals_at
+from verification.equivalence.sequential import (
+    Environment,
+    Invariant,
+    Signals,
+    check_bounded,
+    prove_by_induction,
+    signals_at,
+)
 from verification.equivalence.solver import Limits
 from verification.equivalence.symbolic import Obligation, Start, SymbolicRun, discharge
 from verification.equivalence.verdict import Verdict, proved, unknown
+from verification.evidence.planted import all_refuted, faults
+from verification.results import Settings
 
 Read = Callable[[Signals], Bits]
 Run = tuple[tuple[dict[str, int], dict[str, int]], ...]
@@ -46,6 +55,22 @@ class View:
     read: Mapping[str, Read] = field(default_factory=dict)
     claims: tuple[Invariant, ...] = ()
     environment: Environment = field(default_factory=Environment)
+
+
+def prove_claims(block: pyrtl.Block, view: View, settings: Settings) -> Verdict:
+    """What the proof of equal behaviour takes for granted, by induction."""
+    return prove_by_induction(
+        block, view.claims, environment=view.environment, limits=settings.limits, folder=settings.folder
+    )
+
+
+def refute_claims(block: pyrtl.Block, view: View, settings: Settings, *wanted: tuple[str, str, str]) -> Verdict:
+    """Whether the claims are refuted, within two cycles from reset, of each of these faults."""
+
+    def shown(faulty: pyrtl.Block) -> Verdict:
+        return check_bounded(faulty, view.claims, 2, environment=view.environment, limits=settings.limits)
+
+    return all_refuted(faults(block, *wanted), shown)
 
 
 class Stepped(Protocol):

@@ -15,11 +15,20 @@ from models.config import AcceleratorConfig
 from models.memory.address_map import AddressMap
 from models.memory.variants import AdversarialMemory, IdealMemory
 from verification.equivalence.bits import Bits, choose, conjunction
-from verification.equivalence.sequential import Environment, Invariant, Signals, check_bounded, prove_by_induction
+from verification.equivalence.sequential import Environment, Invariant, Signals
 from verification.equivalence.verdict import Kind, Verdict, refuted, sampled
 from verification.evidence.fetcher_model import random_memory
-from verification.evidence.planted import MUTANT_LIMITS, SAME_STEP_LIMITS, all_refuted, faults
-from verification.evidence.same_behaviour import Read, Recorder, Run, View, first_difference, prove_same_behaviour
+from verification.evidence.planted import MUTANT_LIMITS, SAME_STEP_LIMITS, faults
+from verification.evidence.same_behaviour import (
+    Read,
+    Recorder,
+    Run,
+    View,
+    first_difference,
+    prove_claims,
+    prove_same_behaviour,
+    refute_claims,
+)
 from verification.evidence.stream_contracts import implies, now
 from verification.evidence.write_back_model import SilentMemoryError, WrittenRows, random_streams, write, write_with
 from verification.mutants.netlist import netlist_mutants
@@ -193,22 +202,16 @@ def _invariants(queues: Sequence[tuple[str, int]]) -> tuple[Invariant, ...]:
 
 
 def _claims(settings: Settings) -> Verdict:
-    """What the proof of equal behaviour takes for granted."""
-    seen = view()
-    return prove_by_induction(
-        build(TINY).block, seen.claims, environment=seen.environment, limits=settings.limits, folder=settings.folder
-    )
+    return prove_claims(build(TINY).block, view(), settings)
 
 
 def _claims_with_faults(settings: Settings) -> Verdict:
-    """Faults that the claims must show within two cycles from reset."""
-    seen = view()
-
-    def shown(block: pyrtl.Block) -> Verdict:
-        return check_bounded(block, seen.claims, 2, environment=seen.environment, limits=settings.limits)
-
-    return all_refuted(
-        faults(build(TINY).block, ("reset value", "beat_spare_valid", ""), ("reset value", "pack_flushing", "")), shown
+    return refute_claims(
+        build(TINY).block,
+        view(),
+        settings,
+        ("reset value", "beat_spare_valid", ""),
+        ("reset value", "pack_flushing", ""),
     )
 
 
