@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -48,8 +47,3 @@ def roofline(simulate: dict[str, Any]) -> str:
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue()[text.getvalue().index("<svg") :]
-
-
-def write(folder: Path) -> str:
-    """The page of the result files in a folder."""
-    return render(combined.load(folder))

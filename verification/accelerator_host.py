@@ -27,7 +27,6 @@ from verification.expectation import Array, LayerExpectation, expectation, query
 from verification.memory_image import BURST_BYTES, MemoryImage, Region, list_bursts, packed, unpacked
 from verification.scoreboard import Scoreboard
 
-LSB_BITS = 4
 SHIFT_LIMITS = (-64, 63)
 MANTISSA_ONE = 1 << 15
 
@@ -130,11 +129,11 @@ class Host:
         heads, tokens, dim = planes.q.shape
         elements = tokens * dim
         msb = self.image.allocate(-(-elements * planes.msb_bits // 8), heads)
-        lsb = self.image.allocate(-(-elements * LSB_BITS // 8), heads) if planes.lsb_bits else None
+        lsb = self.image.allocate(-(-elements * planes.lsb_bits // 8), heads) if planes.lsb_bits else None
         for head in range(heads):
             self.image.write(msb.part(head), packed(planes.msb[head].numpy(), planes.msb_bits))
             if lsb is not None:
-                self.image.write(lsb.part(head), packed(planes.lsb[head].numpy(), LSB_BITS))
+                self.image.write(lsb.part(head), packed(planes.lsb[head].numpy(), planes.lsb_bits))
         return Operand(msb, lsb)
 
     def requests(self) -> Iterator[Request]:
@@ -334,7 +333,7 @@ class Host:
         elements = dim // parts
         layer = request.result.layer
         key, value = self._keys[layer], self._values[layer]
-        msb, width = self.run.quantization.msb_bits, machine.datapath_bits
+        msb, low, width = self.run.quantization.msb_bits, self.run.quantization.lsb_bits, machine.datapath_bits
 
         def bursts(ids: Array, address: int, bits: int) -> Array:
             expanded = (ids[:, None] * parts + np.arange(parts)).reshape(-1)
@@ -344,12 +343,12 @@ class Host:
         for g in e.key_lists():
             yield bursts(e.tokens, key.msb.part(g), msb)
             if g in flat_groups and key.lsb is not None:
-                yield bursts(e.tokens, key.lsb.part(g), LSB_BITS)
+                yield bursts(e.tokens, key.lsb.part(g), low)
             if not request.result.step:
                 yield bursts(e.tokens, value.msb.part(g), msb)
                 if value.lsb is not None:
                     for slots in e.sparse_lists(g):
-                        yield bursts(e.tokens[slots], value.lsb.part(g), LSB_BITS)
+                        yield bursts(e.tokens[slots], value.lsb.part(g), low)
         rows = _ids(request.result.rows)
         chunk = QUERY_LINES // 2 // parts
         for i, head in enumerate(e.heads):
@@ -360,4 +359,4 @@ class Host:
                 g = int(e.kv_heads[i])
                 yield bursts(ids, value.msb.part(g), msb)
                 if e.flat[i, 0] and value.lsb is not None:
-                    yield bursts(ids, value.lsb.part(g), LSB_BITS)
+                    yield bursts(ids, value.lsb.part(g), low)

@@ -13,7 +13,7 @@ import numpy as np
 
 from hls.compose import Composition
 from hls.datapaths.descriptor import STATUS_MESSAGES, LayerStatus
-from hls.datapaths.machine_sizes import PROBABILITY_BITS
+from hls.datapaths.machine_sizes import HEAD_SCORE_BITS, PROBABILITY_BITS
 from hls.datapaths.query_key import QueryKeyTypes
 from hls.datapaths.zero_eliminator import id_bits
 from hls.session import Tap, Tapped
@@ -32,7 +32,7 @@ from verification.memory_image import ALIGNMENT_BYTES, BURST_BYTES
 from verification.scoreboard import Observed, Scoreboard, compare_layer, compare_requests, lanes_of, rows_of
 
 MEMORIES = ("hbm2", "ideal", "adversarial")
-ENGINE_BITS = {"a": 48, "b": PROBABILITY_BITS}
+ENGINE_BITS = {"a": HEAD_SCORE_BITS, "b": PROBABILITY_BITS}
 LIMIT_CYCLES = 20_000_000
 _KEPT = ("kept_value", "kept_id", "kept_count", "kept_last")
 

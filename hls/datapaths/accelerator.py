@@ -50,13 +50,11 @@ from hls.datapaths import (
     write_back,
 )
 from hls.datapaths.crossbar import BURST_BITS
-from hls.datapaths.machine_sizes import MachineSizes
+from hls.datapaths.machine_sizes import HEAD_SCORE_BITS, MachineSizes
 from hls.datapaths.memory_port import MemoryPortSize
 from hls.technology import Technology
 from models.config import AcceleratorConfig
 
-HEAD_SCORE_BITS = 48
-"""Engine A also selects heads."""
 OF_THE_WHOLE = (
     *(operand_loader, row_issue, row_queues, row_values, kept_beats, value_lists, value_sparse, value_dispatch),
     *(output_stage, head_walk, control_read, control_write, memory_port, controller, selection),

@@ -19,6 +19,7 @@ import pyrtl
 
 from hls.datapaths.crossbar import BURST_ADDRESS_BITS, BURST_BITS
 from hls.datapaths.fetcher_parts import BASE_ALIGNMENT_BITS
+from hls.datapaths.selection_heads import WORD_BITS
 from hls.lower import Netlist, building
 from hls.netlist import Wire
 from hls.stream import Stream, drive, fifo, payload_register, produced, register
@@ -29,7 +30,6 @@ from models.config import AcceleratorConfig
 
 SCORE_BITS = 32
 LIST_ID_BITS = 16
-HEAD_SCORE_BITS = 64
 
 
 def graphs(config: AcceleratorConfig) -> dict[str, Graph]:
@@ -44,7 +44,7 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
     rows = {
         "token_row": (config.top_k_lanes * SCORE_BITS, "token_scores_base"),
         "list_row": (config.top_k_lanes * LIST_ID_BITS, "next_survivors_base"),
-        "head_word": (HEAD_SCORE_BITS, "head_scores_base"),
+        "head_word": (WORD_BITS, "head_scores_base"),
         "answer_row": (BURST_BITS, "answer_base"),
     }
     block = pyrtl.Block()

@@ -26,8 +26,7 @@ import pyrtl
 
 from hls import technology as technologies
 from hls.datapaths.kept_beats_graphs import gather_graph, group_graph
-from hls.datapaths.machine_sizes import PROBABILITY_BITS, MachineSizes
-from hls.datapaths.row_values import ENGINE_VALUE_BITS
+from hls.datapaths.machine_sizes import HEAD_SCORE_BITS, PROBABILITY_BITS, MachineSizes
 from hls.datapaths.top_k_wires import align, hold
 from hls.datapaths.value_wires import (
     KEEP_ALL,
@@ -126,7 +125,7 @@ def _results(sizes: MachineSizes, layer: _Layer, block: pyrtl.Block) -> Stream:
     """Rows of results in the order of their requests, each with the flat bit of its request."""
     lanes = sizes.top_k_lanes
     engines = []
-    for name, bits in (("a", ENGINE_VALUE_BITS), ("b", PROBABILITY_BITS)):
+    for name, bits in (("a", HEAD_SCORE_BITS), ("b", PROBABILITY_BITS)):
         value = pyrtl.Input(lanes * bits, f"engine_{name}_kept_value")
         engines.append(
             (

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import pyrtl
 
 from hls import technology as technologies
-from hls.datapaths.machine_sizes import PROBABILITY_BITS, MachineSizes
+from hls.datapaths.machine_sizes import HEAD_SCORE_BITS, PROBABILITY_BITS, MachineSizes
 from hls.datapaths.top_k_graphs import TopKTypes
 from hls.datapaths.top_k_wires import align, hold
 from hls.datapaths.value_wires import (
@@ -52,8 +52,6 @@ from hls.technology import Technology
 from hls.trace import Graph, UInt, Value, maximum, trace
 from models.config import AcceleratorConfig
 
-ENGINE_VALUE_BITS = 48
-"""Engine A selects heads too, by importances of 48 bits."""
 ROWS_UNDER_WAY = 16
 ID_STAGES = 3
 
@@ -231,7 +229,7 @@ def _engines(sizes: MachineSizes, types: TopKTypes, layer: _Layer, rows: Stream,
 
     only_probabilities = [packed(values), ids, valid, last, kept]
     to_b = entering("b", only_probabilities, rows.valid & ~turn)
-    wide = packed([value.zero_extended(ENGINE_VALUE_BITS) for value in values])
+    wide = packed([value.zero_extended(HEAD_SCORE_BITS) for value in values])
     row = [wide, ids, valid, last, kept]
     names = ("value", "id", "valid", "last", "k")
     select = [pyrtl.Input(len(wire), f"select_{name}") for name, wire in zip(names, row, strict=True)]

@@ -9,13 +9,12 @@ from __future__ import annotations
 import pyrtl
 
 from hls.datapaths.descriptor import MAX_HEADS
-from hls.datapaths.machine_sizes import HEAD_BITS
+from hls.datapaths.machine_sizes import HEAD_BITS, HEAD_SCORE_BITS
 from hls.lower import building
 from hls.netlist import Wire
 from hls.stream import Stream, drive, fifo, register
 from hls.stream_flow import fork
 
-HEAD_SCORE_BITS = 48
 WORD_BITS = 64
 QUEUED = 4
 

@@ -11,11 +11,11 @@ from hls import technology as technologies
 from hls.datapaths import flat_decision, kept_beats, probability_value, query_key, row_values, softmax
 from hls.datapaths import top_k_graphs as top_k
 from hls.datapaths.kept_beats import graphs as kept_graphs
+from hls.datapaths.machine_sizes import HEAD_SCORE_BITS, PROBABILITY_BITS
 from hls.datapaths.row_issue_walk import CLEAR_CYCLES
 from hls.datapaths.row_queues import PENDING_ROWS, queue_beats
-from hls.datapaths.row_values import ENGINE_VALUE_BITS, ID_STAGES
+from hls.datapaths.row_values import ID_STAGES
 from hls.datapaths.value_dispatch import ROWS_UNDER_WAY
-from hls.datapaths.zero_eliminator import PROBABILITY_BITS
 from hls.schedule import schedule
 from models.config import AcceleratorConfig
 
@@ -100,7 +100,7 @@ def _timing(machine: AcceleratorConfig) -> MachineTiming:
         gather=FIFO + kept["grouping"] + FIFO + kept["gather"] + 2 * FIFO,
         # entries read, SRAM, prob x V, FIFO of outputs
         weigh=2 + pv.latency_cycles + FIFO,
-        engines=tuple(_engine(machine, bits) for bits in (PROBABILITY_BITS, ENGINE_VALUE_BITS)),  # type: ignore[arg-type]
+        engines=tuple(_engine(machine, bits) for bits in (PROBABILITY_BITS, HEAD_SCORE_BITS)),  # type: ignore[arg-type]
         first_beats=first,
         replay_beats=replay,
     )

@@ -100,27 +100,33 @@ def _random_runs(settings: Settings) -> Verdict:
     return sampled(settings.samples, f"{compared} numbers; not reached: {', '.join(missed) or 'nothing'}")
 
 
+def with_wire(netlist: Composition, part: str, port: str, source: Source) -> Composition:
+    """The composition with another source at one input."""
+    connections = {name: dict(ports) for name, ports in netlist.connections.items()}
+    connections[part][port] = source
+    return replace(netlist, connections=connections)
+
+
+def with_swap(netlist: Composition, part: str, port: str, lanes: int) -> Composition:
+    """The composition with the first two of the lanes of an input in each other's place."""
+    first, second, *rest = netlist.connections[part][port].chunks(lanes)
+    pieces = (*second.pieces, *first.pieces, *(piece for chunk in rest for piece in chunk.pieces))
+    return with_wire(netlist, part, port, Source(pieces))
+
+
 def _wrong_wires(netlist: Composition) -> Iterator[tuple[str, Composition]]:
     """Compositions with one wrong wire."""
-
-    def wired(part: str, port: str, source: Source) -> Composition:
-        connections = {name: dict(ports) for name, ports in netlist.connections.items()}
-        connections[part][port] = source
-        return replace(netlist, connections=connections)
-
-    def swapped(part: str, port: str, chunks: int) -> Composition:
-        first, second, *rest = netlist.connections[part][port].chunks(chunks)
-        pieces = (*second.pieces, *first.pieces, *(piece for chunk in rest for piece in chunk.pieces))
-        return wired(part, port, Source(pieces))
-
-    yield "second passes without LSBs", wired("key_mask", "full", constant(0, 1))
-    yield "values always with LSBs", wired("value_mask", "full", constant(1, 1))
-    yield "two lanes of the landing swapped", swapped("landing_write", "landing_tag", TINY.fetch_queues)
-    yield "two lanes of probabilities swapped", swapped("probability_value", "prob", TINY.softmax_lanes)
-    yield "two slots of the Key SRAM swapped", swapped("key_mask", "data", TINY.softmax_lanes)
-    yield "no row is flat", wired("flat_decision", "threshold", constant(0, 13))
-    yield "scores are not halved or cleared", wired("token_importance", "clear", constant(0, 1))
-    yield "importance of heads by another mantissa", wired("head_importance", "mantissa", constant(1 << 15, 16))
+    yield "second passes without LSBs", with_wire(netlist, "key_mask", "full", constant(0, 1))
+    yield "values always with LSBs", with_wire(netlist, "value_mask", "full", constant(1, 1))
+    yield "two lanes of the landing swapped", with_swap(netlist, "landing_write", "landing_tag", TINY.fetch_queues)
+    yield "two lanes of probabilities swapped", with_swap(netlist, "probability_value", "prob", TINY.softmax_lanes)
+    yield "two slots of the Key SRAM swapped", with_swap(netlist, "key_mask", "data", TINY.softmax_lanes)
+    yield "no row is flat", with_wire(netlist, "flat_decision", "threshold", constant(0, 13))
+    yield "scores are not halved or cleared", with_wire(netlist, "token_importance", "clear", constant(0, 1))
+    yield (
+        "importance of heads by another mantissa",
+        with_wire(netlist, "head_importance", "mantissa", constant(1 << 15, 16)),
+    )
 
 
 def _planted(settings: Settings) -> Verdict:

@@ -20,14 +20,13 @@ from hls.datapaths import (
     write_back,
 )
 from hls.datapaths.crossbar import BURST_BITS
-from hls.datapaths.machine_sizes import MachineSizes
+from hls.datapaths.machine_sizes import HEAD_SCORE_BITS, MachineSizes
 from hls.datapaths.memory_port import MemoryPortSize
 from hls.datapaths.watchdog import PATIENCE_CYCLES
 from hls.flatten import flatten
 from hls.lower import Netlist
 from models.config import AcceleratorConfig
 
-ENGINE_BITS = 48
 STREAMS = ("rows", "fetch", "value")
 SEEN = (
     *("start_ready", "done_valid", "done_status", "layer_start", "layer_selecting", "select_request", "select_ready"),
@@ -62,7 +61,7 @@ def build(config: AcceleratorConfig, patience_cycles: int = PATIENCE_CYCLES) -> 
     c.part("controller", controller.build(config, patience_cycles=patience_cycles))
     tokens = c.part("token_importance", token_importance.build(config))
     heads = c.part("head_importance", head_importance.build(config))
-    engine = c.part("engine_a", top_k.build(config, value_bits=ENGINE_BITS))
+    engine = c.part("engine_a", top_k.build(config, value_bits=HEAD_SCORE_BITS))
     written = c.part("write_back", write_back.build(config, patience_cycles=patience_cycles))
 
     def outside(part: str, prefix: str, ports: Mapping[str, int]) -> None:

@@ -18,7 +18,7 @@ from hls.datapaths import (
     value_lists,
     value_sparse,
 )
-from hls.datapaths.row_values import ENGINE_VALUE_BITS
+from hls.datapaths.machine_sizes import HEAD_SCORE_BITS
 from hls.lower import Netlist
 from models.config import AcceleratorConfig
 
@@ -30,7 +30,7 @@ def netlists(config: AcceleratorConfig) -> dict[str, Netlist]:
     """The parts by name."""
     parts = {module.__name__.rsplit(".", 1)[1]: module.build(config) for module in MODULES}
     return parts | {
-        "engine_a": top_k.build(config, value_bits=ENGINE_VALUE_BITS),
+        "engine_a": top_k.build(config, value_bits=HEAD_SCORE_BITS),
         "engine_b": top_k.build_probability(config),
         "probability_value": probability_value.build(config),
         "operand_mask": operand_mask.build(config),

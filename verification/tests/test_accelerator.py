@@ -12,13 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from typer.testing import CliRunner
 
 import spatten
-from hls.compose import Composition, Source, constant
+from hls.compose import Composition, constant
 from hls.datapaths.descriptor import DESCRIPTOR, LayerStatus
 from hls.simulate import Simulator, open_simulator
 from models.config import AcceleratorConfig, Config, KeepSchedule, PruningConfig, QuantizationConfig
 from verification.accelerator_host import Host
 from verification.cosimulation import Lockstep, accelerator_of, make_memory, start
 from verification.cosimulation_loop import CosimulationError
+from verification.evidence.accelerator import with_swap, with_wire
 from verification.reproducer import read_sequence, reproduce, write_reproducer
 from verification.run_job import SHIPPED
 from verification.strategies import SmallRun, small_runs
@@ -160,20 +161,11 @@ class TestPlanted:
         assert reproduce(folder, "ideal", 0) == "nothing differs"
 
     def test_lanes_that_land_for_each_other_never_end(self, netlist: Composition) -> None:
-        lanes = netlist.connections["landing_write"]["landing_tag"]
-        first, second, *rest = lanes.chunks(TINY.fetch_queues)
-        swapped = Source((*second.pieces, *first.pieces, *(piece for chunk in rest for piece in chunk.pieces)))
-        with open_simulator(with_wire(netlist, "landing_write", "landing_tag", swapped), "auto") as simulator:
+        swapped = with_swap(netlist, "landing_write", "landing_tag", TINY.fetch_queues)
+        with open_simulator(swapped, "auto") as simulator:
             pair = lockstep(GROUPED, simulator)
             with pytest.raises(CosimulationError, match="'done_valid' was not set"):
                 pair.layers(most=1)
-
-
-def with_wire(netlist: Composition, part: str, port: str, source: Source) -> Composition:
-    """The composition with another source at one input."""
-    connections = {name: dict(ports) for name, ports in netlist.connections.items()}
-    connections[part][port] = source
-    return replace(netlist, connections=connections)
 
 
 def test_a_schedule_by_layer_narrows_tokens_and_heads(simulator: Simulator) -> None:
