@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hls.simulate import Simulator, open_simulator
-from models.config import AcceleratorConfig, Config, PruningConfig, QuantizationConfig
+from models.config import AcceleratorConfig, Config, KeepSchedule, PruningConfig, QuantizationConfig
 from models.reference.cascade import Cascade, begin_pass, enter_layer, plan_pass
 from models.reference.integer import IntegerArithmetic
 from models.reference.stack import Sequence, prepare
@@ -16,6 +16,7 @@ from verification.cosimulation import LayerRun, Lockstep, accelerator_of, make_m
 from verification.equivalence_job import EquivalenceJob, all_equal
 from verification.run_job import shipped_workloads, traces_of
 from verification.runs import strengths
+from verification.strategies import SmallRun
 
 SPATTEN = AcceleratorConfig.preset("spatten")
 
@@ -33,6 +34,19 @@ def test_shipped_traces_are_equal_to_the_bit(tmp_path: Path) -> None:
 def simulator() -> Iterator[Simulator]:
     with open_simulator(accelerator_of(SPATTEN), "auto") as opened:
         yield opened
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("prompt", [None, 26])
+@pytest.mark.parametrize("head_dim", [32, 64, 128, 256, 512])
+def test_every_dimension_is_equal_to_the_bit(simulator: Simulator, head_dim: int, prompt: int | None) -> None:
+    pruning = PruningConfig(tokens=KeepSchedule(ratios=(1.0, 0.7)), value_ratio=0.6)
+    config = Config(SPATTEN, pruning, QuantizationConfig(6, 4, 0.2))
+    run = SmallRun(config, 2, 1, 2, 30, head_dim, prompt, "hbm2", head_dim, 0.5)
+    simulator.reset()
+    pair = Lockstep(run.run(), config, simulator, make_memory(run.memory, SPATTEN, run.seed), run.memory)
+    pair.layers()
+    assert pair.board.equal, pair.board.report()
 
 
 def one_layer(simulator: Simulator, heads: int, keys: int, prompt: int | None, bits: QuantizationConfig) -> LayerRun:
