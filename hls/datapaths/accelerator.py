@@ -107,6 +107,11 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Co
     return c.build()
 
 
+def _quantized(c: Composer) -> dict[str, Source]:
+    """Inputs of an operand mask: how the layer's keys and values are quantized."""
+    return {name: c.signal(f"layer_{name}") for name in ("format", "progressive")}
+
+
 def _rows(
     c: Composer,
     config: AcceleratorConfig,
@@ -120,9 +125,7 @@ def _rows(
         c.connect(key.name, f"read_{port}", c.signal(f"key_read_{port}"))
     address = c.signal("key_read_address")
     c.connect(key.name, "read_address", concat(*[address] * config.softmax_lanes))
-    c.connect_all(
-        "key_mask", {"data": key["out_data"], "full": c.signal("key_full"), "format": c.signal("layer_format")}
-    )
+    c.connect_all("key_mask", {"data": key["out_data"], "full": c.signal("key_full"), **_quantized(c)})
     products = c.part("query_key", query_key.build(config, technology))
     c.connect_all(
         "query_key",
@@ -232,9 +235,7 @@ def _values(
         c.output(f"see_engine_{name}_out_ready", c.signal(f"engine_{name}_out_ready"))
     value = fetches.srams["value"]
     c.connect_all(value.name, {f"read_{p}": c.signal(f"value_read_{p}") for p in ("valid", "lanes", "address")})
-    c.connect_all(
-        "value_mask", {"data": value["out_data"], "full": c.signal("value_full"), "format": c.signal("layer_format")}
-    )
+    c.connect_all("value_mask", {"data": value["out_data"], "full": c.signal("value_full"), **_quantized(c)})
     weighed = c.part("probability_value", probability_value.build(config, technology))
     c.connect_all(
         "probability_value",

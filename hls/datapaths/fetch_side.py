@@ -29,7 +29,7 @@ from hls.technology import Technology
 from models.config import AcceleratorConfig
 
 SRAMS = ("key", "value")
-SRAM_WRITES = ("write_valid", "write_address", "write_data", "write_planes")
+SRAM_WRITES = ("write_valid", "write_address", "write_data", "write_lsb")
 FETCHED = ("ids", "count", "last", "base", "stride", "length")
 
 
@@ -53,8 +53,8 @@ def add(composer: Composer, config: AcceleratorConfig, technology: Technology | 
     sequencer = composer.part("list_sequencer", list_sequencer.build(config, technology))
     landing = composer.part("landing_write", landing_write.build(config, technology))
     query = composer.part("query_buffer", query_buffer.build(config, technology))
-    builders = {"key": operand_sram.build, "value": operand_sram.build_value}
-    srams = {name: composer.part(f"{name}_sram", builders[name](config, technology)) for name in SRAMS}
+    netlists = dict(zip(SRAMS, operand_sram.build_both(config), strict=True))
+    srams = {name: composer.part(f"{name}_sram", netlist) for name, netlist in netlists.items()}
     lane_netlist = landing_lane.build(config, technology)
     converter_netlist = bitwidth_converter.build(config, technology)
     lanes = [composer.part(f"landing_lane_{q}", lane_netlist) for q in range(queues)]

@@ -8,9 +8,10 @@ the end. A list that has no vector for the lane costs it a cycle in which no wor
     list          a     a     b     c     c          list b is shorter than l + 1
     word          a l   a l+Q       c l              2 words here, each a vector
 
-To the words it adds how the converter must read them, and beside the converter it takes along a tag a vector, under
-the converter's own enable, so that the tag is there with the vector's operands. All lanes are the same module; which
-one it is comes in as `lane`.
+To the words it adds how the converter must read them: query rows have W bits an element, LSB planes are put into the
+lowest bits, which is where the operand SRAM has them, all else has the layer's format. Beside the converter it takes
+along a tag a vector, under the converter's own enable, so that the tag is there with the vector's operands. All lanes
+are the same module; which one it is comes in as `lane`.
 
 Ports: `lane` (a constant), `list_table`, `list_next`, `layer_format`; from the fetcher `word`,
 `offset`, `word_first`, `word_last`, `word_valid`, out `word_ready`; to the converter `convert_word`, `convert_offset`,
@@ -24,7 +25,7 @@ from __future__ import annotations
 import pyrtl
 
 from hls.datapaths import bitwidth_converter
-from hls.datapaths.bitwidth_converter import NARROWEST_BITS, BitwidthConverterTypes, Plane
+from hls.datapaths.bitwidth_converter import LSB_BITS, BitwidthConverterTypes, Plane
 from hls.datapaths.machine_sizes import LINE_BITS, Destination, MachineSizes, Record
 from hls.datapaths.top_k_wires import align, hold, lanes_of
 from hls.lower import Netlist, building
@@ -102,10 +103,13 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
 
         tag = _tag(sizes, current, index)
         is_query = current["destination"] == Destination.QUERY
-        widest = pyrtl.Const((sizes.width - NARROWEST_BITS) // 2, types.format.width)
+        is_lsb = current["plane"] == Plane.LSB
+        widest, lowest = (
+            pyrtl.Const(types.formats.index(bits), types.format.width) for bits in (sizes.width, sizes.width - LSB_BITS)
+        )
         converted = {
             **words,
-            "format": pyrtl.select(is_query, widest, layer_format),
+            "format": pyrtl.select(is_query, widest, pyrtl.select(is_lsb, lowest, layer_format)),
             "plane": current["plane"],
             "tag": tag,
         }

@@ -19,11 +19,11 @@ the group at its bank.
     slot number                        a
     query, sparse                            a      write port
 
-LSB planes change 4 bits of every element of a row, all else all of them: `write_planes`.
+LSB planes change the 4 low bits of every element of a row, all else all of them: `write_lsb`.
 
-Ports: by lane `landing_valid`, `landing_ready`, `landing_tag`, `landing_data`; `layer_format`, `layer_dimension`;
+Ports: by lane `landing_valid`, `landing_ready`, `landing_tag`, `landing_data`; `layer_dimension`;
 `kept_write`, `kept_which`, `kept_row`, `sparse_slots`; for each SRAM (`key_`, `value_`) by bank `write_valid`,
-`write_address`, `write_data`, `write_planes`; `query_write`, `query_write_line`, `query_write_data`; vectors that have
+`write_address`, `write_data`, `write_lsb`; `query_write`, `query_write_line`, `query_write_data`; vectors that have
 been written, a cycle later, `landed_key`, `landed_value` (by buffer), `landed_sparse`, `landed_all`.
 Paths through the module: `landing_valid` and `landing_tag` to `landing_ready`.
 """
@@ -35,10 +35,9 @@ from dataclasses import dataclass
 
 import pyrtl
 
-from hls.datapaths.bitwidth_converter import LSB_BITS, BitwidthConverterTypes
 from hls.datapaths.landing_lane import landing_tag
 from hls.datapaths.machine_sizes import LINE_BITS, Destination, MachineSizes, Source
-from hls.datapaths.operand_sram import PARITIES, PLANE_BITS
+from hls.datapaths.operand_sram import PARITIES
 from hls.datapaths.top_k_wires import hold, lanes_of
 from hls.lower import Netlist, building
 from hls.netlist import Wire
@@ -100,8 +99,6 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
     with building(block):
         groups = _groups(sizes, min(sizes.queues, banks), block)
         granted, slow = _slow_port(sizes, groups, block)
-        planes = _lsb_planes(config, sizes)
-        every = pyrtl.Const((1 << len(planes)) - 1, len(planes))
         bank_bits = banks.bit_length() - 1
         ports: dict[str, list[Wire]] = {}
         blocked: list[list[Wire]] = [[] for _ in groups]
@@ -118,13 +115,11 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
                 "key_write_valid": here & group.is_key,
                 "key_write_address": address,
                 "key_write_data": group.data,
-                "key_write_planes": pyrtl.select(group.tag["is_lsb"], planes, every),
+                "key_write_lsb": group.tag["is_lsb"],
                 "value_write_valid": sparse | (here & group.is_value),
                 "value_write_address": pyrtl.select(sparse, sparse_address, address),
                 "value_write_data": pyrtl.select(sparse, slow.data, group.data),
-                "value_write_planes": pyrtl.select(
-                    pyrtl.select(sparse, slow.is_lsb, group.tag["is_lsb"]), planes, every
-                ),
+                "value_write_lsb": pyrtl.select(sparse, slow.is_lsb, group.tag["is_lsb"]),
             }
             for name, wire in row.items():
                 ports.setdefault(name, []).append(wire)
@@ -257,19 +252,6 @@ def _whole_vector(sizes: MachineSizes, slot: Wire, part: Wire, dimension: Wire) 
         for d in range(len(sizes.parts))
     ]
     return _of_dimension(choices, dimension)
-
-
-def _lsb_planes(config: AcceleratorConfig, sizes: MachineSizes) -> Wire:
-    """Pairs of bit positions that an LSB plane of the layer's format has."""
-    types = BitwidthConverterTypes.of(config)
-    form = pyrtl.Input(types.format.width, "layer_format")
-    planes: Wire = pyrtl.Const(0, sizes.width // PLANE_BITS)
-    for code, bits in enumerate(types.formats):
-        low = sizes.width - bits - LSB_BITS
-        if low >= 0:
-            plane = pyrtl.Const(((1 << LSB_BITS // PLANE_BITS) - 1) << low // PLANE_BITS, len(planes))
-            planes = pyrtl.select(form == code, plane, planes)
-    return planes
 
 
 def _landed(

@@ -1,12 +1,17 @@
-"""First pass of progressive quantization: the low bits of operands read as the middle of what they can be.
+"""What a pass reads of operands: in progressive quantization M bits, then 4 low ones or the middle of what they can be.
 
-    operand[i] = data[i]                                        where `full`
-               = data[i] with 8 in its bits [W - M - 4, W - M)   else           (algorithm page, section 5)
+The operand SRAM has an LSB plane in the lowest 4 bits of its words (`hls.datapaths.operand_sram`); in the operand it
+belongs below the M bits of the MSB plane (algorithm page, section 5):
+
+    bits of element i        [W - M, W)      [W - M - 4, W - M)     [0, W - M - 4)
+    static                   data            data                   data
+    progressive, `full`      data            data, bits [0, 4)      0
+    progressive, first pass  data            8                      0
 
 The LSB plane may reach the operand SRAM at any time, rows of the first pass must not see it. `format` is (M - 4) / 2.
-Where M + 4 > W there is no LSB plane, and every pass is full.
+Where M + 4 > W there is no LSB plane, and operands are read as they are.
 
-Wires only: `data` (P * N * W bits, element 0 lowest), `full`, `format` in, `masked` out.
+Wires only: `data` (P * N * W bits, element 0 lowest), `full`, `format`, `progressive` in, `masked` out.
 """
 
 from __future__ import annotations
@@ -31,22 +36,34 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
     """The mask as a netlist; nothing in it depends on `technology`."""
     del technology
     sizes, types = MachineSizes.of(config), BitwidthConverterTypes.of(config)
-    elements = sizes.slots * sizes.native
+    elements, width = sizes.slots * sizes.native, sizes.width
     block = pyrtl.Block()
+
+    def in_all(wire: pyrtl.WireVector) -> pyrtl.WireVector:
+        return pyrtl.concat(*[wire] * elements)
+
     with building(block):
-        data = pyrtl.Input(elements * sizes.width, "data")
+        data = pyrtl.Input(elements * width, "data")
         full, form = pyrtl.Input(1, "full"), pyrtl.Input(types.format.width, "format")
-        covered: pyrtl.WireVector = pyrtl.Const(0, sizes.width)
-        middle: pyrtl.WireVector = pyrtl.Const(0, sizes.width)
+        progressive = pyrtl.Input(1, "progressive")
+        low_bits = data & in_all(pyrtl.Const((1 << LSB_BITS) - 1, width))
+        kept: pyrtl.WireVector = pyrtl.Const((1 << width) - 1, width)
+        middle: pyrtl.WireVector = pyrtl.Const(0, width)
+        moved = []
         for code, bits in enumerate(types.formats):
-            low = sizes.width - bits - LSB_BITS
-            if low >= 0:
-                chosen = ~full & (form == code)
-                plane = pyrtl.Const(((1 << LSB_BITS) - 1) << low, sizes.width)
-                covered = pyrtl.select(chosen, plane, covered)
-                middle = pyrtl.select(chosen, pyrtl.Const(1 << (low + LSB_BITS - 1), sizes.width), middle)
+            low = width - bits - LSB_BITS
+            if low < 0:
+                continue
+            chosen = progressive & (form == code)
+            most = ((1 << bits) - 1) << (width - bits)
+            kept = pyrtl.select(chosen, pyrtl.Const(most, width), kept)
+            middle = pyrtl.select(chosen & ~full, pyrtl.Const(1 << (low + LSB_BITS - 1), width), middle)
+            raised = pyrtl.concat(low_bits[: len(data) - low], pyrtl.Const(0, low)) if low else low_bits
+            moved.append(pyrtl.select(chosen & full, raised, pyrtl.Const(0, len(data))))
         masked = pyrtl.Output(len(data), "masked")
-        kept, put = (pyrtl.concat(*[wire] * elements) for wire in (~covered, middle))
-        masked <<= (data & kept) | put
+        word = (data & in_all(kept)) | in_all(middle)
+        for lsbs in moved:
+            word = word | lsbs
+        masked <<= word
     block.sanity_check()
     return Netlist("operand_mask", block)

@@ -12,8 +12,9 @@ give of 4-bit elements:
 
     vector i of a list:   bank i mod 2P = slot + P * (row mod 2), address {buffer, row div 2} = {buffer, i div 2P}
 
-A bank is W/2 memories of two bit positions of every element; `write_planes` says which of them a write changes: all
-for MSB planes and static operands, those of the 4 low bits for an LSB plane, while the other bits keep what they are.
+A bank is two memories, of the 4 low bits and of the other bits of every element. Operands and MSB planes are written
+whole. An LSB plane (`write_lsb`) changes the low bits alone, whichever bits of the operand they are: it lands while
+the MSB plane beside it is in use, and `hls.datapaths.operand_mask` puts it in its place when both are read.
 
 Nothing stalls: reads in a cycle see the writes of the cycles before, not those of their own; their data are out in the
 next cycle and stay until the slot is read again. A slot that is not asked for is not read; its data mean nothing.
@@ -22,7 +23,7 @@ next cycle and stay until the slot is read again. A slot that is not asked for i
     read_address   a     b           read_valid, read_lanes
     out_data            [a]   [b]    out_valid, out_lanes
 
-Ports: a bit or field a bank `write_valid`, `write_address`, `write_data`, `write_planes`; a field a slot
+Ports: a bit or field a bank `write_valid`, `write_address`, `write_data`, `write_lsb`; a field a slot
 `read_address` ({buffer, row}), `read_lanes`; `read_valid`; `out_data`, `out_lanes`, `out_valid`.
 """
 
@@ -32,15 +33,14 @@ from dataclasses import dataclass
 
 import pyrtl
 
+from hls.datapaths.bitwidth_converter import LSB_BITS
 from hls.lower import Netlist, building
 from hls.netlist import Wire
 from hls.stream import payload_register, register
 from hls.technology import Technology
-from hls.trace import Graph
+from hls.trace import Graph, HlsError
 from models.config import AcceleratorConfig
 
-PLANE_BITS = 2
-"""Bit positions that are written together: W, L and every W - B are multiples of it."""
 PARITIES = 2
 """Banks of a slot: even rows, odd rows."""
 
@@ -52,7 +52,7 @@ class OperandSramSize:
     Attributes:
         slots: parts of a row, each with its address.
         elements: operands of a slot.
-        bits: bits of an operand.
+        bits: bits of an operand, more than an LSB plane has.
         rows: rows of one buffer.
     """
 
@@ -97,11 +97,6 @@ class OperandSramSize:
         """Bits of a slot."""
         return self.elements * self.bits
 
-    @property
-    def planes(self) -> int:
-        """Groups of bit positions that are written together."""
-        return self.bits // PLANE_BITS
-
 
 def graphs(config: AcceleratorConfig) -> dict[str, Graph]:
     """No part is arithmetic."""
@@ -109,18 +104,21 @@ def graphs(config: AcceleratorConfig) -> dict[str, Graph]:
     return {}
 
 
-def _plane(slot: Wire, plane: int, size: OperandSramSize) -> Wire:
-    """The bits of one plane of every element, element 0 lowest."""
-    first = [element * size.bits + plane * PLANE_BITS for element in range(size.elements)]
-    return pyrtl.concat(*[slot[low : low + PLANE_BITS] for low in reversed(first)])
+def _parts(slot: Wire, size: OperandSramSize) -> dict[str, Wire]:
+    """The low bits of every element, element 0 lowest, and the other bits of every element."""
+    elements = [_field(slot, element, size.bits) for element in reversed(range(size.elements))]
+    return {
+        "low": pyrtl.concat(*[element[:LSB_BITS] for element in elements]),
+        "high": pyrtl.concat(*[element[LSB_BITS:] for element in elements]),
+    }
 
 
-def _joined(planes: list[Wire], size: OperandSramSize) -> Wire:
-    """The inverse of `_plane` for all planes."""
-    parts = [
-        plane[element * PLANE_BITS : (element + 1) * PLANE_BITS] for element in range(size.elements) for plane in planes
-    ]
-    return pyrtl.concat(*reversed(parts))
+def _joined(low: Wire, high: Wire, size: OperandSramSize) -> Wire:
+    """The inverse of `_parts`."""
+    parts: list[Wire] = []
+    for element in reversed(range(size.elements)):
+        parts += [_field(high, element, size.bits - LSB_BITS), _field(low, element, LSB_BITS)]
+    return pyrtl.concat(*parts)
 
 
 def _field(wire: Wire, number: int, bits: int) -> Wire:
@@ -128,13 +126,19 @@ def _field(wire: Wire, number: int, bits: int) -> Wire:
 
 
 def build_size(name: str, size: OperandSramSize) -> Netlist:
-    """An operand SRAM of any size as a netlist."""
+    """An operand SRAM of any size as a netlist.
+
+    Raises:
+        HlsError: for operands that have no bits above an LSB plane.
+    """
+    if size.bits <= LSB_BITS:
+        raise HlsError(f"operand SRAM of {size.bits}-bit operands: more than {LSB_BITS} bits work; use {LSB_BITS + 1}")
     block = pyrtl.Block()
     with building(block):
         write_valid = pyrtl.Input(size.banks, "write_valid")
         write_address = pyrtl.Input(size.banks * size.write_bits, "write_address")
         write_data = pyrtl.Input(size.banks * size.slot_bits, "write_data")
-        write_planes = pyrtl.Input(size.banks * size.planes, "write_planes")
+        write_lsb = pyrtl.Input(size.banks, "write_lsb")
         read_valid, read_lanes = pyrtl.Input(1, "read_valid"), pyrtl.Input(size.slots, "read_lanes")
         read_address = pyrtl.Input(size.slots * size.read_bits, "read_address")
 
@@ -142,30 +146,34 @@ def build_size(name: str, size: OperandSramSize) -> Netlist:
         valid.next <<= read_valid
         lanes.next <<= pyrtl.select(read_valid, read_lanes, lanes)
 
-        def memory(bank: int, plane: int) -> pyrtl.MemBlock:
-            made = pyrtl.MemBlock(
-                size.elements * PLANE_BITS,
-                size.write_bits,
-                f"bank_{bank}_{plane}",
-                max_read_ports=1,
-                max_write_ports=1,
-                asynchronous=False,
-            )
-            bits = _plane(_field(write_data, bank, size.slot_bits), plane, size)
-            writes = write_valid[bank] & write_planes[bank * size.planes + plane]
-            made[_field(write_address, bank, size.write_bits)] <<= pyrtl.MemBlock.EnabledWrite(bits, writes)
+        def memories(bank: int) -> dict[str, pyrtl.MemBlock]:
+            written = _parts(_field(write_data, bank, size.slot_bits), size)
+            writes = {"low": write_valid[bank], "high": write_valid[bank] & ~write_lsb[bank]}
+            made = {}
+            for part, bits in written.items():
+                made[part] = pyrtl.MemBlock(
+                    len(bits),
+                    size.write_bits,
+                    f"bank_{bank}_{part}",
+                    max_read_ports=1,
+                    max_write_ports=1,
+                    asynchronous=False,
+                )
+                address = _field(write_address, bank, size.write_bits)
+                made[part][address] <<= pyrtl.MemBlock.EnabledWrite(bits, writes[part])
             return made
 
         slots = []
         for s in range(size.slots):
             where = _field(read_address, s, size.read_bits)
-            held = []
-            for plane in range(size.planes):
-                even, odd = (memory(s + size.slots * parity, plane)[where[1:]] for parity in range(PARITIES))
-                word = payload_register(len(even), f"word_{s}_{plane}", block)
-                word.next <<= pyrtl.select(read_valid & read_lanes[s], pyrtl.select(where[0], odd, even), word)
-                held.append(word)
-            slots.append(_joined(held, size))
+            even, odd = (memories(s + size.slots * parity) for parity in range(PARITIES))
+            held = {}
+            for part in even:
+                word = payload_register(even[part].bitwidth, f"word_{s}_{part}", block)
+                read = pyrtl.select(where[0], odd[part][where[1:]], even[part][where[1:]])
+                word.next <<= pyrtl.select(read_valid & read_lanes[s], read, word)
+                held[part] = word
+            slots.append(_joined(held["low"], held["high"], size))
         outputs = {"out_valid": valid, "out_lanes": lanes, "out_data": pyrtl.concat(*reversed(slots))}
         for port_name, wire in outputs.items():
             port = pyrtl.Output(len(wire), port_name)
@@ -184,3 +192,12 @@ def build_value(config: AcceleratorConfig, technology: Technology | None = None)
     """The Value SRAM."""
     del technology
     return build_size("value_sram", OperandSramSize.of(config, config.value_sram_bytes))
+
+
+def build_both(config: AcceleratorConfig) -> tuple[Netlist, Netlist]:
+    """The Key SRAM and the Value SRAM, one and the same module if they have one size."""
+    key, value = (OperandSramSize.of(config, size) for size in (config.key_sram_bytes, config.value_sram_bytes))
+    if key == value:
+        both = build_size("operand_sram", key)
+        return both, both
+    return build(config), build_value(config)

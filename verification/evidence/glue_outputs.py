@@ -96,7 +96,7 @@ def meanings(config: AcceleratorConfig) -> dict[str, dict[str, Meaning]]:
 
     def sram(name: str) -> dict[str, Meaning]:
         address = s.row_bits
-        bits = {"address": address, "data": s.line_bits, "planes": s.width // 2}
+        bits = {"address": address, "data": s.line_bits, "lsb": 1}
         return _by_channel(f"{name}_write_valid", banks, **{f"{name}_write_{n}": b for n, b in bits.items()})
 
     return {

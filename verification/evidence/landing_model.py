@@ -7,11 +7,10 @@ from typing import TypeAlias
 import numpy as np
 
 from hls.datapaths import bitwidth_converter
-from hls.datapaths.bitwidth_converter import Plane
+from hls.datapaths.bitwidth_converter import LSB_BITS, Plane
 from hls.datapaths.fetch_side import SRAMS
 from hls.datapaths.landing_lane import LISTS, landing_tag, list_entry
 from hls.datapaths.machine_sizes import QUERY_LINES, Destination, MachineSizes, Source
-from hls.datapaths.operand_sram import PLANE_BITS
 from hls.simulate import Simulator
 from models.config import AcceleratorConfig
 from verification.evidence.list_sequencer_model import Fields, pack
@@ -99,7 +98,10 @@ def _words_of(
     """Random words of a vector, as the fetcher offers them and as the converter must get them."""
     sizes, length = MachineSizes.of(config), int(rng.integers(1, 4))
     widest = (config.datapath_bits - 4) // 2
-    form = widest if entry["destination"] == Destination.QUERY else form
+    if entry["plane"] == Plane.LSB:
+        form = widest - 2  # M + 4 = W: LSBs are the lowest bits
+    if entry["destination"] == Destination.QUERY:
+        form = widest
     found, offset = [], int(rng.integers(0, 8 * config.data_queue_bytes))
     for n in range(length):
         common = {"word": int(rng.integers(0, 1 << 62)), "offset": offset}
@@ -134,8 +136,8 @@ class Landed:
         return all((self.got[name] == self.wanted[name]).all() for name in self.got)
 
 
-def _joined(sizes: MachineSizes, old: int, new: int, planes: int) -> int:
-    element = sum(3 << (PLANE_BITS * p) for p in range(sizes.width // PLANE_BITS) if planes >> p & 1)
+def _joined(sizes: MachineSizes, old: int, new: int, is_lsb: int) -> int:
+    element = (1 << (LSB_BITS if is_lsb else sizes.width)) - 1
     mask = sum(element << (i * sizes.width) for i in range(sizes.native))
     return (old & ~mask) | (new & mask)
 
@@ -166,10 +168,10 @@ class LandingRun:
 class Landing:
     """The landing netlist with rows to land: every lane has a queue of (tag fields, data), offered one by one."""
 
-    def __init__(self, config: AcceleratorConfig, simulator: Simulator, form: int, dimension: int) -> None:
+    def __init__(self, config: AcceleratorConfig, simulator: Simulator, dimension: int) -> None:
         self.sizes, self.simulator = MachineSizes.of(config), simulator
-        self.layer = {"layer_format": form, "layer_dimension": dimension}
-        self.form, self.dimension = form, dimension
+        self.layer = {"layer_dimension": dimension}
+        self.dimension = dimension
         self.landed = Landed(self.sizes)
         self.slots: list[int] = []
         self._written = Written()
@@ -236,10 +238,8 @@ class Landing:
             index = self.slots[token] << self.dimension | part
         name = "key" if destination == Destination.KEY else "value"
         row, slot = divmod(index, self.sizes.slots)
-        low = (self.sizes.width - (4 + 2 * self.form) - 4) // PLANE_BITS
-        planes = 3 << low if tag["is_lsb"] else (1 << self.sizes.width // PLANE_BITS) - 1
         cell = tag["buffer"], row, slot
-        wanted[name][cell] = _joined(self.sizes, wanted[name][cell], data, planes)
+        wanted[name][cell] = _joined(self.sizes, wanted[name][cell], data, tag["is_lsb"])
 
     def _step(self, ports: Fields) -> Fields:
         """One cycle; what is written is put into the arrays, and must be counted in the next."""
@@ -272,9 +272,7 @@ class Landing:
         buffer, half = divmod(of_bank("address", sizes.row_bits), 1 << (sizes.row_bits - 1))
         cell = buffer, 2 * half + bank // sizes.slots, bank % sizes.slots
         got = self.landed.got[name]
-        got[cell] = _joined(
-            sizes, got[cell], of_bank("data", sizes.line_bits), of_bank("planes", sizes.width // PLANE_BITS)
-        )
+        got[cell] = _joined(sizes, got[cell], of_bank("data", sizes.line_bits), of_bank("lsb", 1))
         self._written.rows[name][buffer] += 1
 
 
@@ -326,12 +324,12 @@ def run_landings(config: AcceleratorConfig, simulator: Simulator, seeds: range) 
     for seed in seeds:
         simulator.reset()
         rng, dimension = np.random.default_rng(seed), seed % len(MachineSizes.of(config).parts)
-        landing = Landing(config, simulator, seed % 3, dimension)
+        landing = Landing(config, simulator, dimension)
         queues, slots = random_queues(sizes, rng, 12, 20, dimension)
         landing.write_slots(slots)
         landed += landing.run(queues, rng, (1.0, 0.4)[seed & 1]).rows
     simulator.reset()
-    landing = Landing(config, simulator, 0, 0)
+    landing = Landing(config, simulator, 0)
     run = landing.run(rows_of(Destination.QUERY, sizes, QUERY_LINES), np.random.default_rng(0))
     assert run.cycles <= QUERY_LINES, f"{QUERY_LINES} query rows take {run.cycles} cycles"
     assert landing.lines == list(range(QUERY_LINES)), f"the groups do not take turns: {landing.lines}"

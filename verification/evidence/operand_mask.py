@@ -22,18 +22,19 @@ def specified(width: int) -> dict[int, int]:
 
 
 def problem(block: pyrtl.Block, width: int) -> Problem:
-    """Every element as it is, or in a first pass with 1000 in its plane of LSBs (algorithm page, section 5)."""
+    """Every element as it is, or of its planes: M bits, then the LSBs, or 1000 in a first pass (algorithm page, 5)."""
 
     def specification(op: Operands) -> dict[Target, Bits]:
-        data, first = op["data"], ~op["full"]
+        data = op["data"]
         elements = []
         for low in range(0, data.width, width):
             element = data[low : low + width]
             value = element
             for code, plane in specified(width).items():
-                parts = [element[plane + LSB_BITS : width], op.constant(8, LSB_BITS)]
-                parts += [element[0:plane]] if plane else []
-                value = choose(first & (op["format"] == code), concatenate(*parts), value)
+                lsbs = choose(op["full"], element[0:LSB_BITS], op.constant(8, LSB_BITS))
+                parts = [element[plane + LSB_BITS : width], lsbs]
+                parts += [op.constant(0, plane)] if plane else []
+                value = choose(op["progressive"] & (op["format"] == code), concatenate(*parts), value)
             elements.append(value)
         return {"masked": concatenate(*reversed(elements))}
 

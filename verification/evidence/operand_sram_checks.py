@@ -22,7 +22,7 @@ from verification.results import Check, Settings
 
 FULL = AcceleratorConfig.preset("spatten")
 TINY = AcceleratorConfig.preset("tiny")
-SMALL = OperandSramSize(slots=2, elements=2, bits=4, rows=4)
+SMALL = OperandSramSize(slots=2, elements=2, bits=5, rows=4)
 
 
 def proof(size: OperandSramSize, block: pyrtl.Block, settings: Settings) -> Verdict:

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from hls.datapaths.operand_sram import PLANE_BITS, OperandSramSize
+from hls.datapaths.bitwidth_converter import LSB_BITS
+from hls.datapaths.operand_sram import OperandSramSize
 from hls.lower import Netlist
 from hls.simulate import from_words, open_simulator
 from verification.equivalence.bits import Bits, choose, concatenate, conjunction
@@ -25,7 +26,6 @@ def run_accesses(netlist: Netlist, size: OperandSramSize, cycles: int, seed: int
     last = (1 << size.row_bits) - 1
     rows = np.unique(np.concatenate([np.arange(hot_rows), last - np.arange(hot_rows)]) & last)
     known = np.zeros((2, last + 1, size.slots, size.elements), dtype=np.int64)
-    mask_of = np.array([3 << (PLANE_BITS * p) for p in range(size.planes)])
     compared = 0
     pending: tuple[np.ndarray, list[list[int]]] | None = None
     lanes = np.zeros(size.slots, dtype=bool)
@@ -33,8 +33,7 @@ def run_accesses(netlist: Netlist, size: OperandSramSize, cycles: int, seed: int
         for buffer in (0, 1):
             for half in np.unique(rows // 2):
                 where = _fields([(buffer << (size.write_bits - 1)) | int(half)] * size.banks, size.write_bits)
-                every = {"write_valid": (1 << size.banks) - 1, "write_planes": (1 << size.banks * size.planes) - 1}
-                simulator.step({**every, "write_address": where})
+                simulator.step({"write_valid": (1 << size.banks) - 1, "write_address": where})
         for _ in range(cycles):
             read_row, read_buffer = rng.choice(rows, size.slots), rng.integers(0, 2, size.slots)
             asked = rng.random(size.slots) < rng.choice([0.0, 0.5, 1.0])
@@ -45,7 +44,7 @@ def run_accesses(netlist: Netlist, size: OperandSramSize, cycles: int, seed: int
                 write_row = np.tile(read_row, 2) // 2 * 2 + np.arange(size.banks) // size.slots
                 write_buffer = np.tile(read_buffer, 2)
             writes = rng.random(size.banks) < rng.choice([0.0, 0.5, 1.0])
-            planes = rng.random((size.banks, size.planes)) < rng.choice([0.3, 1.0])
+            lsb = rng.random(size.banks) < rng.choice([0.0, 0.7])
             data = rng.integers(0, 1 << size.bits, (size.banks, size.elements))
             seen = simulator.step(
                 {
@@ -54,7 +53,7 @@ def run_accesses(netlist: Netlist, size: OperandSramSize, cycles: int, seed: int
                         (write_buffer << (size.write_bits - 1)) | (write_row // 2), size.write_bits
                     ),
                     "write_data": from_words(to_port(data.reshape(1, -1), size.bits))[0],
-                    "write_planes": _fields(planes.ravel(), 1),
+                    "write_lsb": _fields(lsb, 1),
                     "read_valid": int(reads),
                     "read_lanes": _fields(asked, 1),
                     "read_address": _fields((read_buffer << size.row_bits) | read_row, size.read_bits),
@@ -72,7 +71,7 @@ def run_accesses(netlist: Netlist, size: OperandSramSize, cycles: int, seed: int
                 lanes = asked
                 pending = asked, [list(known[read_buffer[s], read_row[s], s]) for s in range(size.slots)]
             for bank in np.flatnonzero(writes):
-                bits = int(mask_of[planes[bank]].sum())
+                bits = (1 << (LSB_BITS if lsb[bank] else size.bits)) - 1
                 cell = known[write_buffer[bank], write_row[bank], bank % size.slots]
                 cell[:] = (cell & ~bits) | (data[bank] & bits)
     return compared
@@ -127,8 +126,8 @@ def _written_between(size: OperandSramSize, s: int, apart: int) -> Predicate:
                 written = now["write_address"][bank * size.write_bits : (bank + 1) * size.write_bits]
                 hits = now["write_valid"][bank] & (written == address[1:]) & (address[0] == parity)
                 data = now["write_data"][bank * size.slot_bits : (bank + 1) * size.slot_bits]
-                planes = [now["write_planes"][bank * size.planes + p] & hits for p in range(size.planes)]
-                element = [planes[bit // PLANE_BITS] for bit in range(size.bits)]
+                high = hits & ~now["write_lsb"][bank]
+                element = [hits if bit < LSB_BITS else high for bit in range(size.bits)]
                 mask = concatenate(*reversed(element * size.elements))
                 value = (data & mask) | (value & ~mask)
         same = second["read_address"][place] == address

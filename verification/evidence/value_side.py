@@ -61,7 +61,11 @@ def compose(parts: dict[str, Netlist]) -> Composition:
     mask, weigh = placed["operand_mask"], placed["probability_value"]
     c.connect_all(
         "operand_mask",
-        {"data": c.signal("value_data"), "full": c.signal("value_full"), "format": c.signal("layer_format")},
+        {
+            "data": c.signal("value_data"),
+            "full": c.signal("value_full"),
+            **{name: c.signal(f"layer_{name}") for name in ("format", "progressive")},
+        },
     )
     c.connect_all(
         "probability_value",

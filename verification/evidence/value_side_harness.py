@@ -284,13 +284,14 @@ class Surroundings:
         self.data = data
 
     def _vector(self, found: Vector) -> int:
-        """What the SRAM holds; LSBs that have not landed are anything."""
+        """What the SRAM holds: LSBs lowest, anything where they have not landed, and between them and the MSBs."""
         group, token, part, has_lsb = found
         width, elements = self.sizes.width, self.layer.elements
         whole = self.layer.operands(group, token, width, full=True)[part * elements : (part + 1) * elements]
-        if not has_lsb:
+        if self.layer.progressive:
             low = width - self.layer.msb_bits - 4
-            whole = whole ^ (self.rng.integers(0, 16, elements) << low)
+            lsbs = whole >> low & 15 if has_lsb else self.rng.integers(0, 16, elements)
+            whole = (whole >> (low + 4) << (low + 4)) | (self.rng.integers(0, 1 << low, elements) << 4) | lsbs
         return sum((int(x) & ((1 << width) - 1)) << (i * width) for i, x in enumerate(whole))
 
     def _weigh(self, out: dict[str, int]) -> None:

@@ -1,4 +1,6 @@
-"""Key and Value SRAM: slots with their own addresses, banks of even and odd rows, writes of planes; proofs, faults."""
+"""Key and Value SRAM: slots with their own addresses, banks of even and odd rows, writes of LSBs; proofs, faults."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from hls.datapaths import operand_sram
 from hls.datapaths.operand_sram import OperandSramSize
 from hls.estimate_block import estimate_block
 from hls.simulate import from_words, open_simulator
+from hls.types import HlsError
 from verification.equivalence.verdict import Kind
 from verification.evidence.operand_sram_checks import proof
 from verification.evidence.operand_sram_model import run_accesses
@@ -19,7 +22,7 @@ from verification.results import Settings
 from verification.tests.datapath_machines import EVERY_MACHINE, machine, seeds
 
 sizes = st.builds(
-    OperandSramSize, st.integers(1, 3), st.integers(1, 3), st.sampled_from([2, 4, 12]), st.sampled_from([1, 3, 8])
+    OperandSramSize, st.integers(1, 3), st.integers(1, 3), st.sampled_from([5, 6, 12]), st.sampled_from([1, 3, 8])
 )
 
 
@@ -56,8 +59,7 @@ def test_an_lsb_plane_joins_the_msb_plane_in_use():
         "write_address": sum((last >> 1) << (b * size.write_bits) for b in range(size.banks)),
     }
     odd = {"write_valid": every_slot << size.slots, **addresses}
-    whole = odd | {"write_planes": (1 << size.banks * size.planes) - 1}
-    low = odd | {"write_planes": sum(3 << (b * size.planes) for b in range(size.banks))}
+    low = odd | {"write_lsb": (1 << size.banks) - 1}
     with open_simulator(operand_sram.build(config), "fast") as simulator:
 
         def read() -> int:
@@ -68,10 +70,28 @@ def test_an_lsb_plane_joins_the_msb_plane_in_use():
             bits = size.slots * size.slot_bits
             simulator.step(ports | {"write_data": from_words(to_port(row, 12))[0] << bits})
 
-        put(whole, first_pass)
+        put(odd, first_pass)
         assert read() == from_words(to_port(first_pass, 12))[0]
-        put(low, values & 15)
+        put(low, rng.integers(0, 1 << 12, values.shape) & ~15 | (values & 15))
         assert read() == from_words(to_port(values, 12))[0]
+
+
+def test_memories_of_one_size_are_one_module():
+    config = machine("tiny")
+    key, value = operand_sram.build_both(config)
+    assert key is value
+    larger = replace(config, value_sram_bytes=2 * config.value_sram_bytes)
+    key, value = operand_sram.build_both(larger)
+    assert [netlist.inputs["read_address"] for netlist in (key, value)] == [
+        size.slots * size.read_bits
+        for size in (OperandSramSize.of(larger, n) for n in (larger.key_sram_bytes, larger.value_sram_bytes))
+    ]
+    assert key.inputs != value.inputs
+
+
+def test_operands_of_lsbs_alone_are_refused():
+    with pytest.raises(HlsError, match="of 4-bit operands: more than 4 bits work; use 5"):
+        operand_sram.build_size("low", OperandSramSize(slots=1, elements=1, bits=4, rows=2))
 
 
 @pytest.mark.parametrize(("preset", "bits"), EVERY_MACHINE)
@@ -88,7 +108,7 @@ def test_the_published_size_meets_its_clock():
 
 
 def test_proof_and_planted_faults():
-    size = OperandSramSize(slots=1, elements=1, bits=4, rows=2)
+    size = OperandSramSize(slots=1, elements=1, bits=5, rows=2)
     netlist = operand_sram.build_size("small", size)
     assert proof(size, netlist.block, Settings()).kind is Kind.PROVED
     for fault in faults(netlist.block, ("memory write", "bank_0", "always"), ("mux arms", "", "swapped")):
