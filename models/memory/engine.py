@@ -13,7 +13,8 @@ a hazard, and as reads all take the same time from command to data, no two answe
 A bank's candidate for a command has a key: the cycle in which its request was accepted, and the bank in the low
 BANK_BITS. A port accepts one request a cycle, so the least key is the oldest request.
 
-Each pseudo-channel knows the next cycle in which it may have something to do (`wake`), so that callers skip the others.
+Each pseudo-channel knows the next cycle in which it may have something to do (`wake`), so that the others are skipped;
+a channel's `wake` is the least of them.
 """
 
 import numpy as np
@@ -356,6 +357,10 @@ def commands(channel: Record, now: int) -> tuple[int, int, int]:
         elif pc.scanned:
             command = row[2] if row[1] == p else NONE
             pc.wake = _wake(channel, p, now, column_bank if column[1] == p else NONE, row_bank, command)
+    wake = NEVER
+    for p in range(d.pseudo_channels):
+        wake = min(wake, channel.pseudo_channel[p].wake)
+    channel.wake = wake
     return tag, done, direction
 
 
@@ -396,3 +401,4 @@ def accept(channel: Record, p: int, b: int, row: int, column: int, direction: in
     _classify(channel, p, direction, b)
     if first_hit or queue.head == i or direction != pc.direction:
         pc.wake = min(pc.wake, now + 1)
+        channel.wake = min(channel.wake, now + 1)

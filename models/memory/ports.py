@@ -161,9 +161,7 @@ def _loops(fingerprint: int) -> tuple[Callable[..., None], Callable[..., None]]:
             now = channel.now
             left = remaining[c]
             while left > 0:
-                event = NEVER
-                for p in range(channel.delays.pseudo_channels):
-                    event = min(event, channel.pseudo_channel[p].wake)
+                event = channel.wake
                 head = channel.door_head
                 if head != NONE and requests[head].issue < event and _acceptable(channel, requests[head]):
                     event = requests[head].issue
@@ -212,19 +210,23 @@ def _loops(fingerprint: int) -> tuple[Callable[..., None], Callable[..., None]]:
             start = max(start, channels[c].now)
         for i in range(valid.shape[0]):
             now = start + i
+            at = now % ring
             for c in range(valid.shape[1]):
                 channel = channels[c]
-                for kind in range(2):
-                    answer = due[c, kind, now % ring]
-                    answers[kind, i, c] = answer
-                    due[c, kind, now % ring] = NONE
-                    channel.owes -= answer != NONE
-                tag, done, kind = commands(channel, now)
-                if tag != NONE:
-                    due[c, kind, done % ring] = tag
-                if trace.shape[0]:
-                    _trace(channel, c, now, trace, traced)
                 channel.now = now + 1
+                for kind in range(2):
+                    answers[kind, i, c] = NONE
+                    if channel.owes:
+                        answer = due[c, kind, at]
+                        answers[kind, i, c] = answer
+                        due[c, kind, at] = NONE
+                        channel.owes -= answer != NONE
+                if channel.wake <= now:
+                    tag, done, kind = commands(channel, now)
+                    if tag != NONE:
+                        due[c, kind, done % ring] = tag
+                    if trace.shape[0]:
+                        _trace(channel, c, now, trace, traced)
                 if valid[i, c]:
                     _, p, b, row, column = locate(address[i, c], layout, channel.delays.group_shift)
                     direction = 1 if write[i, c] else 0

@@ -51,7 +51,7 @@ class State(NamedTuple):
 def channel_dtype(d: Delays) -> np.dtype[Any]:
     """Layout of a channel's record; the axis of two is READ, WRITE; `..._banks` are bit sets."""
     p = d.pseudo_channels
-    scalars = ("row_bus_free", "door_head", "door_tail", "now", "unfinished", "late", "owes", "last_done", "traced")
+    scalars = ("row_bus_free", "door_head", "door_tail", "now", "wake", "unfinished", "late", "owes", "last_done", "traced")
     return np.dtype(
         [(name, np.int64) for name in scalars]
         + [

@@ -15,12 +15,18 @@ READ_TAG = 1 << 24
 def grant(f: Record, granted: Array) -> None:
     """The address crossbar: at most one queue for each channel, in turn."""
     queues, channels, places = f.head.shape[0], f.credit.shape[0], f.filled.shape[1]
+    if f.asking == 0 and f.granting == 0:
+        return
     best = granted[queues:]
     for c in range(channels):
         best[c] = NOTHING
     for q in range(queues):
         granted[q] = 0
-        if f.lane_busy[q] and f.ask_skid_n[q] > 0 and f.taken[q] != places:
+    f.granting = 0
+    if f.asking == 0:
+        return
+    for q in range(queues):
+        if f.ask_skid_n[q] > 0 and f.taken[q] != places:
             c = f.ask_skid[q, 0, 0] & (channels - 1)
             if f.credit[c] > 0:
                 w = best[c]
@@ -31,6 +37,8 @@ def grant(f: Record, granted: Array) -> None:
         q = best[c]
         if q != NOTHING:
             granted[q] = 1
+            f.lane_awake[q] = 1
+            f.granting = 1
 
 
 @compiled
@@ -137,34 +145,42 @@ def move_channel(f: Record, c: int, accepted: bool, granted: Array) -> int:
 @compiled
 def take_answers(f: Record, read_tag: Array, write_tag: Array) -> None:
     """The data crossbar, the answers' FIFOs, and acknowledgements."""
-    queues, channels, places, depth = f.head.shape[0], f.credit.shape[0], f.filled.shape[1], f.answers.shape[1]
-    moving = 0
-    for q in range(queues if f.answering else 0):
-        if f.data_out[q] != NOTHING:
-            f.filled[q, f.data_out[q]] = 1
-        f.data_out[q] = f.data_grant[q]
+    channels, places, depth = f.credit.shape[0], f.filled.shape[1], f.answers.shape[1]
+    for k in range(f.data_leaving_n):
+        q = f.data_leaving[k]
+        f.filled[q, f.data_place[q]] = 1
+        f.lane_awake[q] = 1
+    f.data_leaving_n = f.data_granted_n
+    for k in range(f.data_granted_n):
+        q = f.data_granted[k]
+        f.data_leaving[k] = q
+        f.data_place[q] = f.data_grant[q]
         f.data_grant[q] = NOTHING
-        moving |= 1 if f.data_out[q] != NOTHING else 0
-    f.answering = moving
     # the winner of a queue: the first channel at or behind its place
-    for c in range(channels):
+    n = 0
+    for c in range(channels if f.answers_inside else 0):
         if f.answer_skid_n[c] > 0:
             q = f.answer_skid[c, 0] // places
-            f.answering = 2
             w = f.data_grant[q]
-            if w == NOTHING or (w < f.data_first[q] and c >= f.data_first[q]):
+            if w == NOTHING:
+                f.data_granted[n] = q
+                n += 1
                 f.data_grant[q] = c
-    for q in range(queues if f.answering else 0):
+            elif w < f.data_first[q] and c >= f.data_first[q]:
+                f.data_grant[q] = c
+    f.data_granted_n = n
+    for k in range(n):
+        q = f.data_granted[k]
         c = f.data_grant[q]
-        if c != NOTHING:
-            f.data_first[q] = c + 1
-            f.data_grant[q] = f.answer_skid[c, 0] % places
-            f.answer_skid[c, 0] = -2 - f.answer_skid[c, 1]
+        f.data_first[q] = c + 1
+        f.data_grant[q] = f.answer_skid[c, 0] % places
+        f.answer_skid[c, 0] = -2 - f.answer_skid[c, 1]
     for c in range(channels):
         popped = 0
         if f.answer_skid_n[c] > 0 and f.answer_skid[c, 0] < 0:
             f.answer_skid[c, 0] = -2 - f.answer_skid[c, 0]
             f.answer_skid_n[c] -= 1
+            f.answers_inside -= 1
             f.room[c] += 1
             popped = 1
         if f.answers_n[c] > 0 and f.answer_skid_n[c] + popped < 2:
@@ -181,6 +197,7 @@ def take_answers(f: Record, read_tag: Array, write_tag: Array) -> None:
         elif tag >= 0:
             f.answers[c, (f.answers_h[c] + f.answers_n[c]) % depth] = tag
             f.answers_n[c] += 1
+            f.answers_inside += 1
         if write_tag[c] >= 0:
             if f.back_owed[c] > 0:
                 f.back_owed[c] -= 1

@@ -2,6 +2,10 @@
 
 vectors -> requests, vectors that collection expects
 answers in the reorder buffer -> collected bursts -> words -> converter -> landing group -> SRAM, query line
+
+A lane in which a cycle changes nothing sleeps (`lane_awake`): the next cycle would change nothing either. Whoever
+changes one of its inputs wakes it: a list or a vector, a grant, an answer, the group that takes its row, the burst that
+a neighbour shares.
 """
 
 from models.memory.compilation import Array, Record, compiled
@@ -11,6 +15,8 @@ from models.transaction.fetch_state import LANDED, LINE, LIST_RING, NOTHING, TO_
 @compiled
 def land(f: Record) -> None:
     """Pending counters, then the slow port and the groups of the landing."""
+    if f.landed_all == 0 and f.slow_2 == NOTHING and f.slow_1 == NOTHING and f.slow_granted == NOTHING:
+        return
     f.on_the_way -= f.landed_all
     for kind in range(2):
         for b in range(2):
@@ -86,6 +92,8 @@ def leave_groups(f: Record) -> None:
             if takes:
                 f.group_held[g] = f.convert[q, last]
                 f.convert[q, last] = NOTHING
+                f.convert_n[q] -= 1
+                f.lane_awake[q] = 1
                 f.group_first[g] = (chosen + 1) & lanes_mask
             else:
                 f.group_first[g] = chosen
@@ -98,39 +106,45 @@ def leave_groups(f: Record) -> None:
 
 
 @compiled
-def lane_end(f: Record, q: int) -> int:
-    """Converter, landing lane and emission of a lane; whether a burst leaves `ahead`."""
+def lane_end(f: Record, q: int) -> tuple[int, bool]:
+    """Converter, landing lane and emission of a lane; whether a burst leaves `ahead`, and whether anything changed."""
     depth = f.convert.shape[1]
-    if f.convert[q, depth - 1] == NOTHING:
-        for k in range(depth - 1, 0, -1):
-            f.convert[q, k] = f.convert[q, k - 1]
-        f.convert[q, 0] = f.converting[q] if f.converting[q] >= 0 else NOTHING
-        f.converting[q] = NOTHING
-    if f.convert[q, depth - 1] != NOTHING:
-        f.landing = 1
-    queues = f.head.shape[0]
-    i = f.position[q] % LIST_RING
-    shown = f.position[q] < f.lists_taken
-    index = f.lane_vector[q] * queues + q
-    there = shown and index < f.list_count[i]
+    changed = False
+    if f.convert_n[q] or f.converting[q] != NOTHING:
+        if f.convert[q, depth - 1] == NOTHING:
+            for k in range(depth - 1, 0, -1):
+                f.convert[q, k] = f.convert[q, k - 1]
+            item = f.converting[q]
+            f.convert[q, 0] = item if item >= 0 else NOTHING
+            f.convert_n[q] += item >= 0
+            f.converting[q] = NOTHING
+            changed = True
+        if f.convert[q, depth - 1] != NOTHING:
+            f.landing = 1
     popped = 0
-    if shown and not there:
-        f.position[q] += 1
-        f.lane_vector[q] = 0
-    elif there and f.words_n[q] > 0 and f.converting[q] == NOTHING:
-        item = f.words[q, 0]
-        f.converting[q] = item
-        popped = 1
-        f.words_n[q] -= 1
-        f.words[q, 0] = f.words[q, 1]
-        if item >= 0:
-            if index + queues >= f.list_count[i]:
-                f.position[q] += 1
-                f.lane_vector[q] = 0
-            else:
-                f.lane_vector[q] += 1
+    if f.position[q] < f.lists_taken:
+        queues = f.head.shape[0]
+        i = f.position[q] % LIST_RING
+        index = f.lane_vector[q] * queues + q
+        if index >= f.list_count[i]:
+            f.position[q] += 1
+            f.lane_vector[q] = 0
+            changed = True
+        elif f.words_n[q] > 0 and f.converting[q] == NOTHING:
+            item = f.words[q, 0]
+            f.converting[q] = item
+            popped = 1
+            changed = True
+            f.words_n[q] -= 1
+            f.words[q, 0] = f.words[q, 1]
+            if item >= 0:
+                if index + queues >= f.list_count[i]:
+                    f.position[q] += 1
+                    f.lane_vector[q] = 0
+                else:
+                    f.lane_vector[q] += 1
     if f.ahead_n[q] == 0 or f.words_n[q] + popped >= 2:
-        return 0
+        return 0, changed
     v, burst = f.ahead[q, 0, 0], f.ahead[q, 0, 1]
     is_final = burst == f.v_span[v]
     last = (f.v_to[v] >> f.word_shift) if is_final else (256 >> f.word_shift) - 1
@@ -142,16 +156,20 @@ def lane_end(f: Record, q: int) -> int:
     f.begun[q] = 0 if ends else 1
     f.word_at[q] = place + 1
     if not ends:
-        return 0
+        return 0, True
     f.ahead_n[q] -= 1
     f.ahead[q, 0, 0], f.ahead[q, 0, 1] = f.ahead[q, 1, 0], f.ahead[q, 1, 1]
-    return 1
+    return 1, True
 
 
 @compiled
-def lane_begin(f: Record, q: int, left: int, granted: bool, was_offered: Array, taken: Array, given: Array) -> int:
-    """Collection, reorder buffer and requests of a lane; whether a vector was taken from those that wait."""
+def lane_begin(
+    f: Record, q: int, left: int, granted: bool, was_offered: Array, taken: Array, given: Array
+) -> tuple[int, bool]:
+    """Collection, reorder buffer and requests of a lane; whether a vector was taken from those that wait, and whether
+    anything changed."""
     queues, depth, places = f.head.shape[0], f.asked.shape[1], f.filled.shape[1]
+    changed = granted
     consumed, popped = False, 0
     if f.next_n[q] > 0:
         v, burst = f.next[q, 0], f.burst_at[q]
@@ -160,6 +178,7 @@ def lane_begin(f: Record, q: int, left: int, granted: bool, was_offered: Array, 
         passes_on = is_final and f.v_after[v]
         there = was_offered[(q - 1) & (queues - 1)] if from_before else f.oldest[q] != NOTHING
         if there and not (passes_on and was_offered[q]) and f.ahead_n[q] + left < 2:
+            changed = True
             n = f.ahead_n[q]
             f.ahead[q, n, 0], f.ahead[q, n, 1] = v, burst
             f.ahead_n[q] += 1
@@ -174,18 +193,18 @@ def lane_begin(f: Record, q: int, left: int, granted: bool, was_offered: Array, 
                 popped = 1
                 f.next_n[q] -= 1
                 f.next[q, 0] = f.next[q, 1]
-    grows = 1 if granted else 0
-    fewer = 0
+    if granted:
+        f.taken[q] += 1
     if consumed or f.oldest[q] == NOTHING:
         h = f.head[q]
         if f.filled[q, h]:
             f.filled[q, h] = 0
             f.head[q] = (h + 1) % places
             f.oldest[q] = 1
-            fewer = 1
+            f.taken[q] -= 1
+            changed = True
         else:
             f.oldest[q] = NOTHING
-    f.taken[q] += grows - fewer
     # vectors that collection waits for
     expected_popped = 0
     if f.expected_n[q] > 0 and f.next_n[q] + popped < 2:
@@ -194,10 +213,12 @@ def lane_begin(f: Record, q: int, left: int, granted: bool, was_offered: Array, 
         f.expected_h[q] = (f.expected_h[q] + 1) % depth
         f.expected_n[q] -= 1
         expected_popped = 1
+        changed = True
     # addresses
     ask_popped = 0
     if granted:
         ask_popped = 1
+        f.asking -= 1
         f.ask_skid_n[q] -= 1
         f.ask_skid[q, 0, 0], f.ask_skid[q, 0, 1] = f.ask_skid[q, 1, 0], f.ask_skid[q, 1, 1]
     asked_popped = 0
@@ -205,17 +226,19 @@ def lane_begin(f: Record, q: int, left: int, granted: bool, was_offered: Array, 
         h, n = f.asked_h[q], f.ask_skid_n[q]
         f.ask_skid[q, n, 0], f.ask_skid[q, n, 1] = f.asked[q, h, 0], f.asked[q, h, 1]
         f.ask_skid_n[q] += 1
+        f.asking += 1
         f.asked_h[q] = (h + 1) % depth
         f.asked_n[q] -= 1
         asked_popped = 1
+        changed = True
     if f.vectors_n[q] == 0:
-        return 0
+        return 0, changed
     v = f.vectors[q, 0]
     skips, is_final = f.v_before[v] and f.done[q] == 0, f.done[q] == f.v_span[v]
     address_room = f.asked_n[q] + asked_popped < depth
     expected_room = f.expected_n[q] + expected_popped < depth
     if not ((address_room or skips) and (expected_room or not is_final)):
-        return 0
+        return 0, changed
     if not skips:
         tail = (f.asked_h[q] + f.asked_n[q]) % depth
         f.asked[q, tail, 0] = f.v_burst[v] + f.done[q]
@@ -223,24 +246,11 @@ def lane_begin(f: Record, q: int, left: int, granted: bool, was_offered: Array, 
         f.asked_n[q] += 1
     if not is_final:
         f.done[q] += 1
-        return 0
+        return 0, True
     f.done[q] = 0
     f.expected[q, (f.expected_h[q] + f.expected_n[q]) % depth] = v
     f.expected_n[q] += 1
     f.vectors_n[q] -= 1
     for k in range(f.vectors.shape[1] - 1):
         f.vectors[q, k] = f.vectors[q, k + 1]
-    return 1
-
-
-@compiled
-def is_busy(f: Record, q: int) -> int:
-    """Whether a lane may change in the next cycle by itself, or waits for an answer."""
-    n = f.vectors_n[q] + f.expected_n[q] + f.next_n[q] + f.asked_n[q] + f.ask_skid_n[q]
-    n += f.ahead_n[q] + f.words_n[q] + f.taken[q] + f.lists_taken - f.position[q]
-    if n or f.oldest[q] != NOTHING or f.converting[q] != NOTHING or f.offered[q]:
-        return 1
-    for k in range(f.convert.shape[1]):
-        if f.convert[q, k] != NOTHING:
-            return 1
-    return 0
+    return 1, True

@@ -13,7 +13,7 @@ alone. A cycle of 16 busy channels takes 1.5 us at the memory's ports, 16 bursts
 from hls.datapaths.landing_lane import LISTS
 from models.memory.compilation import Array, Record, compiled
 from models.transaction.fetch_channels import grant, move_channel, take_answers
-from models.transaction.fetch_lanes import is_busy, land, lane_begin, lane_end, leave_groups
+from models.transaction.fetch_lanes import land, lane_begin, lane_end, leave_groups
 from models.transaction.fetch_state import ACCEPTED, LIST_RING, NOTHING, RING, TO_QUERY, TO_SPARSE
 
 BURST_BYTES = 32
@@ -34,6 +34,8 @@ def offers(f: Record, valid: Array, address: Array, tags: Array, writes: Array) 
 def _sequence(f: Record, vector_popped: Array) -> None:
     """Rows of vectors to the lanes, and the next rows and lists behind them."""
     queues, channels, depth, ahead = f.head.shape[0], f.credit.shape[0], f.pipe.shape[0], f.vectors.shape[1]
+    if not (f.offered_n or f.rows_inside or f.active != NOTHING):
+        return
     coming = f.pipe[depth - 1, 0] != 0
     goes = False
     if f.got_there and (f.got_last or coming):
@@ -47,7 +49,8 @@ def _sequence(f: Record, vector_popped: Array) -> None:
             q = f.group * channels + i
             f.vectors[q, f.vectors_n[q]] = (f.got_at + i) % f.v_burst.shape[0]
             f.vectors_n[q] += 1
-            f.lane_busy[q] = 1
+            f.lane_awake[q] = 1
+        f.rows_inside -= 1
         f.group = 0 if f.got_last else (f.group + 1) % (queues // channels)
     takes = goes or not f.got_there
     if takes:
@@ -82,6 +85,7 @@ def _sequence(f: Record, vector_popped: Array) -> None:
             n = min(channels, f.list_count[i] - f.sent)
             f.row_there, f.row_at, f.row_count = 1, f.list_first[i] + f.sent, n
             f.sent += n
+            f.rows_inside += 1
             ends = f.sent == f.list_count[i]
             f.row_last = 1 if ends else 0
     elif row_moves:
@@ -93,6 +97,7 @@ def _sequence(f: Record, vector_popped: Array) -> None:
             i = f.offer[s]
             if i != NOTHING:
                 f.offer[s] = NOTHING
+                f.offered_n -= 1
                 _accept(f, i)
                 break
 
@@ -108,8 +113,8 @@ def _accept(f: Record, i: int) -> None:
         f.v_list[(f.list_first[n] + k) % size] = n
     f.active, f.sent = n, 0
     f.lists_taken += 1
-    for q in range(f.lane_busy.shape[0]):
-        f.lane_busy[q] = 1
+    for q in range(f.lane_awake.shape[0]):
+        f.lane_awake[q] = 1
     count, to = f.list_count[n], f.list_destination[n]
     f.on_the_way += count
     if to == TO_SPARSE:
@@ -121,7 +126,7 @@ def _accept(f: Record, i: int) -> None:
 
 @compiled
 def settle(f: Record, accepted: Array, read_tag: Array, write_tag: Array, scratch: Array) -> None:
-    """The rest of a cycle, when the memory has answered; `scratch` [6, queues + channels] is anything."""
+    """The rest of a cycle, when the memory has answered; `scratch` [6, queues + channels] is zeros before the first one."""
     queues, channels = f.head.shape[0], f.credit.shape[0]
     granted, popped, taken, given, offered = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4]
     f.event = 0
@@ -130,7 +135,6 @@ def settle(f: Record, accepted: Array, read_tag: Array, write_tag: Array, scratc
     leave_groups(f)
     grant(f, granted)
     for q in range(queues):
-        taken[q] = given[q] = 0
         offered[q] = f.offered[q]
     shared = f.reads_skid_n > 0 or f.out_sent < f.out_made or f.end_sent < f.end_made
     for c in range(channels):
@@ -138,20 +142,27 @@ def settle(f: Record, accepted: Array, read_tag: Array, write_tag: Array, scratc
         scratch[5, c] = 0
         if shared or waits or granted[queues + c] != NOTHING:
             scratch[5, c] = move_channel(f, c, accepted[c], granted)
-    behind = 0
+    slowest = f.lists_taken
     for q in range(queues):
-        if f.lists_taken - f.position[q] >= LISTS_BEHIND:
-            behind = 1
+        slowest = min(slowest, f.position[q])
+    behind = f.lists_taken - slowest >= LISTS_BEHIND
+    shares = False
+    for q in range(queues):
         popped[q] = 0
-        if f.lane_busy[q]:
-            left = lane_end(f, q)
-            popped[q] = lane_begin(f, q, left, granted[q] != 0, offered, taken, given)
-            f.lane_busy[q] = is_busy(f, q)
-    for q in range(queues):
-        f.offered[q] = (1 if f.offered[q] and not taken[q] else 0) | given[q]
+        if f.lane_awake[q]:
+            left, ended = lane_end(f, q)
+            popped[q], began = lane_begin(f, q, left, granted[q] != 0, offered, taken, given)
+            f.lane_awake[q] = 1 if ended or began else 0
+            shares = shares or taken[(q - 1) & (queues - 1)] != 0 or given[q] != 0
+    for q in range(queues if shares else 0):
+        offers_now = (1 if f.offered[q] and not taken[q] else 0) | given[q]
+        if offers_now != f.offered[q]:
+            f.offered[q] = offers_now
+            f.lane_awake[q] = f.lane_awake[(q + 1) & (queues - 1)] = 1
+        taken[q] = given[q] = 0
     take_answers(f, read_tag, write_tag)
     _sequence(f, popped)
-    f.behind_any = behind
+    f.behind_any = 1 if behind else 0
     f.begins = 1 if on_the_way < f.window else 0
     reads_popped = 0
     for c in range(channels):
@@ -168,10 +179,8 @@ def settle(f: Record, accepted: Array, read_tag: Array, write_tag: Array, scratc
         f.reads_skid_n += 1
     f.now += 1
     busy = f.on_the_way + f.owed_back + f.owed_control + (f.reads_made - f.reads_done)
-    idle = busy == 0 and f.active == NOTHING
-    for s in range(4):
-        idle = idle and f.offer[s] == NOTHING
-    for q in range(queues):
+    idle = busy == 0 and f.active == NOTHING and f.offered_n == 0
+    for q in range(queues if idle else 0):
         idle = idle and f.position[q] == f.lists_taken
     f.idle = 1 if idle else 0
 
@@ -213,4 +222,5 @@ def add_list(
         ending = base_burst + (end >> 8)
     f.vectors_made = at + count
     f.offer[stream] = i
+    f.offered_n += 1
     f.idle = 0

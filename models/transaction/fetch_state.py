@@ -72,7 +72,7 @@ _SCALARS = (
     *("behind_any", "on_the_way", "window", "group", "got_there", "got_at", "got_count"),
     *("got_last", "slow_first", "slow_granted", "slow_1", "slow_2", "landed_all"),
     *("landed_sparse", "sparse_left", "reads_made", "reads_sent", "reads_skid_n", "reads_done", "out_made"),
-    *("out_sent", "end_made", "end_sent", "owed_back", "owed_control", "landing", "answering"),
+    *("data_granted_n", "data_leaving_n", "offered_n", "rows_inside", "out_sent", "end_made", "end_sent", "owed_back", "owed_control", "landing", "asking", "granting", "answers_inside"),
 )
 
 
@@ -84,7 +84,7 @@ def _shapes(s: FetchSizes) -> dict[str, tuple[int, ...]]:
         *("vectors_n", "done", "asked_n", "asked_h", "ask_skid_n", "expected_n", "expected_h"),
         *("next_n", "head", "tail", "taken", "oldest", "burst_at", "offered"),
         *("ahead_n", "begun", "word_at", "words_n", "position", "lane_vector", "converting"),
-        *("data_grant", "data_out", "data_first", "lane_busy"),
+        *("data_grant", "data_place", "data_first", "data_granted", "data_leaving", "lane_awake", "convert_n"),
     )
     of_channels = (
         *("xbar_first", "credit", "route", "out_n", "room", "port_n", "turn"),
@@ -138,10 +138,10 @@ def new_state(machine: AcceleratorConfig) -> NDArray[np.void]:
     state["room"], state["credit"] = s.address_depth, OUTPUT_DEPTH
     state["word_shift"] = s.word_shift
     state["window"] = WINDOW_PER_QUEUE * s.queues
-    state["lane_busy"] = 1
-    for name in ("oldest", "converting", "convert", "data_grant", "data_out", "route", "group_held", "offer"):
+    state["lane_awake"] = 1
+    for name in ("oldest", "converting", "convert", "data_grant", "route", "group_held", "offer"):
         state[name] = NOTHING
     for name in ("active", "slow_granted", "slow_1", "slow_2"):
         state[name] = NOTHING
-    state["idle"] = 1
+    state["idle"] = state["granting"] = 1
     return state
