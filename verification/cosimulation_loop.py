@@ -116,7 +116,6 @@ def _loop(fingerprint: int) -> Callable[..., tuple[int, int]]:
         g: Geometry,
         e: Exchange,
         channels: Record,
-        due: Array,
         commands: Array,
         commanded: Array,
         map_layout: Array,
@@ -142,7 +141,7 @@ def _loop(fingerprint: int) -> Callable[..., tuple[int, int]]:
                 return cycle, ELSEWHERE
             accepted[:] = False
             ports.steps(
-                channels, due, commands, commanded, e.valid, e.address, e.write, e.slot, map_layout, accepted, answers
+                channels, commands, commanded, e.valid, e.address, e.write, e.slot, accepted, answers
             )
             give(accepted[0], answers[0, 0], answers[1, 0], row, g, e)
             trace_requests(e, accepted[0], cycle, trace, traced)

@@ -57,7 +57,7 @@ class Hbm2Memory:
         self._channels = channels
         self._check_map()
         self._layout = self.address_map.layout()
-        self._state = state.new_state(channels, self.timing.delays(), trace_capacity)
+        self._state = state.new_state(channels, self.timing.delays(), self._layout, trace_capacity)
         self._requests = np.zeros(0, state.REQUEST)
         self._filled = 0
         self._groups: dict[int, tuple[int, int, IntArray]] = {}
@@ -135,7 +135,7 @@ class Hbm2Memory:
             cycle, port = divmod(refused, self._channels)
             self._refuse(port, int(address[cycle, port]), int(tag[cycle, port]))
         accepted, answers = np.zeros(shape, np.bool_), np.empty((2, *shape), np.int64)
-        ports.steps(*s, offered, address, write, tag, self._layout, accepted, answers)
+        ports.steps(*s, offered, address, write, tag, accepted, answers)
         return PortCycles(accepted, answers[engine.READ], answers[engine.WRITE])
 
     def _refuse(self, port: int, address: int, tag: int) -> None:

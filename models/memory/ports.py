@@ -126,7 +126,41 @@ def enqueue(channels: Record, requests: Array, first: int, last: int) -> None:
 
 
 @compiled
-def _trace(channel: Record, c: int, now: int, trace: Array, traced: Array) -> None:
+def clock(channels: Record) -> int:
+    """The next cycle of the ports."""
+    now = 0
+    for c in range(channels.shape[0]):
+        now = max(now, channels[c].now)
+    return now
+
+
+@compiled
+def port(channel: Record, now: int, valid: bool, address: int, tag: int, write: bool) -> tuple[bool, int, int]:
+    """A cycle of a channel: whether its offer was accepted, and the tags of a read and a write that end (or NONE)."""
+    read = written = NONE
+    channel.now = now + 1
+    if channel.owes:
+        at = now & (channel.due.shape[1] - 1)
+        read, written = channel.due[0, at], channel.due[1, at]
+        channel.due[0, at] = channel.due[1, at] = NONE
+        channel.owes -= (read != NONE) + (written != NONE)
+    if channel.wake <= now:
+        served, done, kind = commands(channel, now)
+        if served != NONE:
+            channel.due[kind, done & (channel.due.shape[1] - 1)] = served
+    if not valid:
+        return False, read, written
+    _, p, b, row, column = locate(address, channel.layout, channel.delays.group_shift)
+    direction = 1 if write else 0
+    if not may_accept(channel, p, b, row, column, direction):
+        return False, read, written
+    accept(channel, p, b, row, column, direction, tag, now)
+    channel.owes += 1
+    return True, read, written
+
+
+@compiled
+def log_commands(channel: Record, c: int, now: int, trace: Array, traced: Array) -> None:
     """Append what the channel issued in this cycle to the trace, column command first."""
     for bus in range(2):
         if channel.log[bus, 0] == now:
@@ -184,56 +218,32 @@ def _loops(fingerprint: int) -> tuple[Callable[..., None], Callable[..., None]]:
                         if r.next == NONE:
                             channel.door_tail = NONE
                 if trace.shape[0]:
-                    _trace(channel, c, event, trace, traced)
+                    log_commands(channel, c, event, trace, traced)
                 now = event + 1
             channel.now = now
 
     @compiled
     def steps(
         channels: Record,
-        due: Array,
         trace: Array,
         traced: Array,
         valid: Array,
         address: Array,
         write: Array,
         tags: Array,
-        layout: Array,
         accepted: Array,
         answers: Array,
     ) -> None:
         """Next cycles of the ports, [cycle, channel]; `answers` [2, cycle, channel] get tags of reads and of writes."""
         _ = fingerprint
-        ring = due.shape[2]
-        start = 0
-        for c in range(valid.shape[1]):
-            start = max(start, channels[c].now)
+        start = clock(channels)
         for i in range(valid.shape[0]):
-            now = start + i
-            at = now % ring
             for c in range(valid.shape[1]):
-                channel = channels[c]
-                channel.now = now + 1
-                for kind in range(2):
-                    answers[kind, i, c] = NONE
-                    if channel.owes:
-                        answer = due[c, kind, at]
-                        answers[kind, i, c] = answer
-                        due[c, kind, at] = NONE
-                        channel.owes -= answer != NONE
-                if channel.wake <= now:
-                    tag, done, kind = commands(channel, now)
-                    if tag != NONE:
-                        due[c, kind, done % ring] = tag
-                    if trace.shape[0]:
-                        _trace(channel, c, now, trace, traced)
-                if valid[i, c]:
-                    _, p, b, row, column = locate(address[i, c], layout, channel.delays.group_shift)
-                    direction = 1 if write[i, c] else 0
-                    if may_accept(channel, p, b, row, column, direction):
-                        accept(channel, p, b, row, column, direction, tags[i, c], now)
-                        accepted[i, c] = True
-                        channel.owes += 1
+                accepted[i, c], answers[0, i, c], answers[1, i, c] = port(
+                    channels[c], start + i, valid[i, c], address[i, c], tags[i, c], write[i, c]
+                )
+                if trace.shape[0]:
+                    log_commands(channels[c], c, start + i, trace, traced)
 
     return advance, steps
 

@@ -1,7 +1,6 @@
 """The engine's state: one record a channel, holding its pseudo-channels, banks, queues and the delays between commands.
 
-To the compiled code a record of nested arrays is one pointer; separate arrays would be counted references at every
-call.
+To the compiled code a record of nested arrays is one pointer; separate arrays are counted references at every call.
 """
 
 from typing import Any, NamedTuple
@@ -43,13 +42,16 @@ class State(NamedTuple):
     """Arrays of one memory."""
 
     channel: Records  # [channels] of `channel_dtype`
-    due: Records  # [channels, 2, cycles]: tag that answers in a cycle, or NONE
     trace: Records  # [capacity, 8]: cycle, channel, pseudo-channel, command, bank, row, column, tag
     traced: Records  # [1]: commands so far, also beyond the capacity
 
 
-def channel_dtype(d: Delays) -> np.dtype[Any]:
-    """Layout of a channel's record; the axis of two is READ, WRITE; `..._banks` are bit sets."""
+def channel_dtype(d: Delays, layout: Records) -> np.dtype[Any]:
+    """Layout of a channel's record; the axis of two is READ, WRITE; `..._banks` are bit sets.
+
+    `due` [2, cycles]: tag that answers in a cycle, or NONE; `layout`: of `AddressMap.layout`.
+    """
+    answers = 1 << max(d.read_done, d.write_done).bit_length()
     p = d.pseudo_channels
     scalars = ("row_bus_free", "door_head", "door_tail", "now", "wake", "unfinished", "late", "owes", "last_done", "traced")
     return np.dtype(
@@ -57,6 +59,8 @@ def channel_dtype(d: Delays) -> np.dtype[Any]:
         + [
             ("log", np.int64, (2, LOG_WIDTH)),
             ("delays", DELAYS),
+            ("layout", np.int64, layout.shape),
+            ("due", np.int64, (2, answers)),
             ("pseudo_channel", PSEUDO_CHANNEL, (p,)),
             ("port", PORT, (p, 2)),
             *((name, np.int64, (p, d.banks)) for name in PER_BANK),
@@ -68,9 +72,10 @@ def channel_dtype(d: Delays) -> np.dtype[Any]:
     )
 
 
-def new_state(channels: int, d: Delays, trace_capacity: int) -> State:
+def new_state(channels: int, d: Delays, layout: Records, trace_capacity: int) -> State:
     """State of an idle memory at cycle 0: all rows closed, nothing queued."""
-    c = np.zeros(channels, channel_dtype(d))
+    c = np.zeros(channels, channel_dtype(d, layout))
+    c["layout"], c["due"] = layout, NONE
     for name, value in d._asdict().items():
         c["delays"][name] = value
     c["log"][..., 0] = NONE
@@ -88,7 +93,6 @@ def new_state(channels: int, d: Delays, trace_capacity: int) -> State:
     c["slot"]["next"][..., -1] = NONE
     return State(
         channel=c,
-        due=np.full((channels, 2, max(d.read_done, d.write_done) + 1), NONE, np.int64),
         trace=np.zeros((trace_capacity, LOG_WIDTH), np.int64),
         traced=np.zeros(1, np.int64),
     )

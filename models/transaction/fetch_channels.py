@@ -4,24 +4,25 @@ lanes -> address crossbar -> port of a channel -+
 control reads, write-back, control writes ------+-> memory -> answers -> data crossbar -> lanes
 """
 
-from models.memory.compilation import Array, Record, compiled
+from models.memory.compilation import Record, compiled
 from models.transaction.fetch_state import NOTHING, READ, RING, WRITTEN
 
 READ_TAG = 1 << 24
 """From here on tags are of control reads."""
+TOOK_READ, TOOK_END, TOOK_OUT = 1, 2, 4
+"""What a channel took of the sources that all channels share (bits); only one channel can, as it is of one address."""
 
 
 @compiled
-def grant(f: Record, granted: Array) -> None:
+def grant(f: Record) -> None:
     """The address crossbar: at most one queue for each channel, in turn."""
     queues, channels, places = f.head.shape[0], f.credit.shape[0], f.filled.shape[1]
     if f.asking == 0 and f.granting == 0:
         return
-    best = granted[queues:]
     for c in range(channels):
-        best[c] = NOTHING
+        f.chosen[c] = NOTHING
     for q in range(queues):
-        granted[q] = 0
+        f.granted[q] = 0
     f.granting = 0
     if f.asking == 0:
         return
@@ -29,22 +30,21 @@ def grant(f: Record, granted: Array) -> None:
         if f.ask_skid_n[q] > 0 and f.taken[q] != places:
             c = f.ask_skid[q, 0, 0] & (channels - 1)
             if f.credit[c] > 0:
-                w = best[c]
+                w = f.chosen[c]
                 first = f.xbar_first[c]
                 if w == NOTHING or (w < first and q >= first):
-                    best[c] = q
+                    f.chosen[c] = q
     for c in range(channels):
-        q = best[c]
+        q = f.chosen[c]
         if q != NOTHING:
-            granted[q] = 1
+            f.granted[q] = 1
             f.lane_awake[q] = 1
             f.granting = 1
 
 
 @compiled
-def move_channel(f: Record, c: int, accepted: bool, granted: Array) -> int:
+def move_channel(f: Record, c: int, accepted: bool) -> int:
     """Requests of a channel from the crossbar to the memory; which of the shared sources it took (bits)."""
-    queues = f.head.shape[0]
     memory_popped, shared = 0, 0
     if accepted:
         memory_popped = 1
@@ -88,7 +88,7 @@ def move_channel(f: Record, c: int, accepted: bool, granted: Array) -> int:
                 f.memory[c, n, 0] = f.read_address[i % RING]
                 f.memory[c, n, 1] = READ_TAG + i % RING
                 f.memory[c, n, 3] = 5
-                shared |= 1
+                shared |= TOOK_READ
             elif winner == 2:
                 f.memory[c, n, 0], f.memory[c, n, 1], f.memory[c, n, 2], f.memory[c, n, 3] = f.back[c, 0], 0, 1, 6
                 f.back[c, 0] = f.back[c, 1]
@@ -99,7 +99,7 @@ def move_channel(f: Record, c: int, accepted: bool, granted: Array) -> int:
                 f.memory[c, n, 0], f.memory[c, n, 1], f.memory[c, n, 2] = f.end_address[end], 0, 1
                 f.memory[c, n, 3] = 7
                 f.control_owed[c] += 1
-                shared |= 2
+                shared |= TOOK_END
             f.bursts[f.memory[c, n, 3]] += 1
             f.memory_n[c] += 1
             f.turn[c] = (winner + 1) & 3
@@ -110,7 +110,7 @@ def move_channel(f: Record, c: int, accepted: bool, granted: Array) -> int:
         if a & (channels - 1) == c and f.back_n[c] + back_popped < 2:
             f.back[c, f.back_n[c]] = a
             f.back_n[c] += 1
-            shared |= 4
+            shared |= TOOK_OUT
     # out of the crossbar into the port
     leaves = 0
     if f.out_n[c] > 0 and f.room[c] > 0 and f.port_n[c] + port_popped < 2:
@@ -130,7 +130,7 @@ def move_channel(f: Record, c: int, accepted: bool, granted: Array) -> int:
             f.out[c, n, k] = f.route_item[c, k]
         f.out_n[c] += 1
         f.route[c] = NOTHING
-    q = granted[queues + c]
+    q = f.chosen[c]
     f.credit[c] += leaves
     if q != NOTHING:
         f.route[c] = q
@@ -143,8 +143,8 @@ def move_channel(f: Record, c: int, accepted: bool, granted: Array) -> int:
 
 
 @compiled
-def take_answers(f: Record, read_tag: Array, write_tag: Array) -> None:
-    """The data crossbar, the answers' FIFOs, and acknowledgements."""
+def take_answers(f: Record) -> None:
+    """The data crossbar and the answers' FIFOs."""
     channels, places, depth = f.credit.shape[0], f.filled.shape[1], f.answers.shape[1]
     for k in range(f.data_leaving_n):
         q = f.data_leaving[k]
@@ -175,7 +175,7 @@ def take_answers(f: Record, read_tag: Array, write_tag: Array) -> None:
         f.data_first[q] = c + 1
         f.data_grant[q] = f.answer_skid[c, 0] % places
         f.answer_skid[c, 0] = -2 - f.answer_skid[c, 1]
-    for c in range(channels):
+    for c in range(channels if f.answers_inside else 0):
         popped = 0
         if f.answer_skid_n[c] > 0 and f.answer_skid[c, 0] < 0:
             f.answer_skid[c, 0] = -2 - f.answer_skid[c, 0]
@@ -188,22 +188,27 @@ def take_answers(f: Record, read_tag: Array, write_tag: Array) -> None:
             f.answer_skid_n[c] += 1
             f.answers_h[c] = (f.answers_h[c] + 1) % depth
             f.answers_n[c] -= 1
-        tag = read_tag[c]
-        if tag >= READ_TAG:
-            f.read_cycle[tag - READ_TAG] = f.now
-            f.reads_done += 1
-            if f.reads_done == f.reads_made:
-                f.event |= READ
-        elif tag >= 0:
-            f.answers[c, (f.answers_h[c] + f.answers_n[c]) % depth] = tag
-            f.answers_n[c] += 1
-            f.answers_inside += 1
-        if write_tag[c] >= 0:
-            if f.back_owed[c] > 0:
-                f.back_owed[c] -= 1
-                f.owed_back -= 1
-            else:
-                f.control_owed[c] -= 1
-                f.owed_control -= 1
-            if f.owed_back == 0 and f.owed_control == 0:
-                f.event |= WRITTEN
+
+
+@compiled
+def take_answer(f: Record, c: int, read_tag: int, write_tag: int) -> None:
+    """An answer of the memory, of a read and of a write; negative where there is none."""
+    depth = f.answers.shape[1]
+    if read_tag >= READ_TAG:
+        f.read_cycle[read_tag - READ_TAG] = f.now
+        f.reads_done += 1
+        if f.reads_done == f.reads_made:
+            f.event |= READ
+    elif read_tag >= 0:
+        f.answers[c, (f.answers_h[c] + f.answers_n[c]) % depth] = read_tag
+        f.answers_n[c] += 1
+        f.answers_inside += 1
+    if write_tag >= 0:
+        if f.back_owed[c] > 0:
+            f.back_owed[c] -= 1
+            f.owed_back -= 1
+        else:
+            f.control_owed[c] -= 1
+            f.owed_control -= 1
+        if f.owed_back == 0 and f.owed_control == 0:
+            f.event |= WRITTEN

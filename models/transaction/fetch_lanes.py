@@ -8,7 +8,7 @@ changes one of its inputs wakes it: a list or a vector, a grant, an answer, the 
 a neighbour shares.
 """
 
-from models.memory.compilation import Array, Record, compiled
+from models.memory.compilation import Record, compiled
 from models.transaction.fetch_state import LANDED, LINE, LIST_RING, NOTHING, TO_QUERY, TO_SPARSE, TO_VALUE
 
 
@@ -163,9 +163,7 @@ def lane_end(f: Record, q: int) -> tuple[int, bool]:
 
 
 @compiled
-def lane_begin(
-    f: Record, q: int, left: int, granted: bool, was_offered: Array, taken: Array, given: Array
-) -> tuple[int, bool]:
+def lane_begin(f: Record, q: int, left: int, granted: bool) -> tuple[int, bool]:
     """Collection, reorder buffer and requests of a lane; whether a vector was taken from those that wait, and whether
     anything changed."""
     queues, depth, places = f.head.shape[0], f.asked.shape[1], f.filled.shape[1]
@@ -176,18 +174,18 @@ def lane_begin(
         is_final = burst == f.v_span[v]
         from_before = f.v_before[v] and burst == 0
         passes_on = is_final and f.v_after[v]
-        there = was_offered[(q - 1) & (queues - 1)] if from_before else f.oldest[q] != NOTHING
-        if there and not (passes_on and was_offered[q]) and f.ahead_n[q] + left < 2:
+        there = f.was_offered[(q - 1) & (queues - 1)] if from_before else f.oldest[q] != NOTHING
+        if there and not (passes_on and f.was_offered[q]) and f.ahead_n[q] + left < 2:
             changed = True
             n = f.ahead_n[q]
             f.ahead[q, n, 0], f.ahead[q, n, 1] = v, burst
             f.ahead_n[q] += 1
             if from_before:
-                taken[(q - 1) & (queues - 1)] = 1
+                f.shared[(q - 1) & (queues - 1)] = 1
             else:
                 consumed = True
             if passes_on:
-                given[q] = 1
+                f.shares[q] = 1
             f.burst_at[q] = 0 if is_final else burst + 1
             if is_final:
                 popped = 1

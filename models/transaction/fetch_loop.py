@@ -12,7 +12,7 @@ alone. A cycle of 16 busy channels takes 1.5 us at the memory's ports, 16 bursts
 
 from hls.datapaths.landing_lane import LISTS
 from models.memory.compilation import Array, Record, compiled
-from models.transaction.fetch_channels import grant, move_channel, take_answers
+from models.transaction.fetch_channels import TOOK_END, TOOK_OUT, TOOK_READ, grant, move_channel, take_answer, take_answers
 from models.transaction.fetch_lanes import land, lane_begin, lane_end, leave_groups
 from models.transaction.fetch_state import ACCEPTED, LIST_RING, NOTHING, RING, TO_QUERY, TO_SPARSE
 
@@ -22,16 +22,7 @@ LISTS_BEHIND = LISTS - 1
 
 
 @compiled
-def offers(f: Record, valid: Array, address: Array, tags: Array, writes: Array) -> None:
-    """What each channel asks of the memory in this cycle."""
-    for c in range(valid.shape[0]):
-        valid[c] = f.memory_n[c] > 0
-        if valid[c]:
-            address[c], tags[c], writes[c] = f.memory[c, 0, 0] * BURST_BYTES, f.memory[c, 0, 1], f.memory[c, 0, 2] != 0
-
-
-@compiled
-def _sequence(f: Record, vector_popped: Array) -> None:
+def _sequence(f: Record) -> None:
     """Rows of vectors to the lanes, and the next rows and lists behind them."""
     queues, channels, depth, ahead = f.head.shape[0], f.credit.shape[0], f.pipe.shape[0], f.vectors.shape[1]
     if not (f.offered_n or f.rows_inside or f.active != NOTHING):
@@ -42,7 +33,7 @@ def _sequence(f: Record, vector_popped: Array) -> None:
         goes = True
         for i in range(channels):
             q = f.group * channels + i
-            if f.vectors_n[q] + vector_popped[q] >= ahead:
+            if f.vectors_n[q] + f.popped[q] >= ahead:
                 goes = False
     if goes:
         for i in range(f.got_count):
@@ -125,54 +116,55 @@ def _accept(f: Record, i: int) -> None:
 
 
 @compiled
-def settle(f: Record, accepted: Array, read_tag: Array, write_tag: Array, scratch: Array) -> None:
-    """The rest of a cycle, when the memory has answered; `scratch` [6, queues + channels] is zeros before the first one."""
+def settle(f: Record) -> None:
+    """The rest of a cycle, when the memory has answered: `accepted`, `read_tag`, `write_tag` of its channels.
+
+    What a part tells another one in a cycle stands in `f` too: an array that is handed to a compiled function is
+    counted, at each call, and that took half of the time.
+    """
     queues, channels = f.head.shape[0], f.credit.shape[0]
-    granted, popped, taken, given, offered = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4]
     f.event = 0
     on_the_way = f.on_the_way
     land(f)
     leave_groups(f)
-    grant(f, granted)
+    grant(f)
     for q in range(queues):
-        offered[q] = f.offered[q]
+        f.was_offered[q] = f.offered[q]
     shared = f.reads_skid_n > 0 or f.out_sent < f.out_made or f.end_sent < f.end_made
+    took = 0
     for c in range(channels):
         waits = f.memory_n[c] + f.port_n[c] + f.out_n[c] + f.back_n[c] > 0 or f.route[c] != NOTHING
-        scratch[5, c] = 0
-        if shared or waits or granted[queues + c] != NOTHING:
-            scratch[5, c] = move_channel(f, c, accepted[c], granted)
+        if shared or waits or f.chosen[c] != NOTHING:
+            took += move_channel(f, c, f.accepted[c] != 0)
     slowest = f.lists_taken
     for q in range(queues):
         slowest = min(slowest, f.position[q])
     behind = f.lists_taken - slowest >= LISTS_BEHIND
     shares = False
     for q in range(queues):
-        popped[q] = 0
+        f.popped[q] = 0
         if f.lane_awake[q]:
             left, ended = lane_end(f, q)
-            popped[q], began = lane_begin(f, q, left, granted[q] != 0, offered, taken, given)
+            f.popped[q], began = lane_begin(f, q, left, f.granted[q] != 0)
             f.lane_awake[q] = 1 if ended or began else 0
-            shares = shares or taken[(q - 1) & (queues - 1)] != 0 or given[q] != 0
+            shares = shares or f.shared[(q - 1) & (queues - 1)] != 0 or f.shares[q] != 0
     for q in range(queues if shares else 0):
-        offers_now = (1 if f.offered[q] and not taken[q] else 0) | given[q]
+        offers_now = (1 if f.offered[q] and not f.shared[q] else 0) | f.shares[q]
         if offers_now != f.offered[q]:
             f.offered[q] = offers_now
             f.lane_awake[q] = f.lane_awake[(q + 1) & (queues - 1)] = 1
-        taken[q] = given[q] = 0
-    take_answers(f, read_tag, write_tag)
-    _sequence(f, popped)
+        f.shared[q] = f.shares[q] = 0
+    take_answers(f)
+    for c in range(channels):
+        if f.read_tag[c] >= 0 or f.write_tag[c] >= 0:
+            take_answer(f, c, f.read_tag[c], f.write_tag[c])
+    _sequence(f)
     f.behind_any = 1 if behind else 0
     f.begins = 1 if on_the_way < f.window else 0
-    reads_popped = 0
-    for c in range(channels):
-        if scratch[5, c] & 1:
-            f.reads_skid_n -= 1
-            reads_popped = 1
-        if scratch[5, c] & 2:
-            f.end_sent += 1
-        if scratch[5, c] & 4:
-            f.out_sent += 1
+    reads_popped = took & TOOK_READ
+    f.reads_skid_n -= reads_popped
+    f.end_sent += 1 if took & TOOK_END else 0
+    f.out_sent += 1 if took & TOOK_OUT else 0
     due = f.reads_sent < f.reads_made and f.read_cycle[f.reads_sent % RING] <= f.now
     if due and f.reads_skid_n + reads_popped < 2:
         f.reads_sent += 1
@@ -187,7 +179,7 @@ def settle(f: Record, accepted: Array, read_tag: Array, write_tag: Array, scratc
 
 @compiled
 def add_list(
-    f: Record,
+    states: Array,
     stream: int,
     ids: Array,
     parts: int,
@@ -201,6 +193,7 @@ def add_list(
     purpose: int,
 ) -> None:
     """Offer a list of `count` vectors of `bits` bits from vector `first` of the list of `ids` on."""
+    f = states[0]
     i = LIST_RING + stream
     size = f.v_burst.shape[0]
     at = f.vectors_made

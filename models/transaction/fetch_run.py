@@ -16,35 +16,32 @@ from models.memory.compilation import Array, Record, compiled
 from models.memory.hbm2 import Hbm2Memory
 from models.memory.interface import Memory
 from models.transaction import fetch_channels, fetch_lanes, fetch_loop, fetch_state
-from models.transaction.fetch_loop import add_list, offers, settle
+from models.transaction.fetch_loop import BURST_BYTES, add_list, settle
 from models.transaction.fetch_state import RING, new_state
 
 
 def _loop(fingerprint: int) -> Callable[..., None]:
     @compiled
-    def run_hbm2(
-        states: Array,
-        until: int,
-        channels: Record,
-        due: Array,
-        trace: Array,
-        traced: Array,
-        layout: Array,
-        scratch: Array,
-    ) -> None:
+    def run_hbm2(states: Array, until: int, channels: Record, trace: Array, traced: Array) -> None:
         """Cycles up to, not including, `until`, or the first after which something has happened."""
         _ = fingerprint
         f = states[0]
-        count = f.credit.shape[0]
-        valid, writes = np.zeros((1, count), np.bool_), np.zeros((1, count), np.bool_)
-        address, tags = np.zeros((1, count), np.int64), np.zeros((1, count), np.int64)
-        accepted, answers = np.zeros((1, count), np.bool_), np.empty((2, 1, count), np.int64)
+        now = ports.clock(channels)
         f.event = 0
         while f.now < until and f.event == 0 and f.idle == 0:
-            offers(f, valid[0], address[0], tags[0], writes[0])
-            accepted[:] = False
-            ports.steps(channels, due, trace, traced, valid, address, writes, tags, layout, accepted, answers)
-            settle(f, accepted[0], answers[0, 0], answers[1, 0], scratch)
+            for c in range(channels.shape[0]):
+                f.accepted[c], f.read_tag[c], f.write_tag[c] = ports.port(
+                    channels[c],
+                    now,
+                    f.memory_n[c] > 0,
+                    f.memory[c, 0, 0] * BURST_BYTES,
+                    f.memory[c, 0, 1],
+                    f.memory[c, 0, 2] != 0,
+                )
+                if trace.shape[0]:
+                    ports.log_commands(channels[c], c, now, trace, traced)
+            settle(f)
+            now += 1
 
     return run_hbm2
 
@@ -52,6 +49,12 @@ def _loop(fingerprint: int) -> Callable[..., None]:
 _COMPILED = (engine, ports, fetch_loop, fetch_channels, fetch_lanes, fetch_state)
 _FINGERPRINT = "".join(inspect.getsource(module) for module in _COMPILED)
 run_hbm2 = _loop(zlib.crc32(_FINGERPRINT.encode()))
+
+
+@compiled
+def settle_one(states: Array) -> None:
+    """`settle` for callers that hold the array, not the record."""
+    settle(states[0])
 
 
 class FetchRun:
@@ -70,7 +73,6 @@ class FetchRun:
         self.state: Record = self.states[0]
         self.events = 0
         self.start_cycle = memory.now_cycle
-        self._scratch = np.zeros((6, machine.fetch_queues + machine.hbm_channels), np.int64)
 
     def run(self, until: int) -> int:
         """Run to `until` or to the end of a cycle in which something happened; the next cycle."""
@@ -80,7 +82,7 @@ class FetchRun:
             self.events = 0
             return until
         if isinstance(self.memory, Hbm2Memory):
-            run_hbm2(self.states, until, *self.memory._state, self.memory._layout, self._scratch)
+            run_hbm2(self.states, until, *self.memory._state)
         else:
             self._in_python(until)
         self.events = int(f["event"])
@@ -91,22 +93,20 @@ class FetchRun:
         self.state["now"] = until
 
     def _in_python(self, until: int) -> None:
-        count = self.memory.channels
-        valid, writes = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
-        address, tags = np.zeros(count, np.int64), np.zeros(count, np.int64)
         f = self.state
         f["event"] = 0
         while f["now"] < until and not f["event"] and not f["idle"]:
-            offers(f, valid, address, tags, writes)
-            reply = self.memory.step(valid, np.where(valid, address, 0), tags, writes & valid)
-            settle(f, reply.accepted, reply.read_tag, reply.write_tag, self._scratch)
+            valid, (burst, tag, write, _) = f["memory_n"] > 0, f["memory"][:, 0].T
+            reply = self.memory.step(valid, np.where(valid, BURST_BYTES * burst, 0), tag, (write != 0) & valid)
+            f["accepted"], f["read_tag"], f["write_tag"] = reply.accepted, reply.read_tag, reply.write_tag
+            settle_one(self.states)
 
     def offer(
         self, stream: int, ids: Array, parts: int, first: int, count: int, base_bytes: int, bits: int, **to: int
     ) -> None:
         """Offer a list on a stream that has none, now; `to`: destination, buffer, place, purpose."""
         order = (to["destination"], to["buffer"], to["place"], to["purpose"])
-        add_list(self.state, stream, ids, parts, first, count, base_bytes >> 5, bits, *order)
+        add_list(self.states, stream, ids, parts, first, count, base_bytes >> 5, bits, *order)
 
     def read(self, address_bytes: int, bursts: int, cycle: int) -> None:
         """Control reads, one a cycle from `cycle` on."""

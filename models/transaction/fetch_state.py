@@ -85,10 +85,12 @@ def _shapes(s: FetchSizes) -> dict[str, tuple[int, ...]]:
         *("next_n", "head", "tail", "taken", "oldest", "burst_at", "offered"),
         *("ahead_n", "begun", "word_at", "words_n", "position", "lane_vector", "converting"),
         *("data_grant", "data_place", "data_first", "data_granted", "data_leaving", "lane_awake", "convert_n"),
+        *("granted", "popped", "was_offered", "shared", "shares"),
     )
     of_channels = (
         *("xbar_first", "credit", "route", "out_n", "room", "port_n", "turn"),
-        *("memory_n", "answers_n", "answers_h", "answer_skid_n", "back_n", "control_owed", "back_owed"),
+        *("memory_n", "answers_n", "answers_h", "answer_skid_n", "back_n", "control_owed", "back_owed", "chosen"),
+        *("accepted", "read_tag", "write_tag"),
     )
     return {
         "offer": (4,),
