@@ -7,6 +7,7 @@ Sizes and latencies are read from the netlist's own plans. `models.transaction.f
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,19 +52,24 @@ class FetchSizes:
 
     @classmethod
     def of(cls, machine: AcceleratorConfig) -> "FetchSizes":
-        """From the netlist's plans."""
-        sizes = MachineSizes.of(machine)
-        return cls(
-            queues=machine.fetch_queues,
-            channels=machine.hbm_channels,
-            address_depth=machine.address_queue_depth,
-            places=burst_slots(machine),
-            locate_cycles=fetcher.plan(machine).locate.latency_cycles,
-            convert_cycles=bitwidth_converter.plan(machine).latency_cycles,
-            groups=min(sizes.queues, PARITIES * sizes.slots),
-            vectors=16 * machine.context_keys,
-            word_shift=(8 * machine.data_queue_bytes).bit_length() - 1,
-        )
+        """From the netlist's plans, computed once."""
+        return _sizes(machine)
+
+
+@cache
+def _sizes(machine: AcceleratorConfig) -> FetchSizes:
+    sizes = MachineSizes.of(machine)
+    return FetchSizes(
+        queues=machine.fetch_queues,
+        channels=machine.hbm_channels,
+        address_depth=machine.address_queue_depth,
+        places=burst_slots(machine),
+        locate_cycles=fetcher.plan(machine).locate.latency_cycles,
+        convert_cycles=bitwidth_converter.plan(machine).latency_cycles,
+        groups=min(sizes.queues, PARITIES * sizes.slots),
+        vectors=16 * machine.context_keys,
+        word_shift=(8 * machine.data_queue_bytes).bit_length() - 1,
+    )
 
 
 _SCALARS = (
