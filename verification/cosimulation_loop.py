@@ -140,9 +140,7 @@ def _loop(fingerprint: int) -> Callable[..., tuple[int, int]]:
                 e.fault[0], e.fault[1] = refused, e.address[0, refused]
                 return cycle, ELSEWHERE
             accepted[:] = False
-            ports.steps(
-                channels, commands, commanded, e.valid, e.address, e.write, e.slot, accepted, answers
-            )
+            ports.steps(channels, commands, commanded, e.valid, e.address, e.write, e.slot, accepted, answers)
             give(accepted[0], answers[0, 0], answers[1, 0], row, g, e)
             trace_requests(e, accepted[0], cycle, trace, traced)
             flags: Any = np.int64(session_cycle(handle, row_address, watched_address))

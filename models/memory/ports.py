@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from models.memory import engine
 from models.memory.compilation import Array, Record, compiled
-from models.memory.engine import NEVER, NONE, accept, commands, may_accept
+from models.memory.engine import NONE, accept, commands, may_accept
 
 
 @compiled

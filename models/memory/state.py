@@ -53,7 +53,18 @@ def channel_dtype(d: Delays, layout: Records) -> np.dtype[Any]:
     """
     answers = 1 << max(d.read_done, d.write_done).bit_length()
     p = d.pseudo_channels
-    scalars = ("row_bus_free", "door_head", "door_tail", "now", "wake", "unfinished", "late", "owes", "last_done", "traced")
+    scalars = (
+        "row_bus_free",
+        "door_head",
+        "door_tail",
+        "now",
+        "wake",
+        "unfinished",
+        "late",
+        "owes",
+        "last_done",
+        "traced",
+    )
     return np.dtype(
         [(name, np.int64) for name in scalars]
         + [

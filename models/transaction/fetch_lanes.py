@@ -164,8 +164,7 @@ def lane_end(f: Record, q: int) -> tuple[int, bool]:
 
 @compiled
 def lane_begin(f: Record, q: int, left: int, granted: bool) -> tuple[int, bool]:
-    """Collection, reorder buffer and requests of a lane; whether a vector was taken from those that wait, and whether
-    anything changed."""
+    """Collection, reorder buffer and requests of a lane; whether it took a vector, and whether anything changed."""
     queues, depth, places = f.head.shape[0], f.asked.shape[1], f.filled.shape[1]
     changed = granted
     consumed, popped = False, 0

@@ -12,7 +12,15 @@ alone. A cycle of 16 busy channels takes 1.5 us at the memory's ports, 16 bursts
 
 from hls.datapaths.landing_lane import LISTS
 from models.memory.compilation import Array, Record, compiled
-from models.transaction.fetch_channels import TOOK_END, TOOK_OUT, TOOK_READ, grant, move_channel, take_answer, take_answers
+from models.transaction.fetch_channels import (
+    TOOK_END,
+    TOOK_OUT,
+    TOOK_READ,
+    grant,
+    move_channel,
+    take_answer,
+    take_answers,
+)
 from models.transaction.fetch_lanes import land, lane_begin, lane_end, leave_groups
 from models.transaction.fetch_state import ACCEPTED, LIST_RING, NOTHING, RING, TO_QUERY, TO_SPARSE
 

@@ -78,7 +78,21 @@ _SCALARS = (
     *("behind_any", "on_the_way", "window", "group", "got_there", "got_at", "got_count"),
     *("got_last", "slow_first", "slow_granted", "slow_1", "slow_2", "landed_all"),
     *("landed_sparse", "sparse_left", "reads_made", "reads_sent", "reads_skid_n", "reads_done", "out_made"),
-    *("data_granted_n", "data_leaving_n", "offered_n", "rows_inside", "out_sent", "end_made", "end_sent", "owed_back", "owed_control", "landing", "asking", "granting", "answers_inside"),
+    *(
+        "data_granted_n",
+        "data_leaving_n",
+        "offered_n",
+        "rows_inside",
+        "out_sent",
+        "end_made",
+        "end_sent",
+        "owed_back",
+        "owed_control",
+        "landing",
+        "asking",
+        "granting",
+        "answers_inside",
+    ),
 )
 
 
