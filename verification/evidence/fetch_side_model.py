@@ -118,11 +118,11 @@ class Expected:
         name = "key" if request.destination is Destination.KEY else "value"
         row, slot = divmod(place, self.sizes.slots)
         cell = self.srams[name][request.buffer, row, slot]
-        low = self.width - layer.msb_bits - LSB_BITS
         there = np.arange(self.sizes.native) < layer.elements
         if is_lsb:
-            cell[:] = (cell & ~(15 << low)) | (values << low)
+            cell[:] = (cell & ~15) | values
         else:
+            low = self.width - layer.msb_bits - LSB_BITS
             cell[:] = (values << (self.width - bits)) | (np.where(there, 8 << low, 0) if request.plane else 0)
 
 
