@@ -11,9 +11,14 @@ Array = npt.NDArray[Any]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def compiled(function: F) -> F:
+def compiled(function: F, inline: bool = False) -> F:
     """Numba's nopython compilation, cached on disk where some place for a cache can be written."""
     try:
-        return cast(F, numba.njit(cache=True)(function))
+        return cast(F, numba.njit(cache=True, forceinline=inline)(function))
     except RuntimeError:
-        return cast(F, numba.njit(function))
+        return cast(F, numba.njit(forceinline=inline)(function))
+
+
+def inlined(function: F) -> F:
+    """`compiled` into its callers: for what is large but called from one hot loop, where calls cost as much."""
+    return compiled(function, inline=True)

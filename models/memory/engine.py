@@ -10,16 +10,16 @@ precharge all, refresh. Order within a cycle: column, row, then the port accepts
 command in the next cycle. A read of a burst with a write queued, or the reverse, waits at the port: nothing overtakes
 a hazard, and as reads all take the same time from command to data, no two answers meet.
 
+The banks that wait for a command of one kind have a wake: a cycle before which none of them may get it. It is exact
+after a search; a bank that joins lowers it; commands only delay banks. So most cycles search banks for one kind. Each
+pseudo-channel keeps the first of its wakes (`_plan`), the channel the first of theirs (`wake`), and callers skip the
+cycles before. A wake that is too early costs time only.
+
 A bank's candidate for a command has a key: the cycle in which its request was accepted, and the bank in the low
 BANK_BITS. A port accepts one request a cycle, so the least key is the oldest request.
-
-Each pseudo-channel knows the next cycle in which it may have something to do (`wake`), so that the others are skipped;
-a channel's `wake` is the least of them.
 """
 
-import numpy as np
-
-from models.memory.compilation import Array, Record, compiled
+from models.memory.compilation import Array, Record, compiled, inlined
 
 READ, WRITE = 0, 1
 ACTIVATE, PRECHARGE, PRECHARGE_ALL, REFRESH, READ_BURST, WRITE_BURST = range(6)
@@ -28,75 +28,64 @@ NEVER = 1 << 62
 NONE = -1
 BANK_BITS = 16
 BANK_MASK = (1 << BANK_BITS) - 1
+REFRESH_KEY = -1  # less than any request's
 
 
 @compiled
 def _log(channel: Record, bus: int, now: int, p: int, command: int, bank: int, row: int, column: int, tag: int) -> None:
-    if not channel.traced:
-        return
     log = channel.log[bus]
     log[0], log[2], log[3], log[4], log[5], log[6], log[7] = now, p, command, bank, row, column, tag
 
 
 @compiled
-def _ready(keys: Array, times: Array, group_times: Array, not_before: int, now: int) -> tuple[int, int, int]:
-    """Of all banks' candidates of one kind: the least key that is ready, how many are, and when the next will be."""
-    best, count, wake = NEVER, 0, NEVER
+def _least_ready(keys: Array, times: Array, now: int) -> tuple[int, int]:
+    """Of all banks' candidates of one kind: the least key that is ready, and the wake of the others."""
+    least, count, wake = NEVER, 0, NEVER
     for b in range(keys.shape[0]):
-        key = keys[b]
-        ready = max(times[b], group_times[b], not_before)
-        is_ready = ready <= now
-        best = min(best, key if is_ready else NEVER)
-        wake = min(wake, NEVER if is_ready | (key == NEVER) else ready)
-        count += is_ready & (key != NEVER)
-    return best, count, wake
+        key, time = keys[b], times[b]
+        ready = time <= now
+        least = min(least, key if ready else NEVER)
+        wake = min(wake, NEVER if ready | (key == NEVER) else time)
+        count += ready & (key != NEVER)
+    return least, now + 1 if count > 1 else wake
 
 
 @compiled
-def _scan(channel: Record, p: int, now: int) -> tuple[int, int, int, int]:
-    """Keys of the oldest ready column and row command, the latter's kind, and the next cycle with a candidate."""
+def _column_candidate(channel: Record, p: int, now: int) -> tuple[int, int]:
+    """Key of the oldest hit that may be served now, and the wake of the other hits."""
+    direction = channel.pseudo_channel[p].direction
+    if now < channel.port[p, direction].column_ready:
+        return NEVER, NEVER
+    key, others = _least_ready(channel.hit_key[p, direction], channel.column_ready[p, direction], now)
+    channel.port[p, direction].column_wake = others if key == NEVER else now + 1
+    return key, others
+
+
+@inlined
+def _row_candidate(channel: Record, p: int, now: int) -> tuple[int, int, int]:
+    """Key and kind of the oldest row command that may issue now, and the wake of the others of its kind."""
     pc = channel.pseudo_channel[p]
-    pc.ready_columns = pc.ready_activates = pc.ready_precharges = 0
-    column, row, command = NEVER, NEVER, NONE
     if now >= pc.refresh_due:
-        command, ready = _refresh_command(channel, p)
-        if ready <= now:
-            return column, -1, command, NEVER
-        return column, row, NONE, ready
-    wake = pc.refresh_due
+        return _refresh_candidate(channel, p, now)
     direction = pc.direction
     port = channel.port[p, direction]
-    if port.hit_banks:
-        column, pc.ready_columns, later = _ready(
-            channel.hit_key[p, direction],
-            channel.column_ready[p, direction],
-            channel.group_column_ready[p, direction],
-            port.column_ready,
-            now,
-        )
-        wake = min(wake, later)
-    if port.closed_banks:
-        row, pc.ready_activates, later = _ready(
-            channel.closed_key[p, direction],
-            channel.activate_ready[p],
-            channel.group_activate_ready[p],
-            pc.activate_ready,
-            now,
-        )
+    least, command, others = NEVER, NONE, NEVER
+    if now >= max(port.activate_wake, pc.activate_ready):
+        least, others = _least_ready(channel.closed_key[p, direction], channel.activate_ready[p], now)
+        port.activate_wake = others if least == NEVER else now + 1
         command = ACTIVATE
-        wake = min(wake, later)
-    if port.conflict_banks:
-        times = channel.precharge_ready[p]
-        found, pc.ready_precharges, later = _ready(channel.conflict_key[p, direction], times, times, 0, now)
-        wake = min(wake, later)
-        if found < row:
-            row, command = found, PRECHARGE
-    return column, row, command if row < NEVER else NONE, wake
+    if now >= port.precharge_wake:
+        key, rest = _least_ready(channel.conflict_key[p, direction], channel.precharge_ready[p], now)
+        port.precharge_wake = rest if key == NEVER else now + 1
+        if key < least:
+            least, command, others = key, PRECHARGE, rest
+    return least, command, others
 
 
 @compiled
-def _refresh_command(channel: Record, p: int) -> tuple[int, int]:
-    """What a due refresh needs next, and from which cycle on it may issue."""
+def _refresh_candidate(channel: Record, p: int, now: int) -> tuple[int, int, int]:
+    """What a due refresh needs next, if it may issue now; as `_row_candidate`."""
+    pc = channel.pseudo_channel[p]
     command, ready = REFRESH, 0
     for b in range(channel.delays.banks):
         if channel.bank[p, b].open_row != NONE:
@@ -105,33 +94,38 @@ def _refresh_command(channel: Record, p: int) -> tuple[int, int]:
             ready = max(ready, channel.precharge_ready[p, b])
         elif command == REFRESH:
             ready = max(ready, channel.activate_ready[p, b])
-    return command, ready
+    pc.refresh_wake = max(ready, now + 1)
+    return REFRESH_KEY if ready <= now else NEVER, command, NEVER
 
 
-@compiled
+@inlined
 def _classify(channel: Record, p: int, direction: int, b: int) -> None:
-    """File bank `b` under what its requests of one direction wait for: a hit to read, ACTIVATE, PRECHARGE."""
+    """File bank `b` under what its requests of one direction wait for: a hit to serve, ACTIVATE, PRECHARGE."""
     port, queue, bank = channel.port[p, direction], channel.queue[p, direction, b], channel.bank[p, b]
-    bit = np.int64(1) << b
-    port.hit_banks &= ~bit
-    port.closed_banks &= ~bit
-    port.conflict_banks &= ~bit
+    oldest = (queue.head_age << BANK_BITS) + b
     hit = closed = conflict = NEVER
     if queue.head != NONE:
-        oldest = (queue.head_age << BANK_BITS) + b
         if bank.open_row == NONE:
-            port.closed_banks |= bit
             closed = oldest
+            port.activate_wake = min(port.activate_wake, channel.activate_ready[p, b])
         else:
             if queue.hit != NONE:
-                port.hit_banks |= bit
                 hit = (queue.hit_age << BANK_BITS) + b
+                port.column_wake = min(port.column_wake, channel.column_ready[p, direction, b])
             if queue.hit != queue.head and (queue.hit == NONE or bank.hits >= channel.delays.row_hit_cap):
-                port.conflict_banks |= bit
                 conflict = oldest
+                port.precharge_wake = min(port.precharge_wake, channel.precharge_ready[p, b])
     channel.hit_key[p, direction, b] = hit
     channel.closed_key[p, direction, b] = closed
     channel.conflict_key[p, direction, b] = conflict
+
+
+@compiled
+def _delay_group(times: Array, b: int, group_shift: int, ready: int) -> None:
+    """No bank of the group of `b` before cycle `ready`."""
+    group = b >> group_shift
+    for i in range(times.shape[0]):
+        times[i] = max(times[i], ready if i >> group_shift == group else 0)
 
 
 @compiled
@@ -148,15 +142,7 @@ def _find_hit(channel: Record, p: int, direction: int, b: int, start: int) -> No
         queue.hit_age = slots[i].accepted
 
 
-@compiled
-def _delay_group(times: Array, b: int, group_shift: int, ready: int) -> None:
-    """No bank of the group of `b` before cycle `ready`."""
-    first = (b >> group_shift) << group_shift
-    for i in range(first, first + (1 << group_shift)):
-        times[i] = max(times[i], ready)
-
-
-@compiled
+@inlined
 def _column_command(channel: Record, p: int, b: int, now: int) -> int:
     """Issue the hit of bank `b`; returns its tag."""
     d = channel.delays
@@ -165,19 +151,21 @@ def _column_command(channel: Record, p: int, b: int, now: int) -> int:
     port, queue, bank = channel.port[p, direction], channel.queue[p, direction, b], channel.bank[p, b]
     hit = queue.hit
     slot = channel.slot[p, direction, hit]
-    _log(channel, 0, now, p, READ_BURST + direction, b, slot.row, slot.column, slot.tag)
+    if channel.traced:
+        _log(channel, 0, now, p, READ_BURST + direction, b, slot.row, slot.column, slot.tag)
     other = channel.port[p, 1 - direction]
     port.column_ready = max(port.column_ready, now + d.column_short)
-    _delay_group(channel.group_column_ready[p, direction], b, d.group_shift, now + d.column_long)
-    precharge = now + (d.read_to_precharge if direction == READ else d.write_to_precharge)
-    channel.precharge_ready[p, b] = max(channel.precharge_ready[p, b], precharge)
+    _delay_group(channel.column_ready[p, direction], b, d.group_shift, now + d.column_long)
     if direction == READ:
+        precharge = now + d.read_to_precharge
         other.column_ready = max(other.column_ready, now + d.read_to_write)
         pc.reads += 1
     else:
+        precharge = now + d.write_to_precharge
         other.column_ready = max(other.column_ready, now + d.write_to_read_short)
-        _delay_group(channel.group_column_ready[p, READ], b, d.group_shift, now + d.write_to_read_long)
+        _delay_group(channel.column_ready[p, READ], b, d.group_shift, now + d.write_to_read_long)
         pc.writes += 1
+    channel.precharge_ready[p, b] = max(channel.precharge_ready[p, b], precharge)
     if bank.hits:
         pc.row_hits += 1
     bank.hits += 1
@@ -207,160 +195,143 @@ def _column_command(channel: Record, p: int, b: int, now: int) -> int:
     return served
 
 
-@compiled
+@inlined
 def _close(channel: Record, p: int, b: int, now: int) -> None:
-    d = channel.delays
-    bank = channel.bank[p, b]
-    bank.open_row = NONE
-    channel.activate_ready[p, b] = max(channel.activate_ready[p, b], now + d.precharge)
+    channel.bank[p, b].open_row = NONE
+    channel.activate_ready[p, b] = max(channel.activate_ready[p, b], now + channel.delays.precharge)
+    channel.pseudo_channel[p].precharges += 1
     for direction in range(2):
         channel.queue[p, direction, b].hit = NONE
         if channel.queue[p, direction, b].head != NONE:
             _classify(channel, p, direction, b)
 
 
-@compiled
-def _row_command(channel: Record, p: int, b: int, command: int, now: int) -> None:
+@inlined
+def _activate(channel: Record, p: int, b: int, now: int) -> None:
+    """Open the row that the oldest request for bank `b` wants."""
+    d = channel.delays
+    pc, bank = channel.pseudo_channel[p], channel.bank[p, b]
+    bank.open_row = channel.slot[p, pc.direction, channel.queue[p, pc.direction, b].head].row
+    bank.hits = 0
+    channel.activate_ready[p, b] = max(channel.activate_ready[p, b], now + d.activate_to_activate)
+    channel.precharge_ready[p, b] = max(channel.precharge_ready[p, b], now + d.activate_to_precharge)
+    channel.column_ready[p, READ, b] = max(channel.column_ready[p, READ, b], now + d.activate_to_read)
+    channel.column_ready[p, WRITE, b] = max(channel.column_ready[p, WRITE, b], now + d.activate_to_write)
+    for direction in range(2):
+        head = channel.queue[p, direction, b].head
+        if head != NONE:
+            _find_hit(channel, p, direction, b, head)
+            _classify(channel, p, direction, b)
+    _delay_group(channel.activate_ready[p], b, d.group_shift, now + d.activate_long)
+    pc.activate0, pc.activate1, pc.activate2, pc.activate3 = pc.activate1, pc.activate2, pc.activate3, now
+    pc.activate_ready = max(now + d.activate_short, pc.activate0 + d.four_activates)
+    channel.row_bus_free = now + d.activate_bus
+    pc.activates += 1
+
+
+@inlined
+def _row_command(channel: Record, p: int, b: int, command: int, others: int, now: int) -> None:
+    """Issue a row command; `others` is the wake of the candidates of its kind that were not taken."""
     d = channel.delays
     pc = channel.pseudo_channel[p]
+    port = channel.port[p, pc.direction]
     channel.row_bus_free = now + 1
     row = NONE
     if command == ACTIVATE:
-        queue, bank = channel.queue[p, pc.direction, b], channel.bank[p, b]
-        row = channel.slot[p, pc.direction, queue.head].row
-        bank.open_row = row
-        bank.hits = 0
-        channel.activate_ready[p, b] = now + d.activate_to_activate
-        channel.precharge_ready[p, b] = max(channel.precharge_ready[p, b], now + d.activate_to_precharge)
-        channel.column_ready[p, READ, b] = now + d.activate_to_read
-        channel.column_ready[p, WRITE, b] = now + d.activate_to_write
-        for direction in range(2):
-            if channel.queue[p, direction, b].head != NONE:
-                _find_hit(channel, p, direction, b, channel.queue[p, direction, b].head)
-                _classify(channel, p, direction, b)
-        _delay_group(channel.group_activate_ready[p], b, d.group_shift, now + d.activate_long)
-        pc.activate0, pc.activate1, pc.activate2, pc.activate3 = pc.activate1, pc.activate2, pc.activate3, now
-        pc.activate_ready = max(now + d.activate_short, pc.activate0 + d.four_activates)
-        channel.row_bus_free = now + d.activate_bus
-        pc.activates += 1
+        port.activate_wake = others
+        _activate(channel, p, b, now)
+        row = channel.bank[p, b].open_row
     elif command == PRECHARGE:
+        port.precharge_wake = others
         row = channel.bank[p, b].open_row
         _close(channel, p, b, now)
-        pc.precharges += 1
     elif command == PRECHARGE_ALL:
         for i in range(d.banks):
             if channel.bank[p, i].open_row != NONE:
                 _close(channel, p, i, now)
-                pc.precharges += 1
     else:
         for i in range(d.banks):
             channel.activate_ready[p, i] = now + d.refresh
         pc.refresh_due += d.refresh_interval
+        pc.refresh_wake = pc.refresh_due
         pc.refreshes += 1
-    _log(channel, 1, now, p, command, b if command <= PRECHARGE else NONE, row, NONE, NONE)
+    if channel.traced:
+        _log(channel, 1, now, p, command, b if command <= PRECHARGE else NONE, row, NONE, NONE)
 
 
 @compiled
-def _turn(channel: Record, p: int) -> None:
-    """Serve reads or writes next: the write queue drains from its high to its low watermark."""
-    pc = channel.pseudo_channel[p]
-    reads, writes = channel.port[p, READ].count, channel.port[p, WRITE].count
-    if pc.direction == READ:
-        if writes >= channel.delays.write_high or (writes > 0 and reads == 0):
-            pc.direction = WRITE
-    elif writes == 0 or (writes <= channel.delays.write_low and reads > 0):
-        pc.direction = READ
-
-
-@compiled
-def _best_row(channel: Record, now: int) -> tuple[int, int, int]:
-    best = (NEVER, NONE, NONE)
-    for p in range(channel.delays.pseudo_channels):
-        _, key, command, _ = _scan(channel, p, now)
-        if key < best[0]:
-            best = (key, p, command)
-    return best
-
-
-@compiled
-def _wake(channel: Record, p: int, now: int, column_bank: int, row_bank: int, command: int) -> int:
-    """Cycle before which nothing can happen in pseudo-channel `p`, after these commands (NONE: none) in `now`.
-
-    Candidates that were not ready are in `wake` already; commands only delay them. Ready ones that were not taken wait
-    for what the command taken holds, and the bank that was served has a new candidate.
-    """
+def _direction(channel: Record, p: int) -> int:
+    """What to serve next, reads or writes: the write queue drains from its high to its low watermark."""
     d = channel.delays
-    pc = channel.pseudo_channel[p]
-    wake: int = pc.wake
-    row_free = max(now + 1, channel.row_bus_free)
-    if column_bank != NONE:
-        wake = min(wake, now + d.column_short, channel.precharge_ready[p, column_bank])
-        if channel.port[p, WRITE].count or pc.direction == WRITE:
-            wake = now + 1
-    elif pc.ready_columns:
-        wake = now + 1
-    if command == NONE:
-        refresh_lost_the_bus = pc.wake == NEVER
-        if pc.ready_activates or pc.ready_precharges or refresh_lost_the_bus:
-            wake = min(wake, row_free)
-    elif command == ACTIVATE:
-        wake = min(wake, channel.column_ready[p, pc.direction, row_bank])
-        if pc.ready_precharges:
-            wake = min(wake, row_free)
-        if pc.ready_activates > 1:
-            wake = min(wake, max(row_free, pc.activate_ready))
-    elif command == PRECHARGE:
-        wake = min(wake, channel.activate_ready[p, row_bank])
-        if pc.ready_precharges > 1 or pc.ready_activates:
-            wake = min(wake, row_free)
-    else:
-        wake = now + 1
-    return max(wake, now + 1)
+    reads, writes = channel.port[p, READ].count, channel.port[p, WRITE].count
+    if channel.pseudo_channel[p].direction == READ:
+        return WRITE if writes >= d.write_high or (writes > 0 and reads == 0) else READ
+    return READ if writes == 0 or (writes <= d.write_low and reads > 0) else WRITE
 
 
 @compiled
+def _plan(channel: Record, p: int, cycle: int) -> None:
+    """When pseudo-channel `p` has something to do next, from `cycle` on, the row bus aside."""
+    pc = channel.pseudo_channel[p]
+    port = channel.port[p, pc.direction]
+    pc.turns = _direction(channel, p) != pc.direction
+    if cycle >= pc.refresh_due:
+        pc.column_wake, pc.row_wake = NEVER, pc.refresh_wake
+    else:
+        pc.column_wake = max(port.column_wake, port.column_ready)
+        pc.row_wake = min(pc.refresh_due, port.precharge_wake, max(port.activate_wake, pc.activate_ready))
+    if pc.turns:
+        pc.column_wake = cycle
+
+
+@compiled
+def _next_event(channel: Record, now: int) -> int:
+    """Cycle before which the channel has nothing to do after `now`, unless it accepts a request."""
+    event = NEVER
+    for p in range(channel.delays.pseudo_channels):
+        pc = channel.pseudo_channel[p]
+        event = min(event, pc.column_wake, max(pc.row_wake, channel.row_bus_free))
+    return max(event, now + 1)
+
+
+@inlined
 def commands(channel: Record, now: int) -> tuple[int, int, int]:
     """Issue what the channel issues in cycle `now`: (tag or NONE, cycle its last data beat is over, direction)."""
+    tag, done, direction = NONE, NONE, READ
+    if now < channel.wake:
+        return tag, done, direction
     d = channel.delays
-    column, row = (NEVER, NONE), (NEVER, NONE, NONE)
+    least, chosen, others, changed = NEVER, NONE, NEVER, 0
     for p in range(d.pseudo_channels):
         pc = channel.pseudo_channel[p]
-        pc.scanned = pc.wake <= now
-        if not pc.scanned:
-            continue
-        _turn(channel, p)
-        column_key, row_key, command, pc.wake = _scan(channel, p, now)
-        if column_key < column[0]:
-            column = (column_key, p)
-        if row_key < row[0]:
-            row = (row_key, p, command)
-    tag, done, direction, again = NONE, NONE, READ, False
-    column_bank, row_bank = column[0] & BANK_MASK, row[0] & BANK_MASK
-    if column[1] != NONE:
-        p = column[1]
-        direction = channel.pseudo_channel[p].direction
-        tag = _column_command(channel, p, column_bank, now)
+        if pc.turns:
+            pc.direction = _direction(channel, p)
+            _plan(channel, p, now)
+        if pc.column_wake <= now and now < pc.refresh_due:
+            changed |= 1 << p
+            key, rest = _column_candidate(channel, p, now)
+            if key < least:
+                least, chosen, others = key, p, rest
+    if chosen != NONE:
+        direction = channel.pseudo_channel[chosen].direction
+        channel.port[chosen, direction].column_wake = others
+        tag = _column_command(channel, chosen, least & BANK_MASK, now)
         done = now + (d.read_done if direction == READ else d.write_done)
         channel.last_done = max(channel.last_done, done)
-        if row[1] == p and row_bank == column_bank:
-            row, again = _best_row(channel, now), True
-            row_bank = row[0] & BANK_MASK
-    if row[1] != NONE:
-        if channel.row_bus_free <= now:
-            _row_command(channel, row[1], row_bank, row[2], now)
-        else:
-            row = (NEVER, NONE, NONE)
+    if channel.row_bus_free <= now:
+        least, chosen, command = NEVER, NONE, NONE
+        for p in range(d.pseudo_channels):
+            if channel.pseudo_channel[p].row_wake <= now:
+                changed |= 1 << p
+                key, kind, rest = _row_candidate(channel, p, now)
+                if key < least:
+                    least, chosen, command, others = key, p, kind, rest
+        if chosen != NONE:
+            _row_command(channel, chosen, least & BANK_MASK, command, others, now)
     for p in range(d.pseudo_channels):
-        pc = channel.pseudo_channel[p]
-        if again:
-            pc.wake = now + 1
-        elif pc.scanned:
-            command = row[2] if row[1] == p else NONE
-            pc.wake = _wake(channel, p, now, column_bank if column[1] == p else NONE, row_bank, command)
-    wake = NEVER
-    for p in range(d.pseudo_channels):
-        wake = min(wake, channel.pseudo_channel[p].wake)
-    channel.wake = wake
+        if changed & (1 << p):
+            _plan(channel, p, now + 1)
+    channel.wake = _next_event(channel, now)
     return tag, done, direction
 
 
@@ -378,17 +349,18 @@ def may_accept(channel: Record, p: int, b: int, row: int, column: int, direction
     return True
 
 
-@compiled
+@inlined
 def accept(channel: Record, p: int, b: int, row: int, column: int, direction: int, tag: int, now: int) -> None:
     """Queue a request that `may_accept` allows; `tag` comes back when it is served."""
-    pc, port, queue = channel.pseudo_channel[p], channel.port[p, direction], channel.queue[p, direction, b]
+    port, queue = channel.port[p, direction], channel.queue[p, direction, b]
     i = port.free
     slot = channel.slot[p, direction, i]
     port.free = slot.next
     port.count += 1
     slot.row, slot.column, slot.tag, slot.accepted = row, column, tag, now
     slot.next, slot.previous = NONE, queue.tail
-    if queue.tail == NONE:
+    first = queue.tail == NONE
+    if first:
         queue.head = i
         queue.head_age = now
     else:
@@ -398,7 +370,8 @@ def accept(channel: Record, p: int, b: int, row: int, column: int, direction: in
     if first_hit:
         queue.hit = i
         queue.hit_age = now
-    _classify(channel, p, direction, b)
-    if first_hit or queue.head == i or direction != pc.direction:
-        pc.wake = min(pc.wake, now + 1)
-        channel.wake = min(channel.wake, now + 1)
+    if first or first_hit:
+        _classify(channel, p, direction, b)
+    if first or first_hit or direction != channel.pseudo_channel[p].direction:
+        _plan(channel, p, now + 1)
+        channel.wake = _next_event(channel, now)

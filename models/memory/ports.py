@@ -8,9 +8,15 @@ import inspect
 import zlib
 from collections.abc import Callable
 
+import numpy as np
+
 from models.memory import engine
+from models.memory.address_map import FIELDS
 from models.memory.compilation import Array, Record, compiled
 from models.memory.engine import NONE, accept, commands, may_accept
+
+CHUNK = 256
+"""Bursts whose addresses are taken apart at once: few enough to stay near, enough for vector instructions."""
 
 
 @compiled
@@ -83,17 +89,40 @@ def outcome(requests: Array, order: Array, accepted: Array, done: Array) -> None
 
 
 @compiled
+def _locate_all(address: Array, layout: Array, where: Array) -> None:
+    """`AddressMap.decode` of many bursts into `where` [6, bursts], a segment at a time: without `locate`'s branches."""
+    for field in range(where.shape[0]):
+        where[field] = 0
+    for s in range(1, layout.shape[0]):
+        values, shift, mask, up = where[layout[s, 0]], layout[s, 1], layout[s, 2], layout[s, 3]
+        for i in range(address.shape[0]):
+            values[i] |= ((address[i] >> shift) & mask) << up
+    for i in range(address.shape[0]):
+        row = where[4, i]
+        where[2, i] ^= row & layout[0, 1]
+        where[3, i] ^= (row >> layout[0, 3]) & layout[0, 2]
+
+
+@compiled
 def fill(
     channels: Record, requests: Array, order: Array, address: Array, issue: Array, write: Array, layout: Array
 ) -> None:
     """Write requests [0, n): the i-th is burst `order[i]`."""
     group_shift = channels[0].delays.group_shift
-    for i in range(order.shape[0]):
-        k = order[i]
-        r = requests[i]
-        r.channel, r.pseudo_channel, r.bank, r.row, r.column = locate(address[k], layout, group_shift)
-        r.issue, r.direction = issue[k], write[k]
-        r.accepted, r.done, r.next = NONE, NONE, NONE
+    chunk = np.empty(CHUNK, np.int64)
+    where = np.empty((len(FIELDS), CHUNK), np.int64)
+    for first in range(0, order.shape[0], CHUNK):
+        count = min(CHUNK, order.shape[0] - first)
+        for i in range(count):
+            chunk[i] = address[order[first + i]]
+        _locate_all(chunk, layout, where)
+        for i in range(count):
+            k = order[first + i]
+            r = requests[first + i]
+            r.channel, r.pseudo_channel, r.row, r.column = where[0, i], where[1, i], where[4, i], where[5, i]
+            r.bank = (where[2, i] << group_shift) + where[3, i]
+            r.issue, r.direction = issue[k], write[k]
+            r.accepted, r.done, r.next = NONE, NONE, NONE
 
 
 @compiled
@@ -144,10 +173,9 @@ def port(channel: Record, now: int, valid: bool, address: int, tag: int, write: 
         read, written = channel.due[0, at], channel.due[1, at]
         channel.due[0, at] = channel.due[1, at] = NONE
         channel.owes -= (read != NONE) + (written != NONE)
-    if channel.wake <= now:
-        served, done, kind = commands(channel, now)
-        if served != NONE:
-            channel.due[kind, done & (channel.due.shape[1] - 1)] = served
+    served, done, kind = commands(channel, now)
+    if served != NONE:
+        channel.due[kind, done & (channel.due.shape[1] - 1)] = served
     if not valid:
         return False, read, written
     _, p, b, row, column = locate(address, channel.layout, channel.delays.group_shift)
@@ -171,9 +199,12 @@ def log_commands(channel: Record, c: int, now: int, trace: Array, traced: Array)
 
 
 @compiled
-def _acceptable(channel: Record, request: Record) -> bool:
-    p, b, direction = request.pseudo_channel, request.bank, request.direction
-    return may_accept(channel, p, b, request.row, request.column, direction)
+def _fits(channel: Record, requests: Array, head: int) -> bool:
+    """Whether the port can take the oldest request at the door, if there is one."""
+    if head == NONE:
+        return False
+    r = requests[head]
+    return may_accept(channel, r.pseudo_channel, r.bank, r.row, r.column, r.direction)
 
 
 def _loops(fingerprint: int) -> tuple[Callable[..., None], Callable[..., None]]:
@@ -194,11 +225,12 @@ def _loops(fingerprint: int) -> tuple[Callable[..., None], Callable[..., None]]:
             channel = channels[c]
             now = channel.now
             left = remaining[c]
+            head = channel.door_head
+            fits = _fits(channel, requests, head)
             while left > 0:
                 event = channel.wake
-                head = channel.door_head
-                if head != NONE and requests[head].issue < event and _acceptable(channel, requests[head]):
-                    event = requests[head].issue
+                if fits:
+                    event = min(event, requests[head].issue)
                 event = max(event, now)
                 if event >= until:
                     now = max(now, until)
@@ -209,17 +241,19 @@ def _loops(fingerprint: int) -> tuple[Callable[..., None], Callable[..., None]]:
                     channel.unfinished -= 1
                     if first <= tag < last:
                         left -= 1
-                if head != NONE:
+                    fits = fits or _fits(channel, requests, head)
+                if fits and requests[head].issue <= event:
                     r = requests[head]
-                    if r.issue <= event and _acceptable(channel, r):
-                        accept(channel, r.pseudo_channel, r.bank, r.row, r.column, r.direction, head, event)
-                        r.accepted = event
-                        channel.door_head = r.next
-                        if r.next == NONE:
-                            channel.door_tail = NONE
+                    accept(channel, r.pseudo_channel, r.bank, r.row, r.column, r.direction, head, event)
+                    r.accepted = event
+                    head = r.next
+                    fits = _fits(channel, requests, head)
                 if trace.shape[0]:
                     log_commands(channel, c, event, trace, traced)
                 now = event + 1
+            channel.door_head = head
+            if head == NONE:
+                channel.door_tail = NONE
             channel.now = now
 
     @compiled

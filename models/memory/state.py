@@ -20,15 +20,18 @@ def _record(*names: str) -> np.dtype[Any]:
 
 
 PSEUDO_CHANNEL = _record(
-    *("wake", "direction", "activate_ready", "activate0", "activate1", "activate2", "activate3", "refresh_due"),
-    *("scanned", "ready_columns", "ready_activates", "ready_precharges"),
+    *("direction", "activate_ready", "activate0", "activate1", "activate2", "activate3", "refresh_due", "refresh_wake"),
+    *("turns", "column_wake", "row_wake"),
     *("activates", "precharges", "refreshes", "row_hits", "reads", "writes", "queue_cycles", "queue_cycles_max"),
 )
-PORT = _record("count", "free", "column_ready", "hit_banks", "closed_banks", "conflict_banks")
+PORT = _record(
+    *("count", "free", "column_ready"),
+    *("column_wake", "activate_wake", "precharge_wake"),
+)
 BANK = _record("open_row", "hits")
 QUEUE = _record("head", "tail", "hit", "head_age", "hit_age")
-PER_BANK = ("activate_ready", "group_activate_ready", "precharge_ready")
-PER_QUEUE = ("hit_key", "closed_key", "conflict_key", "column_ready", "group_column_ready")
+PER_BANK = ("activate_ready", "precharge_ready")
+PER_QUEUE = ("hit_key", "closed_key", "conflict_key", "column_ready")
 SLOT = _record("row", "column", "tag", "accepted", "next", "previous")
 DELAYS = _record(*Delays._fields)
 REQUEST = np.dtype(
@@ -47,7 +50,7 @@ class State(NamedTuple):
 
 
 def channel_dtype(d: Delays, layout: Records) -> np.dtype[Any]:
-    """Layout of a channel's record; the axis of two is READ, WRITE; `..._banks` are bit sets.
+    """Layout of a channel's record; the axis of two is READ, WRITE; keys and wakes as in `engine`.
 
     `due` [2, cycles]: tag that answers in a cycle, or NONE; `layout`: of `AddressMap.layout`.
     """
@@ -94,10 +97,14 @@ def new_state(channels: int, d: Delays, layout: Records, trace_capacity: int) ->
     c["door_head"] = c["door_tail"] = NONE
     for oldest in range(4):
         c["pseudo_channel"][f"activate{oldest}"] = -NEVER
-    c["pseudo_channel"]["refresh_due"] = d.refresh_interval
+    c["pseudo_channel"]["refresh_due"] = c["pseudo_channel"]["refresh_wake"] = d.refresh_interval
+    c["pseudo_channel"]["column_wake"] = NEVER
+    c["pseudo_channel"]["row_wake"] = d.refresh_interval
     c["bank"]["open_row"] = NONE
     for name in ("head", "tail", "hit"):
         c["queue"][name] = NONE
+    for name in ("column_wake", "activate_wake", "precharge_wake"):
+        c["port"][name] = NEVER
     for name in ("hit_key", "closed_key", "conflict_key"):
         c[name] = NEVER
     c["slot"]["next"] = np.arange(1, d.queue_depth + 1)

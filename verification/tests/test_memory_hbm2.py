@@ -22,6 +22,7 @@ from models.memory.variants import PortDriven
 from verification.bench_memory import patterns
 
 TIMING = Hbm2Timing.default()
+WAKES = {"wake", "column_wake", "row_wake", "activate_wake", "precharge_wake"}
 TECHNOLOGY = Path(__file__).resolve().parents[3] / "shared" / "spec" / "technology.json"
 
 
@@ -34,7 +35,10 @@ class Stepped(PortDriven):
 
     def _cycle(self, offers):
         if self.eager:
-            self.memory._state.channel["pseudo_channel"]["wake"] = 0
+            channel = self.memory._state.channel
+            for wakes in (channel, channel["pseudo_channel"], channel["port"]):
+                for name in set(wakes.dtype.names or ()) & WAKES:
+                    wakes[name] = 0
         valid = [offer is not None for offer in offers]
         address, tag, write = zip(*(offer or (0, 0, False) for offer in offers), strict=True)
         return self.memory.step(valid, address, tag, write)
