@@ -25,6 +25,7 @@ from hls.trace import Graph
 from models.config import AcceleratorConfig
 
 JOBS = 8
+OUTPUT_ROWS = 2
 
 
 def graphs(config: AcceleratorConfig) -> dict[str, Graph]:
@@ -95,7 +96,7 @@ def _queue(sizes: MachineSizes, weighed: Stream, block: pyrtl.Block) -> Stream:
     parts = [
         produced(data, weighed.valid, block, f"weighed_{i}_") for i, data in enumerate(elements_of(weighed.data, bits))
     ]
-    queued = [fifo(part, 2, block=block, prefix=f"rows_{i}_").stream for i, part in enumerate(parts)]
+    queued = [fifo(part, OUTPUT_ROWS, block=block, prefix=f"rows_{i}_").stream for i, part in enumerate(parts)]
     drive(weighed.ready, parts[0].ready)
     rows = produced(packed([part.data for part in queued]), queued[0].valid, block, "rows_")
     for part in queued:

@@ -68,6 +68,11 @@ def count_graph(config: AcceleratorConfig) -> Graph:
     return trace(kept_values, {"visible": count, "ratio16": ratio}, {"kept": UInt(sizes.count_bits)})
 
 
+def item_rows(sizes: MachineSizes) -> int:
+    """Rows of items that wait for the engines: those of the longest row."""
+    return max(2, -(-sizes.context // sizes.top_k_lanes))
+
+
 def graphs(config: AcceleratorConfig) -> dict[str, Graph]:
     """The traced parts by name."""
     return {"kept_values": count_graph(config)}
@@ -210,8 +215,7 @@ def _rows(sizes: MachineSizes, pruned: Stream, block: pyrtl.Block) -> Stream:
     moves <<= pruned.valid & pruned.ready
     queued = fifo(flats, ROWS_UNDER_WAY, block=block, storage="memory", prefix="flats_")
     sink_ports(queued.stream, block, "pruned_flat_")
-    longest = max(2, -(-sizes.context // sizes.top_k_lanes))
-    return fifo(rows, longest, block=block, storage="memory", prefix="rows_").stream
+    return fifo(rows, item_rows(sizes), block=block, storage="memory", prefix="rows_").stream
 
 
 def _engines(sizes: MachineSizes, types: TopKTypes, layer: _Layer, rows: Stream, block: pyrtl.Block) -> None:

@@ -33,6 +33,7 @@ from hls.technology import Technology
 from models.config import AcceleratorConfig
 
 WAITING_REQUESTS = 2
+RESULT_ROWS = 2
 
 
 def build(
@@ -70,7 +71,7 @@ def build_plan(made: TopKPlan) -> Netlist:
         read_pointer <<= filtered.read_pointer
         filter_free <<= filtered.free
         # two places written in turn: no multiplexer behind the row packer, no path from `out_ready` into the engine
-        queued = fifo(filtered.result, 2, block=block, storage="memory", prefix="result_")
+        queued = fifo(filtered.result, RESULT_ROWS, block=block, storage="memory", prefix="result_")
         _result_ports(types, queued.stream)
     remove_unread(block)
     block.sanity_check()

@@ -17,14 +17,15 @@ from hls.datapaths.crossbar import BURST_BITS, BURST_BYTES
 from hls.datapaths.descriptor import HEAD_ENTRY
 from models.config import AcceleratorConfig
 from models.transaction.channel import In, Out
-from models.transaction.dispatch import Dispatch
 from models.transaction.fetching import FetchSide
 from models.transaction.intake import checked_cycle, rows_of_ids
 from models.transaction.issue import RowIssue
 from models.transaction.kernel import Module, Simulation, Steps
 from models.transaction.layer_plan import LayerPlan
 from models.transaction.loader import Jobs, OperandLoader
+from models.transaction.machine_timing import MachineTiming
 from models.transaction.quick_select import PassDraws
+from models.transaction.value_state import A
 from models.transaction.values import ValuePath
 from models.transaction.workload import Selection
 
@@ -61,13 +62,13 @@ class Controller(Module):
         simulation: Simulation,
         machine: AcceleratorConfig,
         plans: Iterator[tuple[LayerPlan, Selection | None, Selection | None]],
-        parts: tuple[Jobs, OperandLoader, RowIssue, ValuePath, Dispatch, FetchSide],
+        parts: tuple[Jobs, OperandLoader, RowIssue, ValuePath, FetchSide],
         observe: Callable[[LayerPlan, LayerTimes], None],
     ) -> None:
         super().__init__(simulation, "controller")
         self.machine, self.plans, self.observe = machine, plans, observe
-        self.jobs, self.loader, self.issue, self.values, self.dispatch, self.fetch = parts
-        self.layers: list[Out[tuple[LayerPlan, int]]] = [Out(self, f"layers {i}") for i in range(5)]
+        self.jobs, self.loader, self.issue, self.values, self.fetch = parts
+        self.layers: list[Out[tuple[LayerPlan, int]]] = [Out(self, f"layers {i}") for i in range(4)]
         self.done: In[int] = In(self, "done")
         self.draws = PassDraws()
         self.start(self._main())
@@ -76,8 +77,9 @@ class Controller(Module):
         for plan, tokens, heads in self.plans:
             asked = self.simulation.now_cycle
             started = yield from self._begin(plan, asked)
-            for part in (self.jobs, self.loader, self.issue, self.dispatch):
+            for part in (self.jobs, self.loader, self.issue):
                 part.clear()
+            self.values.begin(plan)
             self.fetch.begin(plan.work.flat.size, plan.parts)
             for port in self.layers:
                 yield port.put((plan, started))
@@ -85,7 +87,7 @@ class Controller(Module):
             yield self.simulation.wait(max(0, ended - self.simulation.now_cycle))
             yield from self._end(plan, tokens, heads)
             times = LayerTimes(
-                asked, started, ended, self.simulation.now_cycle, self.values.row_cycles, self.dispatch.outputs
+                asked, started, ended, self.simulation.now_cycle, self.values.row_cycles, self.values.output_cycles
             )
             self.observe(plan, times)
 
@@ -137,7 +139,7 @@ class Controller(Module):
         """Outputs are written; scores are swept, survivors selected, the answer is written."""
         machine, work, place = self.machine, plan.work, plan.place
         lanes = machine.top_k_lanes
-        engine = self.values.engines[1].timing
+        engine = MachineTiming.of(machine).engines[A]
         sweep = -(-work.tokens // lanes)
         now = self.simulation.now_cycle
         begins = now + SWEEP
@@ -156,9 +158,10 @@ class Controller(Module):
             rows = -(-selection.candidates // lanes)
             taken = sum(-(-c // lanes) + engine.pass_overhead_cycles for c in passes)
             swept += engine.fill_cycles + taken + rows + engine.filter_cycles
-            self.values.engines[1].busy_cycles += taken + rows
-            self.values.engines[1].item_rows += rows
-            self.values.engines[1].pass_rows += taken - len(passes) * engine.pass_overhead_cycles
+            values = self.fetch.run.values
+            values["busy_cycles"][A] += taken + rows
+            values["item_rows_in"][A] += rows
+            values["pass_rows_in"][A] += taken - len(passes) * engine.pass_overhead_cycles
             if selection is tokens:
                 kept, listed = selection.kept, swept
                 swept += sweep

@@ -187,7 +187,7 @@ def settle(f: Record) -> None:
 
 @compiled
 def add_list(
-    states: Array,
+    f: Record,
     stream: int,
     ids: Array,
     parts: int,
@@ -201,7 +201,6 @@ def add_list(
     purpose: int,
 ) -> None:
     """Offer a list of `count` vectors of `bits` bits from vector `first` of the list of `ids` on."""
-    f = states[0]
     i = LIST_RING + stream
     size = f.v_burst.shape[0]
     at = f.vectors_made
@@ -225,3 +224,22 @@ def add_list(
     f.offer[stream] = i
     f.offered_n += 1
     f.idle = 0
+
+
+@compiled
+def add_list_to(
+    states: Array,
+    stream: int,
+    ids: Array,
+    parts: int,
+    first: int,
+    count: int,
+    base_burst: int,
+    bits: int,
+    destination: int,
+    buffer: int,
+    place: int,
+    purpose: int,
+) -> None:
+    """`add_list` for callers that hold the array, not the record."""
+    add_list(states[0], stream, ids, parts, first, count, base_burst, bits, destination, buffer, place, purpose)

@@ -1,7 +1,7 @@
-"""The fetch side and the memory behind it, run up to a cycle or to the next thing that the row side must know.
+"""Fetch side, memory and value side, run up to a cycle or to the next thing that the rest of the machine must know.
 
-HBM2 is stepped in compiled code; any other memory takes the same steps from Python. While nothing is under way no cycle
-is stepped, only the memory's clock moves on.
+They take each cycle together: lists of values are asked for and accepted, and outputs written, cycle by cycle. HBM2 is
+stepped in compiled code; any other memory takes the same steps from Python. What has nothing under way is not stepped.
 """
 
 import inspect
@@ -15,20 +15,64 @@ from models.memory import engine, ports
 from models.memory.compilation import Array, Record, compiled
 from models.memory.hbm2 import Hbm2Memory
 from models.memory.interface import Memory
-from models.transaction import fetch_channels, fetch_lanes, fetch_loop, fetch_state
-from models.transaction.fetch_loop import BURST_BYTES, add_list, settle
-from models.transaction.fetch_state import RING, new_state
+from models.transaction import (
+    fetch_channels,
+    fetch_lanes,
+    fetch_loop,
+    fetch_state,
+    value_asking,
+    value_beats,
+    value_loop,
+    value_rows,
+    value_state,
+)
+from models.transaction.fetch_loop import BURST_BYTES, add_list_to, settle
+from models.transaction.fetch_state import NOTHING, RING, TO_VALUE, VALUE, new_state
+from models.transaction.value_layer import ValueLayer
+from models.transaction.value_loop import FAR, value_cycle
+from models.transaction.value_state import new_value_state
 
 
-def _loop(fingerprint: int) -> Callable[..., None]:
+def _loops(fingerprint: int) -> tuple[Callable[..., None], Callable[..., None], Callable[..., None]]:
     @compiled
-    def run_hbm2(states: Array, until: int, channels: Record, trace: Array, traced: Array) -> None:
+    def both(f: Record, v: Record, rows: Array) -> None:
+        """A cycle, when the memory has answered."""
+        _ = fingerprint
+        cycle, sent, offered = f.now, f.out_sent, f.offer[VALUE] != NOTHING
+        pending = (f.left[TO_VALUE, 0] > 0, f.left[TO_VALUE, 1] > 0, f.sparse_left > 0)
+        settle(f)
+        if v.wakes <= cycle:
+            value_cycle(v, f, rows, cycle, offered and f.offer[VALUE] == NOTHING, pending, f.out_sent - sent)
+
+    @compiled
+    def settle_one(states: Array, values: Array, rows: Array) -> None:
+        """`both` for callers that hold the arrays, not the records."""
+        _ = fingerprint
+        both(states[0], values[0], rows)
+
+    @compiled
+    def run_values(states: Array, values: Array, rows: Array, until: int) -> None:
+        """Cycles of the value side while the fetch side has nothing to do."""
+        _ = fingerprint
+        f, v = states[0], values[0]
+        v.event = 0
+        while v.event == 0 and f.idle:
+            f.now = min(until, max(f.now, v.wakes))
+            if f.now == until:
+                return
+            value_cycle(v, f, rows, f.now, False, (False, False, False), 0)
+            f.now += 1
+
+    @compiled
+    def run_hbm2(
+        states: Array, until: int, channels: Record, trace: Array, traced: Array, values: Array, rows: Array
+    ) -> None:
         """Cycles up to, not including, `until`, or the first after which something has happened."""
         _ = fingerprint
-        f = states[0]
+        f, v = states[0], values[0]
         now = ports.clock(channels)
-        f.event = 0
-        while f.now < until and f.event == 0 and f.idle == 0:
+        f.event = v.event = 0
+        while f.now < until and f.event == 0 and v.event == 0 and f.idle == 0:
             for c in range(channels.shape[0]):
                 f.accepted[c], f.read_tag[c], f.write_tag[c] = ports.port(
                     channels[c],
@@ -40,73 +84,93 @@ def _loop(fingerprint: int) -> Callable[..., None]:
                 )
                 if trace.shape[0]:
                     ports.log_commands(channels[c], c, now, trace, traced)
-            settle(f)
+            both(f, v, rows)
             now += 1
 
-    return run_hbm2
+    return run_hbm2, run_values, settle_one
 
 
-_COMPILED = (engine, ports, fetch_loop, fetch_channels, fetch_lanes, fetch_state)
+_COMPILED = (
+    *(engine, ports, fetch_loop, fetch_channels, fetch_lanes, fetch_state),
+    *(value_loop, value_asking, value_beats, value_rows, value_state),
+)
 _FINGERPRINT = "".join(inspect.getsource(module) for module in _COMPILED)
-run_hbm2 = _loop(zlib.crc32(_FINGERPRINT.encode()))
-
-
-@compiled
-def settle_one(states: Array) -> None:
-    """`settle` for callers that hold the array, not the record."""
-    settle(states[0])
+run_hbm2, run_values, settle_one = _loops(zlib.crc32(_FINGERPRINT.encode()))
 
 
 class FetchRun:
-    """A fetch side in front of a memory.
+    """A fetch side in front of a memory, and a value side.
 
     Attributes:
-        state: the record (`models.transaction.fetch_state`).
+        state: the record of the fetch side (`models.transaction.fetch_state`).
+        values: that of the value side (`models.transaction.value_state`).
+        layer: what the value side knows of its rows.
         events: bits of the last run (`models.transaction.fetch_loop`).
+        value_events: the same of the value side.
     """
 
     def __init__(self, machine: AcceleratorConfig, memory: Memory) -> None:
         if memory.channels != machine.hbm_channels:
             raise ValueError(f"a memory of {memory.channels} channels; the machine has {machine.hbm_channels}")
         self.machine, self.memory = machine, memory
-        self.states = new_state(machine)
+        self.states, self.value_states = new_state(machine), new_value_state(machine)
         self.state: Record = self.states[0]
-        self.events = 0
+        self.values: Record = self.value_states[0]
+        self.values["wakes"] = FAR
+        self.layer = ValueLayer.none()
+        self.events = self.value_events = 0
         self.start_cycle = memory.now_cycle
+
+    @property
+    def rests(self) -> bool:
+        """Nothing will happen by itself."""
+        return bool(self.state["idle"]) and self.values["wakes"] == FAR
 
     def run(self, until: int) -> int:
         """Run to `until` or to the end of a cycle in which something happened; the next cycle."""
-        f = self.state
-        if f["idle"]:
-            self._skip(until)
-            self.events = 0
-            return until
-        if isinstance(self.memory, Hbm2Memory):
-            run_hbm2(self.states, until, *self.memory._state)
-        else:
-            self._in_python(until)
-        self.events = int(f["event"])
+        f, v = self.state, self.values
+        f["event"] = v["event"] = 0
+        while f["now"] < until and not f["event"] and not v["event"]:
+            if f["idle"]:
+                run_values(self.states, self.value_states, self.layer.data, until)
+                self.memory.advance(self.start_cycle + int(f["now"]))
+            elif isinstance(self.memory, Hbm2Memory):
+                run_hbm2(self.states, until, *self.memory._state, self.value_states, self.layer.data)
+            else:
+                self._in_python(until)
+        self.events, self.value_events = int(f["event"]), int(v["event"])
         return int(f["now"])
 
-    def _skip(self, until: int) -> None:
-        self.memory.advance(self.start_cycle + until)
-        self.state["now"] = until
+    def begin(self, layer: ValueLayer, output_address: int) -> None:
+        """The value side has a new layer, when it has done with the one before."""
+        v = self.values
+        self.layer = layer
+        layer.enter(v)
+        for name in ("known", "jobs_given", "job_next", "retired_n", "left_n", "started_n", "first_row", "second_row"):
+            v[name] = 0
+        for name in ("out_row", "output_row", "event_row", "row", "job_granted"):
+            v[name] = 0
+        v["output_burst"] = output_address >> 5
+        v["watch_rows"] = v["watch_beats"] = FAR
+
+    def wake(self, cycle: int) -> None:
+        """The value side has been told something."""
+        self.values["wakes"] = min(int(self.values["wakes"]), cycle)
 
     def _in_python(self, until: int) -> None:
-        f = self.state
-        f["event"] = 0
-        while f["now"] < until and not f["event"] and not f["idle"]:
+        f, v = self.state, self.values
+        while f["now"] < until and not f["event"] and not v["event"] and not f["idle"]:
             valid, (burst, tag, write, _) = f["memory_n"] > 0, f["memory"][:, 0].T
             reply = self.memory.step(valid, np.where(valid, BURST_BYTES * burst, 0), tag, (write != 0) & valid)
             f["accepted"], f["read_tag"], f["write_tag"] = reply.accepted, reply.read_tag, reply.write_tag
-            settle_one(self.states)
+            settle_one(self.states, self.value_states, self.layer.data)
 
     def offer(
         self, stream: int, ids: Array, parts: int, first: int, count: int, base_bytes: int, bits: int, **to: int
     ) -> None:
         """Offer a list on a stream that has none, now; `to`: destination, buffer, place, purpose."""
         order = (to["destination"], to["buffer"], to["place"], to["purpose"])
-        add_list(self.states, stream, ids, parts, first, count, base_bytes >> 5, bits, *order)
+        add_list_to(self.states, stream, ids, parts, first, count, base_bytes >> 5, bits, *order)
 
     def read(self, address_bytes: int, bursts: int, cycle: int) -> None:
         """Control reads, one a cycle from `cycle` on."""

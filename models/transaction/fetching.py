@@ -42,6 +42,7 @@ class FetchSide(Module):
         run: the state.
         vectors: asked for, by purpose.
         query_cycles: cycle from which each row's query is there, rows of the layer in order.
+        values_event: happens with the bits of `models.transaction.value_state`, in the cycle after.
     """
 
     def __init__(self, simulation: Simulation, machine: AcceleratorConfig, memory: Memory) -> None:
@@ -62,6 +63,7 @@ class FetchSide(Module):
         self._read = Event(simulation, "control reads answered")
         self._written = Event(simulation, "writes acknowledged")
         self._work = Event(simulation, "fetch work")
+        self.values_event = Event(simulation, "value side")
         self.start(self._main())
 
     def begin(self, rows: int, parts: int) -> None:
@@ -71,10 +73,16 @@ class FetchSide(Module):
         self._missing = [parts] * rows
         self._lines = [line // parts for line in range(QUERY_LINES)]
 
-    def _wake(self) -> None:
-        if self.run.state["idle"]:
+    def wake(self) -> None:
+        """Something has been told to the fetch side or the value side, or will be before time goes on."""
+        if self.run.rests:
             self.run.run(self.simulation.now_cycle)
             self._work.notify()
+
+    def tell_values(self) -> None:
+        """The value side knows more than before."""
+        self.wake()
+        self.run.wake(self.simulation.now_cycle)
 
     def request(
         self,
@@ -95,7 +103,7 @@ class FetchSide(Module):
             yield self._accepted[stream].wait()
         self._offered[stream] = 1
         self.vectors[to["purpose"]] += count
-        self._wake()
+        self.wake()
         self.run.offer(stream, ids, parts, first, count, base, bits, **to)
         yield self._accepted[stream].wait()
         return self.simulation.now_cycle - 1
@@ -129,7 +137,7 @@ class FetchSide(Module):
 
     def read(self, address: int, bursts: int, cycle: int) -> None:
         """Ask for bursts for the controller from `cycle` on."""
-        self._wake()
+        self.wake()
         self.run.read(address, bursts, cycle)
 
     def reads_answered(self) -> Generator[simpy.Event, Any, int]:
@@ -140,7 +148,7 @@ class FetchSide(Module):
 
     def write(self, kind: str, address: int, bursts: int, cycle: int) -> None:
         """Write bursts from `cycle` on."""
-        self._wake()
+        self.wake()
         self.run.write(kind, address, bursts, cycle)
 
     def writes_acknowledged(self) -> Generator[simpy.Event, Any, int]:
@@ -150,9 +158,9 @@ class FetchSide(Module):
         return self.simulation.now_cycle
 
     def _main(self) -> Steps:
-        env, state, run = self.simulation.env, self.run.state, self.run
+        env, run = self.simulation.env, self.run
         while True:
-            if state["idle"]:
+            if run.rests:
                 yield self._work.wait(rest=True)
             now = self.simulation.now_cycle
             following = env.peek()
@@ -165,6 +173,8 @@ class FetchSide(Module):
                 yield self.simulation.wait(reached - now)
             if run.events:
                 self._tell(run.events)
+            if run.value_events:
+                self.values_event.notify(run.value_events)
 
     def _tell(self, events: int) -> None:
         state, now = self.run.state, self.simulation.now_cycle

@@ -24,6 +24,7 @@ from models.transaction.layer_plan import LayerPlan
 from models.transaction.loader import BUFFERS, SHOWN_CYCLES, Jobs, OperandLoader
 from models.transaction.machine_timing import CLEAR, PENDING, MachineTiming
 from models.transaction.times import Times
+from models.transaction.value_loop import FAR
 
 LINES_SEEN = 2
 """From a query that is there until its row may be taken."""
@@ -61,7 +62,6 @@ class RowIssue(Module):
     """The module; `rows` is where rows go when it is known when their probabilities come.
 
     Attributes:
-        retired: cycles in which the first and the last beat of the n-th row of the layer leave `row_queues`.
         beats: of all passes.
         passes: first and second ones.
     """
@@ -79,7 +79,7 @@ class RowIssue(Module):
         self.timing, self.jobs, self.loader, self.fetch = timing, jobs, loader, fetch
         self.layers: In[tuple[LayerPlan, int]] = In(self, "layers")
         self.rows: Out[Row] = Out(self, "rows")
-        self.retired = Times(simulation, "rows retired")
+        self._left = Event(simulation, "rows left the row queues")
         self.beats = self.passes = 0
         slots = MachineSizes.of(machine).slots
         self._spare_shift = max(1, machine.fetch_queues // slots).bit_length() - 1
@@ -92,20 +92,22 @@ class RowIssue(Module):
         self._asks: Fifo[tuple[LayerPlan, int, int]] = Fifo(simulation, "LSB lists", 1 << 16)
         self._asked: set[int] = set()
         self._number = 0
+        self._is_progressive = False
         self.start(self._main())
         self.start(self._ask(), "LSBs")
 
     def clear(self) -> None:
         """A layer begins."""
-        self.retired.clear()
         self._taken.clear()
         self._lsbs.clear()
 
     def _main(self) -> Steps:
         while True:
             plan, _ = yield self.layers.fifo.get(rest=True)
+            self._is_progressive = plan.progressive
             if plan.progressive:
                 self._number += 1
+                self.fetch.run.values["watch_rows"] = 0
                 self.start(self._walk(plan), f"walk {self._number}")
                 yield from self._progressive(plan)
             else:
@@ -139,7 +141,7 @@ class RowIssue(Module):
 
     def _load(self, plan: LayerPlan, row: Row, state: list[int]) -> Generator[simpy.Event, Any, None]:
         """A job is loaded, and its K is there; `state`: this, that, the row before taken, and seen as the next row."""
-        load = max(state[3] + 1 if row.job else 0, (yield from self.jobs.given.at(row.job)))
+        load = max(state[3] + 1 if row.job else 0, (yield from self.jobs.given["rows"].at(row.job)))
         self.jobs.taken["rows"].append(load)
         if plan.jobs[row.job][2]:
             shown = SHOWN_CYCLES + (yield from self.loader.key_accepts.at(row.kv))
@@ -159,22 +161,49 @@ class RowIssue(Module):
         return eligible
 
     def _retired(self, index: int) -> Generator[simpy.Event, Any, int]:
-        return (yield from self.retired.at(index))
+        """When the last beat of the layer's row `index` leaves its queue; 0 for those before the first."""
+        values = self.fetch.run.values
+        if index < 0:
+            return 0
+        while values["retired_n"] <= index:
+            values["watch_rows"] = min(int(values["watch_rows"]), index + 1)
+            yield self._left.wait()
+        return int(self.fetch.run.layer["retired"][index])
 
-    def _room(self, index: int, beats: int) -> Generator[simpy.Event, Any, int]:
-        """When queue 1 has room for a row, by what left it before."""
-        self._in_queue.append(beats)
+    def _room(self, beats: int) -> Generator[simpy.Event, Any, int]:
+        """When queue 1 has room for a row of so many beats, by those that left it or were dropped before."""
         self._beats_in += beats
-        found = 0
-        while self._beats_in > self.timing.first_beats:
-            found = ROOM_SEEN + (yield from self._retired(self._oldest_in))
-            self._beats_in -= self._in_queue[self._oldest_in]
-            self._oldest_in += 1
+        values, needed = self.fetch.run.values, self._beats_in - self.timing.first_beats
+        if needed <= 0:
+            return 0
+        while True:
+            found = self._freed(needed)
+            if found is not None and found <= self.simulation.now_cycle:
+                self._freed_at = found
+                return found + ROOM_SEEN
+            values["watch_beats"] = min(int(values["watch_beats"]), needed - self._dropped_beats)
+            waits = [self._left.wait()]
+            if found is not None:
+                waits.append(self.simulation.wait(found - self.simulation.now_cycle))
+            yield self.simulation.any_of(waits) if len(waits) > 1 else waits[0]
+
+    def _freed(self, needed: int) -> int | None:
+        """The cycle in which `needed` beats are free, as far as is known; it rises with `needed`."""
+        left, n = self.fetch.run.layer["left"], int(self.fetch.run.values["left_n"])
+        while self._drops and self._drops[0][0] <= self._freed_at:
+            self._freed_beats += self._drops.popleft()[1]
+        cycle, freed, found = 0, self._freed_beats, None
+        for drop, beats in [*self._drops, (0, 0)]:
+            wanted = needed - freed
+            if wanted <= n:
+                at = max(cycle, int(left[wanted - 1]) if wanted > 0 else 0)
+                found = at if found is None else min(found, at)
+            cycle, freed = drop, freed + beats
         return found
 
     def _begin(self) -> None:
-        self._in_queue: list[int] = []
-        self._beats_in = self._oldest_in = 0
+        self._beats_in = self._dropped_beats = self._freed_beats = self._freed_at = 0
+        self._drops: deque[tuple[int, int]] = deque()  # dropped first passes: when, and their beats
 
     def _static(self, plan: LayerPlan) -> Generator[simpy.Event, Any, None]:
         self._begin()
@@ -183,7 +212,7 @@ class RowIssue(Module):
             if begins:
                 yield from self._load(plan, row, state)
             taken = yield from self._eligible(plan, index, state)
-            taken = max(taken, (yield from self._room(index, row.beats)), self._read)
+            taken = max(taken, (yield from self._room(row.beats)), self._read)
             last = self._issue(row, taken, plan.parts)
             state[2] = taken
             ended = max(last + 2, ended + 1)
@@ -200,7 +229,7 @@ class RowIssue(Module):
                 yield from self._load(plan, row, state)
             state[2] = yield from self._taken.at(index - 1)
             taken = yield from self._eligible(plan, index, state)
-            taken = max(taken, (yield from self._room(index, row.beats)))
+            taken = max(taken, (yield from self._room(row.beats)))
             self._first = (row, taken)
             self._changed.notify()
 
@@ -226,10 +255,9 @@ class RowIssue(Module):
                 landed = self._lsbs.get(oldest.kv)
                 room = 0
                 while flat_beats + oldest.beats > self.timing.replay_beats and room is not None:
-                    left = self.retired.values[flats_in[0][0]] if len(self.retired.values) > flats_in[0][0] else None
-                    if left is None:
+                    if self.fetch.run.values["retired_n"] <= flats_in[0][0]:
                         break
-                    room = left + ROOM_SEEN
+                    room = int(self.fetch.run.layer["retired"][flats_in[0][0]]) + ROOM_SEEN
                     flat_beats -= flats_in.popleft()[1]
                 if landed is not None and flat_beats + oldest.beats <= self.timing.replay_beats:
                     second = max(max(oldest.decided + 2, ended) + 2, landed, room, self._read)
@@ -261,6 +289,9 @@ class RowIssue(Module):
                 row = self._first[0]
                 self._first = None
                 self._issue(row, first, plan.parts)
+                if row.flat:
+                    self._drops.append((row.decided, row.beats))
+                    self._dropped_beats += row.beats
                 taken_rows += 1
                 if row.flat and row.kv not in self._lsbs and row.kv not in self._asked:
                     self._asked.add(row.kv)
@@ -275,9 +306,13 @@ class RowIssue(Module):
         if row.ends_key:
             self.loader.key_ends.append(cycle)
 
-    def tell_retired(self, last: int) -> None:
-        """The next row has left `row_queues`."""
-        self.retired.append(last)
+    def tell_retired(self) -> None:
+        """A row or beat that was waited for has left its queue."""
+        values = self.fetch.run.values
+        # second passes ask at any time
+        values["watch_rows"] = 0 if self._is_progressive else FAR
+        values["watch_beats"] = FAR
+        self._left.notify()
         self._changed.notify()
 
     def _ask(self) -> Steps:

@@ -9,7 +9,7 @@ from typing import Any
 
 import simpy
 
-from hls.datapaths.head_walk import JOBS
+from hls.datapaths.head_walk import CONSUMERS, JOBS
 from hls.datapaths.machine_sizes import QUERY_LINES
 from hls.datapaths.operand_loader import CHUNK, KEY_JOBS, LOADS_DELAY_CYCLES, QUERY_JOBS
 from models.transaction.channel import In
@@ -31,42 +31,53 @@ SHOWN_CYCLES = 1 + LOADS_DELAY_CYCLES
 
 
 class Jobs:
-    """Cycles of the jobs of a layer: given to the three FIFOs, and taken from each."""
+    """Cycles of the jobs of a layer: given to each of the three FIFOs, and taken from it."""
 
     def __init__(self, simulation: Simulation) -> None:
-        self.given = Times(simulation, "jobs given")
-        self.taken = {name: Times(simulation, f"jobs taken, {name}") for name in ("rows", "fetches", "values")}
+        self.given = {name: Times(simulation, f"jobs given, {name}") for name in CONSUMERS}
+        self.taken = {name: Times(simulation, f"jobs taken, {name}") for name in CONSUMERS}
 
     def clear(self) -> None:
         """A layer begins."""
-        self.given.clear()
-        for times in self.taken.values():
+        for times in (*self.given.values(), *self.taken.values()):
             times.clear()
 
 
 class HeadWalk(Module):
-    """Gives the jobs."""
+    """Gives the jobs: each FIFO takes a job when it has room, and the next job follows when all have it."""
 
     def __init__(self, simulation: Simulation, jobs: Jobs) -> None:
         super().__init__(simulation, "head walk")
         self.jobs = jobs
         self.layers: In[tuple[LayerPlan, int]] = In(self, "layers")
+        self._offered = Times(simulation, "jobs offered")
+        self._number = 0
         self.start(self._main())
 
     def _main(self) -> Steps:
         while True:
             plan, start = yield self.layers.fifo.get(rest=True)
+            self._offered.clear()
+            self._number += 1
             heads = plan.work.heads.tolist()
+            for name in CONSUMERS:
+                self.start(self._give(name, len(heads)), f"{name} {self._number}")
             held, left = 0, 0
             for j, head in enumerate(heads):
                 # the head is found, moves on when the one before has left, and leaves when the next one is found
                 found = start + WALK_CYCLES + head
                 held = max(found, left) + 1
-                leaves = max(held, start + WALK_CYCLES + heads[j + 1]) if j + 1 < len(heads) else held
-                for times in self.jobs.taken.values():
-                    leaves = max(leaves, 1 + (yield from times.at(j - JOBS)) if j >= JOBS else 0)
-                left = leaves
-                self.jobs.given.append(leaves + 1)
+                self._offered.append(max(held, start + WALK_CYCLES + heads[j + 1]) if j + 1 < len(heads) else held)
+                for name in CONSUMERS:
+                    left = max(left, (yield from self.jobs.given[name].at(j)) - 1)
+
+    def _give(self, name: str, count: int) -> Generator[simpy.Event, Any, None]:
+        """Jobs into one FIFO."""
+        for j in range(count):
+            cycle = yield from self._offered.at(j)
+            if j >= JOBS:
+                cycle = max(cycle, 1 + (yield from self.jobs.taken[name].at(j - JOBS)))
+            self.jobs.given[name].append(cycle + 1)
 
 
 class OperandLoader(Module):
@@ -99,13 +110,13 @@ class OperandLoader(Module):
             self.start(self._queries(plan), f"queries {self._number}")
             taken, keys = 0, 0
             for j, (_, _, first, _) in enumerate(plan.jobs):
-                taken = max(taken + 1, (yield from self.jobs.given.at(j)))
+                taken = max(taken + 1, (yield from self.jobs.given["fetch"].at(j)))
                 if keys >= KEY_JOBS:
                     taken = max(taken, 1 + (yield from self.key_loads.at(keys - KEY_JOBS)))
                 if j >= QUERY_JOBS:
                     taken = max(taken, 1 + (yield from self.query_jobs.at(j - QUERY_JOBS)))
                 keys += first
-                self.jobs.taken["fetches"].append(taken)
+                self.jobs.taken["fetch"].append(taken)
 
     def clear(self) -> None:
         """A layer begins; the one before is over."""
@@ -120,7 +131,7 @@ class OperandLoader(Module):
         for j, (_, kv, first, _) in enumerate(plan.jobs):
             if not first:
                 continue
-            load = max(accepted + 1, 1 + (yield from self.jobs.taken["fetches"].at(j)))
+            load = max(accepted + 1, 1 + (yield from self.jobs.taken["fetch"].at(j)))
             if number >= BUFFERS:
                 load = max(load, RELEASED_CYCLES + (yield from self.key_ends.at(number - BUFFERS)))
             self.key_loads.append(load)
@@ -146,7 +157,7 @@ class OperandLoader(Module):
         purpose = PURPOSES.index("q")
         lines, begun, load, accepted = 0, 0, 0, 0
         for j, (head, _, _, _) in enumerate(plan.jobs):
-            begun = max(load + 1, 1 + (yield from self.jobs.taken["fetches"].at(j)))
+            begun = max(load + 1, 1 + (yield from self.jobs.taken["fetch"].at(j)))
             self.query_jobs.append(begun)
             first = (work.keys - 1) * plan.parts if work.generation else 0
             left = plan.parts * work.rows

@@ -21,7 +21,6 @@ from models.memory.interface import Memory, MemoryStatistics
 from models.transaction.channel import In, connect
 from models.transaction.controller import Controller, LayerTimes
 from models.transaction.counting import performed_operations
-from models.transaction.dispatch import Dispatch
 from models.transaction.fetch_state import PURPOSES
 from models.transaction.fetching import FetchSide
 from models.transaction.issue import RowIssue
@@ -31,6 +30,7 @@ from models.transaction.loader import HeadWalk, Jobs, OperandLoader
 from models.transaction.machine_timing import MachineTiming
 from models.transaction.placement import PlacementOf, standard_placement
 from models.transaction.quick_select import PassDraws
+from models.transaction.value_state import A, B
 from models.transaction.values import ValuePath
 from models.transaction.workload import IntArray, LayerWork, Selection, Workload
 
@@ -157,17 +157,15 @@ class System:
         self.walk = HeadWalk(sim, self.jobs)
         self.loader = OperandLoader(sim, self.jobs, self.fetch)
         self.issue = RowIssue(sim, self.machine, timing, self.jobs, self.loader, self.fetch)
-        self.dispatch = Dispatch(sim, timing, self.fetch)
-        self.values = ValuePath(sim, self.machine, timing, self.jobs, self.issue, self.dispatch, self.fetch)
-        parts = (self.jobs, self.loader, self.issue, self.values, self.dispatch, self.fetch)
+        self.values = ValuePath(sim, self.machine, self.jobs, self.issue, self.fetch)
+        parts = (self.jobs, self.loader, self.issue, self.values, self.fetch)
         self.controller = Controller(sim, self.machine, self._plans(), parts, self._observe)
         readers: list[In[tuple[LayerPlan, int]]] = [
-            module.layers for module in (self.walk, self.loader, self.issue, self.values, self.dispatch)
+            module.layers for module in (self.walk, self.loader, self.issue, self.values)
         ]
         for port, reader in zip(self.controller.layers, readers, strict=True):
             connect(port, reader, 1)
-        connect(self.dispatch.done, self.controller.done, 1)
-        connect(self.values.permits, self.dispatch.permits, 64)
+        connect(self.values.done, self.controller.done, 1)
         connect(self.issue.rows, self.values.rows, 128)
         self._before = self._counts()
 
@@ -186,20 +184,22 @@ class System:
             yield plan, tokens, heads
 
     def _counts(self) -> dict[str, int]:
-        engines = self.values.engines
-        bursts = self.fetch.run.state["bursts"].tolist()
+        values = self.fetch.run.values
+        bursts, busy = self.fetch.run.state["bursts"].tolist(), values["busy_cycles"].tolist()
+        vectors = dict(zip(PURPOSES, self.fetch.vectors, strict=True))
+        vectors |= {"v_msb": int(values["asked_msb"]), "v_lsb": int(values["asked_lsb"])}
         return {
             **{f"bursts {name}": n for name, n in zip(PURPOSES, bursts, strict=True)},
             "busy Q x K": self.issue.beats,
             "busy softmax": self.issue.beats,
-            "busy top-k engine B": engines[0].busy_cycles,
-            "busy top-k engine A": engines[1].busy_cycles,
-            "busy prob x V": self.dispatch.product_cycles,
-            "stall prob x V, values not landed": self.dispatch.waited_cycles,
-            **{f"vectors {name}": n for name, n in zip(PURPOSES, self.fetch.vectors, strict=True)},
+            "busy top-k engine B": busy[B],
+            "busy top-k engine A": busy[A],
+            "busy prob x V": int(values["product_cycles"]),
+            "stall prob x V, values not landed": int(values["waited_cycles"]),
+            **{f"vectors {name}": n for name, n in vectors.items()},
             "passes": self.issue.passes,
-            "engine rows": engines[0].item_rows + engines[1].item_rows,
-            "engine pass rows": engines[0].pass_rows + engines[1].pass_rows,
+            "engine rows": int(values["item_rows_in"].sum()),
+            "engine pass rows": int(values["pass_rows_in"].sum()),
         }
 
     def _observe(self, plan: LayerPlan, times: LayerTimes) -> None:

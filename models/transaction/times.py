@@ -24,6 +24,11 @@ class Times:
         self.values.append(cycle)
         self._event.notify()
 
+    def extend(self, cycles: list[int]) -> None:
+        """The next times."""
+        self.values.extend(cycles)
+        self._event.notify()
+
     def at(self, index: int) -> Generator[simpy.Event, Any, int]:
         """The time of `index`, when it is known; 0 for those before the first."""
         if index < 0:

@@ -1,0 +1,166 @@
+"""A cycle of `hls.datapaths.value_lists`, compiled: which values are fetched, when, and when a row may start.
+
+`prefetch` takes jobs and asks for the values of all survivors; `rows` takes what is known of each row, asks for what it
+needs besides, and gives it to the dispatch. Both share one register for a request, which the fetch side then accepts.
+"""
+
+from hls.datapaths.output_stage import JOBS as OUTPUT_JOBS
+from hls.datapaths.value_dispatch import ROWS_UNDER_WAY
+from models.memory.compilation import Array, Record, compiled
+from models.transaction.fetch_loop import add_list
+from models.transaction.fetch_state import PURPOSES, TO_SPARSE, TO_VALUE, VALUE
+from models.transaction.value_beats import LISTS, clear_asked
+from models.transaction.value_state import JOB, JOB_FIELDS
+
+BUFFERS = LISTS
+"""Of the Value SRAM."""
+V_MSB, V_LSB = PURPOSES.index("v_msb"), PURPOSES.index("v_lsb")
+
+
+@compiled
+def _ask_survivors(v: Record, f: Record, d: Array, job: int, low: int, buffer: int) -> None:
+    parts = v.parts
+    count = v.keys * parts
+    base, bits = d[v.d_jobs + job * JOB_FIELDS + 2 + low], d[v.d_bits + low]
+    purpose = V_LSB if low else V_MSB
+    add_list(f, VALUE, d[v.d_ids : v.d_ids + v.keys], parts, 0, count, base, bits, TO_VALUE, buffer, 0, purpose)
+    if low:
+        v.asked_lsb += count
+    else:
+        v.asked_msb += count
+
+
+@compiled
+def _ask_kept(v: Record, f: Record, d: Array, row: int, low: int, buffer: int) -> None:
+    parts = v.parts
+    slots = d[v.d_slots + d[v.d_slots_at + row] : v.d_slots + d[v.d_slots_at + row + 1]]
+    ids = d[v.d_ids + slots]
+    count = len(ids) * parts
+    base, bits = d[v.d_jobs + v.job_of_rows * JOB_FIELDS + 2 + low], d[v.d_bits + low]
+    purpose = V_LSB if low else V_MSB
+    add_list(f, VALUE, ids, parts, 0, count, base, bits, TO_VALUE, buffer, 0, purpose)
+    if low:
+        v.asked_lsb += count
+    else:
+        v.asked_msb += count
+
+
+@compiled
+def _ask_missing(v: Record, f: Record, d: Array) -> None:
+    parts = v.parts
+    ids = d[v.d_ids + v.missing[: v.missing_n]]
+    count = len(ids) * parts
+    base = d[v.d_jobs + v.job_of_rows * JOB_FIELDS + 3]
+    add_list(f, VALUE, ids, parts, 0, count, base, d[v.d_bits + 1], TO_SPARSE, 0, 0, V_LSB)
+    v.asked_lsb += count
+
+
+@compiled
+def ask(
+    v: Record,
+    f: Record,
+    d: Array,
+    cycle: int,
+    accepted: bool,
+    sparse_pending: bool,
+    before: tuple[int, int, int, int, int],
+) -> bool:
+    """Both parts; whether anything has moved.
+
+    `before`: when the cycle began, records of rows, jobs of the output stage, permits, a buffer was released, a row of
+    pruned values was started.
+    """
+    rows0, output_jobs0, permits0, released, started = before
+    generation, keeps_all = v.generation, v.keeps_all
+    pruned = generation and not keeps_all
+    jobs0, there0, of_prefetch0 = v.jobs_n, v.request_there, v.request_of_prefetch
+    following0, is_free = v.following, v.used != BUFFERS
+    written0 = v.lists_written
+    if accepted:
+        v.request_there = 0
+    # rows
+    wants_main = wants_extra = goes = permits = loads = main_loads = False
+    clears = not v.cleared
+    row = v.event_row
+    if rows0 > 0 and jobs0 > 0:
+        flat = d[v.d_flat + row] != 0
+        sparse = flat and not generation
+        buffer = v.own_buffer if pruned else v.jobs[0, 1]
+        wants_main = pruned and not v.main_done and written0 > 0 and is_free
+        counted = sparse and v.went and v.counted_at != 0 and cycle >= v.counted_at
+        goes = sparse and not v.went and not sparse_pending
+        may_ask = (v.main_done or not pruned) if generation else (counted and v.missing_n > 0)
+        wants_extra = flat and not v.extra_done and may_ask
+        pending = there0 and not of_prefetch0
+        permits = (
+            (v.main_done or not pruned) and (v.extra_done or not flat) and not pending and permits0 < ROWS_UNDER_WAY
+        )
+        v.job_of_rows = v.jobs[0, 0]
+        loads = (wants_main or wants_extra) and not there0
+        main_loads = loads and wants_main
+        if loads:
+            v.request_there, v.request_of_prefetch = 1, 0
+            if wants_main:
+                _ask_kept(v, f, d, row, 0, following0)
+            elif sparse:
+                _ask_missing(v, f, d)
+            elif pruned:
+                _ask_kept(v, f, d, row, 1, buffer)
+            else:
+                _ask_survivors(v, f, d, v.job_of_rows, 1, buffer)
+        extra_loads = loads and not wants_main
+        if main_loads:
+            v.main_done, v.own_buffer = 1, following0
+        if extra_loads or (counted and v.missing_n == 0):
+            v.extra_done = 1
+        if goes:
+            v.went = 1
+            v.cleared = 1
+        if permits:
+            ends_job = v.row == v.head_rows - 1
+            ends_kv = ends_job and d[v.d_jobs + v.job_of_rows * JOB_FIELDS + 1] != 0
+            n = v.permits_n
+            v.permits[n, 0], v.permits[n, 1] = buffer, 1 if ends_job and (generation or ends_kv) else 0
+            v.permits[n, 2] = 1 if sparse else 0
+            v.permits_n += 1
+            v.main_done = v.extra_done = v.went = 0
+            v.row = 0 if ends_job else v.row + 1
+            v.event_row += 1
+            v.rows[0] = v.rows[1]
+            v.rows_n -= 1
+            if pruned:
+                v.lists_written -= 1
+            if ends_kv:
+                v.cleared = 0
+            if ends_job:
+                for k in range(v.jobs.shape[0] - 1):
+                    v.jobs[k, 0], v.jobs[k, 1] = v.jobs[k + 1, 0], v.jobs[k + 1, 1]
+                v.jobs_n -= 1
+    clear_asked(v, goes, clears)
+    if started and pruned:
+        v.lists_held -= 1
+    # jobs
+    prefetches = passes = False
+    j = v.job_next
+    if j < v.jobs_given and d[v.d_given + j] <= cycle:
+        needs = keeps_all if generation else d[v.d_jobs + j * JOB_FIELDS]
+        granted = v.job_granted
+        wants = needs and is_free and not (there0 and of_prefetch0) and not granted
+        prefetches = wants and not (wants_main or wants_extra) and not there0
+        if prefetches:
+            v.request_there = v.request_of_prefetch = 1
+            _ask_survivors(v, f, d, j, 0, following0)
+        passes = (granted or not needs) and jobs0 < v.jobs.shape[0] and output_jobs0 < OUTPUT_JOBS
+        v.job_granted = 0 if passes else 1 if granted or (accepted and of_prefetch0) else 0
+        if passes:
+            v.jobs[v.jobs_n, 0], v.jobs[v.jobs_n, 1] = j, 1 - following0
+            v.jobs_n += 1
+            v.output_jobs_n += 1
+            d[v.d_taken + j] = cycle
+            v.job_next += 1
+            v.event |= JOB
+    takes = prefetches or main_loads
+    v.used += (1 if takes else 0) - (1 if released else 0)
+    if takes:
+        v.following = 1 - following0
+    return accepted or loads or goes or permits or prefetches or passes or v.clearing != 0
