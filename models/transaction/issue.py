@@ -91,6 +91,8 @@ class RowIssue(Module):
         self._lsbs: dict[int, int] = {}
         self._asks: Fifo[tuple[LayerPlan, int, int]] = Fifo(simulation, "LSB lists", 1 << 16)
         self._asked: set[int] = set()
+        self._beats_in = self._dropped_beats = self._freed_beats = self._freed_at = 0
+        self._drops: deque[tuple[int, int]] = deque()  # dropped first passes: when, and their beats
         self._number = 0
         self._is_progressive = False
         self.start(self._main())
@@ -203,7 +205,7 @@ class RowIssue(Module):
 
     def _begin(self) -> None:
         self._beats_in = self._dropped_beats = self._freed_beats = self._freed_at = 0
-        self._drops: deque[tuple[int, int]] = deque()  # dropped first passes: when, and their beats
+        self._drops.clear()
 
     def _static(self, plan: LayerPlan) -> Generator[simpy.Event, Any, None]:
         self._begin()

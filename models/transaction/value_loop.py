@@ -16,7 +16,7 @@ from models.transaction.fetch_state import RING
 from models.transaction.value_asking import ask
 from models.transaction.value_beats import fork_beats, fork_results, fork_whole, is_last, lanes_of, take_result
 from models.transaction.value_rows import fill, filter_rows, next_row, queue_beats, row_values, select, to_engines
-from models.transaction.value_state import DONE, NOTHING, SKID
+from models.transaction.value_state import DONE, NOTHING, SKID, A, B
 
 FAR = 1 << 60
 """A cycle that never comes."""
@@ -50,30 +50,29 @@ def value_cycle(
     released, started = v.release, v.row_started
     _write(v, f, cycle, bursts_left)
     _output(v, d, cycle, output_jobs0, back0)
-    has_room = True
-    for lane in range(v.slots):
-        if v.level[lane] == v.lane_entries:
-            has_room = False
+    has_room = dispatch0 > 0 and _has_room(v)
     _weigh(v, d, cycle, pending, outputs0, rows_in0, permits0)
-    if dispatch0 > 0:
-        _to_lanes(v, d, has_room, rows_in0)
-    fork_beats(v, d, cycle, beats0, dispatch0)
+    if has_room:
+        _to_lanes(v, d, rows_in0)
+    if beats0 > 0:
+        fork_beats(v, d, cycle, beats0, dispatch0)
     moved = ask(v, f, d, cycle, accepted, pending[2], (rows0, output_jobs0, permits0, released, started))
-    if v.keeps_all:
-        fork_whole(v, d, whole0, rows0, beats0)
-    else:
-        ready = v.results_n[v.result_turn]
-        results_b, results_a = v.results_n[0], v.results_n[1]
-        fork_results(v, d, results0, rows0, lists0, beats0)
-        take_result(v, results0, flats0, ready)
-        skid0 = v.engine_skid_n[v.turn]
-        for e in range(2):
-            requests0, idle0, read0, engine0 = v.requests_n[e], v.filter_idle[e], v.read[e], v.engine_skid_n[e]
-            filter_rows(v, d, e, results_a if e else results_b)
-            select(v, d, e, cycle, requests0, idle0)
-            fill(v, d, e, requests0, engine0, read0)
-        to_engines(v, d, items0, skid0)
-    row_values(v, d, whole0, items0, flats0, beat_skid0)
+    if v.rows_inside > 0:
+        if v.keeps_all:
+            fork_whole(v, d, whole0, rows0, beats0)
+        else:
+            ready = v.results_n[v.result_turn]
+            results_b, results_a = v.results_n[B], v.results_n[A]
+            fork_results(v, d, results0, rows0, lists0, beats0)
+            take_result(v, results0, flats0, ready)
+            skid0 = v.engine_skid_n[v.turn]
+            for e in range(2):
+                requests0, idle0, read0, engine0 = v.requests_n[e], v.filter_idle[e], v.read[e], v.engine_skid_n[e]
+                filter_rows(v, d, e, results_a if e else results_b)
+                select(v, d, e, cycle, requests0, idle0)
+                fill(v, d, e, requests0, engine0, read0)
+            to_engines(v, d, items0, skid0)
+        row_values(v, d, whole0, items0, flats0, beat_skid0)
     queue_beats(v, d, cycle, beat_skid0)
     quiet = v.output_row == min(v.first_row, v.second_row) and v.second_beat == 0
     quiet = quiet and not moved and v.back_rows == 0 and v.back_n == 0 and not v.back_flushing
@@ -211,11 +210,19 @@ def _weigh(
 
 
 @compiled
-def _to_lanes(v: Record, d: Array, has_room: bool, rows_in0: int) -> None:
+def _has_room(v: Record) -> bool:
+    full = 0
+    for lane in range(v.slots):
+        full += v.level[lane] == v.lane_entries
+    return full == 0
+
+
+@compiled
+def _to_lanes(v: Record, d: Array, rows_in0: int) -> None:
     """A beat into the lanes' FIFOs; the last one of a row counts its entries."""
     beat = v.dispatch_skid[0, 0]
     last = is_last(v, d, beat)
-    if not has_room or (last and rows_in0 == ROWS_UNDER_WAY):
+    if last and rows_in0 == ROWS_UNDER_WAY:
         return
     v.dispatch_skid[0, 0] = v.dispatch_skid[1, 0]
     v.dispatch_skid_n -= 1
@@ -230,4 +237,5 @@ def _to_lanes(v: Record, d: Array, has_room: bool, rows_in0: int) -> None:
             v.count[lane] = 0
     if last:
         v.rows_in[n, 0] = most
+        v.rows_inside -= 1
         v.rows_in_n += 1

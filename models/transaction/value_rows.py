@@ -39,6 +39,8 @@ def queue_beats(v: Record, d: Array, cycle: int, beat_skid0: int) -> None:
             leaves_first = 1
             d[v.d_left + v.left_n] = cycle
             v.left_n += 1
+        if v.out_beat == 0:
+            v.rows_inside += 1
         v.out_beat += 1
         if v.out_beat == d[v.d_beats + row]:
             v.out_row, v.out_beat = row + 1, 0

@@ -139,7 +139,7 @@ _SCALARS = (
     # row queues
     *("first_row", "first_committed", "first_read", "first_empty", "first_valid"),
     *("second_row", "second_beat", "second_committed", "second_read", "second_empty", "second_valid"),
-    *("out_row", "out_beat", "beat_there", "beat_held"),
+    *("out_row", "out_beat", "beat_there", "beat_held", "rows_inside"),
     # row values
     *("beat_skid_n", "whole_skid_n", "items_n", "items_h", "flats_n", "turn"),
     # kept beats
