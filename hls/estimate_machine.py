@@ -24,7 +24,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Q x K with Key SRAM": ("query_key", "key_sram", "key_mask", "query_buffer"),
     "prob x V with Value SRAM": ("probability_value", "value_sram", "value_mask", "value_dispatch"),
     "QKV fetcher": (
-        *("fetcher", "list_sequencer", "landing_lane", "converter", "landing_write", "memory_port"),
+        *("fetch_switch", "fetch_lane", "list_sequencer", "landing_lane", "converter", "landing_write", "memory_port"),
         *("operand_loader", "value_lists", "value_sparse"),
     ),
     "softmax": ("softmax", "flat_decision", "row_queues"),

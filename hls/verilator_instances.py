@@ -3,7 +3,8 @@
 Compiled as a whole, every instance has code of its own, and a large design runs at the speed at which code comes from
 memory. Here the instances of a module share its code. The order of evaluation is event-driven, and exact:
 
-    edge     every instance that is awake takes the clock edge; then changed outputs go to the inputs they drive
+    edge     every instance that is awake and has state takes the clock edge; then changed outputs go to the inputs
+             they drive
     settle   an instance is evaluated again while an input changed on which some of its outputs depends at once
 
 An instance whose inputs do not change is tried now and then: if a clock edge leaves every bit of its state as it was,
@@ -92,9 +93,10 @@ struct Copy {
     uint32_t from_bit, to_bit, bits;
     int32_t instance;
     bool at_once;
+    bool whole;  // of all bits of both ports
     bool apply(const uint8_t* from) const {  // whether it changed anything
-        if (from_bit % 8 == 0 && to_bit % 8 == 0 && bits % 8 == 0) {
-            const size_t count = bits / 8;
+        if (whole || (from_bit % 8 == 0 && to_bit % 8 == 0 && bits % 8 == 0)) {
+            const size_t count = (bits + 7) / 8;
             if (!memcmp(to + to_bit / 8, from + from_bit / 8, count)) return false;
             memcpy(to + to_bit / 8, from + from_bit / 8, count);
             return true;
@@ -119,6 +121,7 @@ struct Instance {
     const Module* module;
     void* model;
     std::vector<Port> ports;
+    bool clocked;
     std::vector<uint8_t> before;
     bool dirty = true, touched = true, asleep = false;
     uint32_t quiet = 0, patience = 4;
@@ -145,7 +148,7 @@ struct Line {
     uint32_t from_bit, bits;
     int32_t to, to_port;
     uint32_t to_bit;
-    bool at_once;
+    bool at_once, whole;
 };
 struct Level {
     int32_t to, to_port;
@@ -153,8 +156,9 @@ struct Level {
 };
 const Module* const modules[] = {@MODULE_OF@};
 const char* const names[] = {@NAMES@};
+const bool clocked[] = {@CLOCKED@};
 const uint32_t output_counts[] = {@OUTPUT_COUNTS@};
-const Line lines[] = {@LINES@ {0, 0, 0, 0, 0, 0, 0, false}};
+const Line lines[] = {@LINES@ {0, 0, 0, 0, 0, 0, 0, false, false}};
 const Level levels[] = {@LEVELS@ {0, 0, 0, 0, 0}};
 const uint32_t in_word[] = {@IN_WORD@}, in_bytes[] = {@IN_BYTES@};
 const uint32_t out_word[] = {@OUT_WORD@}, out_bytes[] = {@OUT_BYTES@};
@@ -166,7 +170,7 @@ struct Model {
     uint32_t in[@IN_WORDS@] = {0}, out[@OUT_WORDS@] = {0};
     explicit Model(const char*) {
         for (size_t i = 0; i < @INSTANCES@; ++i) {
-            Instance instance{modules[i], modules[i]->create(&context, names[i])};
+            Instance instance{modules[i], modules[i]->create(&context, names[i]), {}, clocked[i]};
             for (uint32_t k = 0; k < output_counts[i]; ++k)
                 instance.ports.push_back(port(instance.module->output(instance.model, k)));
             instances.push_back(instance);
@@ -174,7 +178,8 @@ struct Model {
         for (size_t k = 0; k < @INPUT_COUNT@; ++k) given.push_back(port(Place{in + in_word[k], in_bytes[k]}));
         for (const auto* l = lines; l->bits; ++l) {
             Port& source = l->from < 0 ? given[l->from_port] : instances[l->from].ports[l->from_port];
-            source.copies.push_back({input(l->to, l->to_port), l->from_bit, l->to_bit, l->bits, l->to, l->at_once});
+            source.copies.push_back({input(l->to, l->to_port), l->from_bit, l->to_bit, l->bits, l->to, l->at_once,
+                                     l->whole});
         }
         for (const auto* l = levels; l->bits; ++l) store(input(l->to, l->to_port), l->to_bit, l->bits, l->value);
         for (auto& instance : instances) instance.module->eval(instance.model);
@@ -226,7 +231,7 @@ struct Model {
     void edge() {
         moved.clear();
         for (auto& instance : instances) {
-            if (instance.asleep && !instance.touched) continue;
+            if (!instance.clocked || (instance.asleep && !instance.touched)) continue;
             instance.edge();
             moved.push_back(&instance);
         }

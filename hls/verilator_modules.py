@@ -101,7 +101,9 @@ def _tables(composition: Composition, order: list[str]) -> tuple[list[str], list
             else:
                 at = outputs[piece.part].index(piece.port) if piece.part else list(composition.inputs).index(piece.port)
                 origin = number[piece.part] if piece.part else -1
-                row = (origin, at, piece.low, piece.bits, to, port, position, str(at_once).lower())
+                whole = piece.part and to >= 0 and composition.parts[piece.part].outputs[piece.port] == source.bits
+                flags = (str(bool(flag)).lower() for flag in (at_once, whole and len(source.pieces) == 1))
+                row = (origin, at, piece.low, piece.bits, to, port, position, *flags)
                 lines.append(f"{{{', '.join(map(str, row))}}}")
             position += piece.bits
 
@@ -123,6 +125,7 @@ def _model(composition: Composition, keys: dict[int, str]) -> str:
     values: dict[str, Iterator[str] | list[str]] = {
         "MODULE_OF": [f"&module_{keys[id(parts[part])]}" for part in order],
         "NAMES": [f'"{part}"' for part in order],
+        "CLOCKED": [str(any(net.op in "r@" for net in parts[part].block.logic)).lower() for part in order],
         "OUTPUT_COUNTS": [str(len(parts[part].outputs)) for part in order],
         "LINES": [f"{line}," for line in lines],
         "LEVELS": [f"{level}," for level in levels],

@@ -12,7 +12,18 @@ from pathlib import Path
 
 from hls.simulate import SimulatorError
 
-OPTIONS = ("-O3", "--x-assign", "0", "--x-initial", "0", "--noassert", "--no-timing", "-Wno-lint", "-Wno-style")
+OPTIONS = (
+    "-O3",
+    "-fno-dfg",
+    "--x-assign",
+    "0",
+    "--x-initial",
+    "0",
+    "--noassert",
+    "--no-timing",
+    "-Wno-lint",
+    "-Wno-style",
+)
 BUILD = ("-CFLAGS", "-fPIC", "-MAKEFLAGS", "OPT_FAST=-O2 OPT_SLOW=-O0 VM_GLOBAL_FAST= VM_GLOBAL_SLOW=")
 """How the C++ is compiled: what runs every cycle is optimized, set-up is not."""
 SPLIT = ("--output-split", "20000")

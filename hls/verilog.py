@@ -11,14 +11,22 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from itertools import groupby
 
 import pyrtl
 
 from hls.lower import Netlist
 from hls.names import KEYWORDS, check_identifier
 from hls.types import HlsError
+from hls.verilog_pieces import Piece, Pieces, in_words
 
 _TEMPORARY = re.compile(r"tmp(\d+)(?:_.*)?\Z")
+
+WORD_BITS, WHOLE_BITS = 32, 64
+"""Concatenations of more than the latter are assigned word by word, which simulators evaluate in time linear in their
+length, and not part by part into ever longer temporaries."""
+EXPANDED_BITS = 2048
+"""Up to here Verilator writes an operation word by word (`--expand-limit`)."""
 
 
 def _range(bits: int) -> str:
@@ -87,6 +95,9 @@ class _Writer:
         self.writes = sorted(writes, key=lambda net: tuple(_natural(self._text(a)) for a in net.args))
         self.uses = Counter(id(arg) for net in self.block.logic for arg in net.args)
         self.driver = {id(net.dests[0]): net for net in self.nets}
+        self.resolver = Pieces(self.block)
+        self.pieces: dict[int, list[Piece]] = {}
+        self.gated: dict[int, tuple[Piece, pyrtl.WireVector]] = {}
 
     def _text(self, wire: pyrtl.WireVector) -> str:
         return _literal(wire.val, len(wire)) if isinstance(wire, pyrtl.Const) else self.names[wire]
@@ -99,31 +110,32 @@ class _Writer:
             return f"{{{bits - len(wire)}'h0, {self.names[wire]}}}"
         return self.names[wire] if len(wire) == bits else f"{self.names[wire]}[{bits - 1}:0]"
 
-    def _select(self, wire: pyrtl.WireVector, positions: tuple[int, ...]) -> str:
+    def _piece(self, piece: Piece) -> str:
+        wire, low, high = piece.wire, piece.low, piece.low + piece.bits - 1
         if isinstance(wire, pyrtl.Const):
-            value = sum(((wire.val >> p) & 1) << i for i, p in enumerate(positions))
-            return _literal(value, len(positions))
-        name = self.names[wire]
-        if len(wire) == 1:
-            return name if len(positions) == 1 else f"{{{len(positions)}{{{name}}}}}"
-        if positions == tuple(range(positions[0], positions[0] + len(positions))):
-            if len(positions) == len(wire):
-                return name
-            low = positions[0]
-            return f"{name}[{low}]" if len(positions) == 1 else f"{name}[{positions[-1]}:{low}]"
-        return "{" + ", ".join(f"{name}[{p}]" for p in reversed(positions)) + "}"
+            return _literal((wire.val >> low) & ((1 << piece.bits) - 1), piece.bits)
+        if piece.bits == len(wire):
+            return self.names[wire]
+        return f"{self.names[wire]}[{low}]" if low == high else f"{self.names[wire]}[{high}:{low}]"
 
-    def _concat(self, args: tuple[pyrtl.WireVector, ...]) -> str:
-        parts: list[str] = []
-        position = 0
-        while position < len(args):
-            count = 1
-            while position + count < len(args) and args[position + count] is args[position]:
-                count += 1
-            text = self._text(args[position])
-            parts.append(text if count == 1 else f"{{{count}{{{text}}}}}")
-            position += count
-        return parts[0] if len(parts) == 1 else "{" + ", ".join(parts) + "}"
+    def _joined(self, pieces: list[Piece]) -> str:
+        """Pieces, the lowest first, as a concatenation."""
+        runs = [(text, len(list(same))) for text, same in groupby(self._piece(piece) for piece in reversed(pieces))]
+        texts = [text if count == 1 else f"{{{count}{{{text}}}}}" for text, count in runs]
+        return texts[0] if len(texts) == 1 else "{" + ", ".join(texts) + "}"
+
+    def _assignments(self, net: pyrtl.LogicNet) -> Iterator[str]:
+        """The assignment of a net; of a long concatenation, one a word."""
+        name, bits = self.names[net.dests[0]], len(net.dests[0])
+        pieces = self.pieces.get(id(net.dests[0]), [])
+        if bits <= WHOLE_BITS or len(pieces) < 2:
+            yield f"    assign {name} = {self._expression(net)};"
+            return
+        words = [self._joined(word) for word in in_words(pieces, WORD_BITS)]
+        for first in (0, 1):  # neighbours would be joined again by Verilator
+            for i in range(first, len(words), 2):
+                high = min(bits, (i + 1) * WORD_BITS) - 1
+                yield f"    assign {name}[{high}:{i * WORD_BITS}] = {words[i]};"
 
     def _expression(self, net: pyrtl.LogicNet) -> str:
         bits, args = len(net.dests[0]), net.args
@@ -134,6 +146,11 @@ class _Writer:
                 return f"~{self._fit(args[0], bits)}"
             case "n":
                 return f"~({self._fit(args[0], bits)} & {self._fit(args[1], bits)})"
+            case "&" if id(net.dests[0]) in self.gated:
+                gate, value = self.gated[id(net.dests[0])]
+                if bits <= EXPANDED_BITS:
+                    return f"{{{bits}{{{self._piece(gate)}}}}} & {self._fit(value, bits)}"
+                return f"{self._piece(gate)} ? {self._fit(value, bits)} : {_literal(0, bits)}"
             case "&" | "|" | "^" | "+" | "-" | "*":
                 return f"{self._fit(args[0], bits)} {net.op} {self._fit(args[1], bits)}"
             case "<" | ">" if self._never(*(args if net.op == "<" else reversed(args))):
@@ -143,10 +160,8 @@ class _Writer:
                 return f"{self._text(args[0])} {operator} {self._text(args[1])}"
             case "x":
                 return f"{self._text(args[0])} ? {self._fit(args[2], bits)} : {self._fit(args[1], bits)}"
-            case "c" if bits == sum(len(arg) for arg in args):
-                return self._concat(args)
-            case "s" if bits == len(net.op_param):
-                return self._select(args[0], net.op_param)
+            case "c" | "s" if bits == sum(piece.bits for piece in self.pieces[id(net.dests[0])]):
+                return self._joined(self.pieces[id(net.dests[0])])
             case "m":
                 return f"{self.names.memory(net.op_param[1])}[{self._text(args[0])}]"
         raise HlsError(f"{self.netlist.name}: no Verilog for {net}")
@@ -162,6 +177,35 @@ class _Writer:
         if mux is None or mux.op != "x" or mux.args[1] is not net.dests[0]:
             return None
         return mux if self.uses[id(mux.dests[0])] == 1 else None
+
+    def _read(self, net: pyrtl.LogicNet) -> tuple[pyrtl.WireVector, ...]:
+        """The wires in the text of a net that is written, whose pieces are found here."""
+        key = id(net.dests[0])
+        if net.op in "cs":
+            self.pieces[key] = self.resolver.of(net)
+            return tuple([piece.wire for piece in self.pieces[key]])
+        if net.op == "&":
+            for gate, value in (net.args, net.args[::-1]):
+                bit = self.resolver.repeated_bit(gate)
+                if bit is not None:
+                    self.gated[key] = bit, value
+                    return bit.wire, value
+        return tuple(net.args)
+
+    def _needed(self) -> set[int]:
+        """The wires that are read when slices and concatenations are looked through, and all that have a name."""
+        found: set[int] = set()
+        waiting = [net for net in self.block.logic if net.op in "r@" or not _TEMPORARY.match(net.dests[0].name)]
+        while waiting:
+            net = waiting.pop()
+            args = net.args
+            if net.dests:
+                if id(net.dests[0]) in found:
+                    continue
+                found.add(id(net.dests[0]))
+                args = self._read(net)
+            waiting += [self.driver[id(arg)] for arg in args if id(arg) in self.driver]
+        return found
 
     def lines(self) -> Iterator[str]:
         """The module, line by line."""
@@ -181,7 +225,8 @@ class _Writer:
         registers = [net for net in self.nets if net.op == "r"]
         held = {id(net.dests[0]): self._held(net) for net in registers}
         skipped = {id(mux.dests[0]) for mux in held.values() if mux is not None}
-        logic = [net for net in self.nets if net.op != "r" and id(net.dests[0]) not in skipped]
+        written = self._needed() - skipped
+        logic = [net for net in self.nets if net.op != "r" and id(net.dests[0]) in written]
         for net in registers:
             yield f"    reg {_range(len(net.dests[0]))}{self.names[net.dests[0]]};"
         yield from self._memories()
@@ -190,7 +235,7 @@ class _Writer:
             if not isinstance(wire, pyrtl.Output):
                 yield f"    wire {_range(len(wire))}{self.names[wire]};"
         for net in logic:
-            yield f"    assign {self.names[net.dests[0]]} = {self._expression(net)};"
+            yield from self._assignments(net)
         yield from self._always(registers, held)
         for net in self.writes:
             address, data, enable = (self._text(arg) for arg in net.args)

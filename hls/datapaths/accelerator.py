@@ -92,7 +92,7 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Co
     _rows(c, config, technology, fetches, key)
     _values(c, config, technology, fetches, value)
     _memory(c, answers, fetches)
-    for name in ("fetcher", "list_sequencer", "landing_write", "query_buffer"):
+    for name in (fetches.fetcher.name, "list_sequencer", "landing_write", "query_buffer"):
         c.by_name(name)
     for q in range(sizes.queues):
         c.by_name(f"landing_lane_{q}")
@@ -287,5 +287,5 @@ def _memory(c: Composer, answers: Mapping[str, Source], fetches: fetch_side.Fetc
     c.connect_all("memory_port", {f"answer_{name}": source for name, source in answers.items()})
     c.connect("controller", "fetch_status", fetches.fetcher["status"])
     for name in ("tag", "data", "valid"):
-        c.connect("fetcher", f"answer_{name}", c.signal(f"fetch_answer_{name}"))
-    c.connect("fetcher", "request_ready", c.signal("request_ready"))
+        c.connect(fetches.fetcher.name, f"answer_{name}", c.signal(f"fetch_answer_{name}"))
+    c.connect(fetches.fetcher.name, "request_ready", c.signal("request_ready"))

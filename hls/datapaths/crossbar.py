@@ -37,7 +37,20 @@ from hls.netlist import Wire
 from hls.schedule import Schedule, schedule
 from hls.stream import Stream, drive, fifo, register
 from hls.technology import Technology
-from hls.trace import Bool, Graph, HlsError, UInt, Value, Vec, Vector, concat, reduce_tree, select, trace, vector
+from hls.trace import (
+    Bool,
+    Graph,
+    HlsError,
+    UInt,
+    Value,
+    Vec,
+    Vector,
+    concat,
+    reduce_tree,
+    select,
+    trace,
+    vector,
+)
 from models.config import AcceleratorConfig
 
 ADDRESS_BITS = 34
@@ -102,46 +115,41 @@ def data_size(config: AcceleratorConfig) -> CrossbarSize:
     return CrossbarSize(config.hbm_channels, config.fetch_queues, BURST_BITS + slot_bits(config), 0)
 
 
-def any_before(bits: Sequence[Value]) -> list[Value]:
-    """For every bit whether one before it is set, in log2(n) levels; and at the end, whether any is."""
-    found, reach = list(bits), 1
-    while reach < len(found):
-        found = [found[i] | found[i - reach] if i >= reach else found[i] for i in range(len(found))]
+def any_before(bits: Value) -> tuple[Value, Value]:
+    """For every bit whether one below it is set, in log2(n) levels; and whether any is."""
+    found, count, reach = bits, bits.type.width, 1
+    while reach < count:
+        found = found | (found << reach)[:count]
         reach *= 2
-    return [bits[0] & 0, *found]
+    return (found << 1)[:count], found[count - 1]
 
 
 def arbitrate_graph(size: CrossbarSize) -> Graph:
-    """Who is granted: at most one input an output, one output an input."""
+    """Who is granted: at most one input an output, one output an input; a word has a bit an input."""
 
     def arbitrate(valid: Vector, destination: Vector, free: Vector, behind: Vector) -> dict[str, object]:
-        grants: list[list[Value]] = []
-        granted, following = [], []
+        grants, granted, following = [], [], []
         for o in range(size.outputs):
-            asks = [valid[i] & (destination[i] == o) & free[o] for i in range(size.inputs)]
-            later = [ask & behind[o][i] for i, ask in enumerate(asks)]
-            before_ask, before_later = any_before(asks), any_before(later)
-            grant = [
-                select(before_later[-1], late & ~late_before, ask & ~ask_before)
-                for ask, late, ask_before, late_before in zip(asks, later, before_ask, before_later, strict=False)
-            ]
+            asks = concat(*[valid[i] & (destination[i] == o) & free[o] for i in range(size.inputs)])
+            later = asks & behind[o]
+            (below_ask, asked), (below_later, is_later) = any_before(asks), any_before(later)
+            grant = select(is_later, later & ~below_later, asks & ~below_ask)
+            above, _ = any_before(grant)
             grants.append(grant)
-            granted.append(before_ask[-1])
-            above = any_before(grant)[:-1]
-            following.append(vector([select(before_ask[-1], up, behind[o][i]) for i, up in enumerate(above)]))
-        taken = [reduce_tree(lambda a, b: a | b, [grant[i] for grant in grants]) for i in range(size.inputs)]
+            granted.append(asked)
+            following.append(select(asked, above, behind[o]))
         return {
-            "grant": vector([vector(grant) for grant in grants]),
+            "grant": vector(grants),
             "granted": vector(granted),
-            "taken": vector(taken),
+            "taken": reduce_tree(lambda a, b: a | b, grants),
             "following": vector(following),
         }
 
-    by_input = Vec(Bool, size.inputs)
+    by_input = UInt(size.inputs)
     return trace(
         arbitrate,
         inputs={
-            "valid": by_input,
+            "valid": Vec(Bool, size.inputs),
             "destination": Vec(UInt(size.destination_bits), size.inputs),
             "free": Vec(Bool, size.outputs),
             "behind": Vec(by_input, size.outputs),

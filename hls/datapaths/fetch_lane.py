@@ -25,7 +25,7 @@ import pyrtl
 
 from hls.datapaths.crossbar import BURST_BITS, burst_slots, queue_bits, slot_bits
 from hls.datapaths.fetcher_parts import FetcherTypes
-from hls.lower import building
+from hls.lower import Netlist, building
 from hls.netlist import Wire
 from hls.stream import Stream, drive, fifo, produced, register, ring_next, skid_buffer
 from models.config import AcceleratorConfig
@@ -95,7 +95,7 @@ class Lane:
 
 
 def lane(
-    number: int,
+    number: Wire,
     config: AcceleratorConfig,
     answer: Stream,
     before: tuple[Wire, Wire, Wire],
@@ -109,9 +109,8 @@ def lane(
     """
     types = FetcherTypes.of(config)
     with building(block):
-        bits = types.address.width + types.span.width + 2 * types.word_bits + 2 + types.offset.width - types.word_bits
         vectors = Stream(
-            pyrtl.WireVector(bits, f"{prefix}vector"),
+            pyrtl.WireVector(types.vector_bits, f"{prefix}vector"),
             pyrtl.WireVector(1, f"{prefix}vector_valid"),
             pyrtl.WireVector(1, f"{prefix}vector_ready"),
         )
@@ -140,6 +139,57 @@ def lane(
         )
 
 
+def build(config: AcceleratorConfig) -> Netlist:
+    """A queue as a netlist; which one it is comes in as `number`.
+
+    From the switch `descriptor` with `descriptor_valid`, `descriptor_ready`, and `answer` with `answer_valid`; to it
+    `asking` with `asking_valid`, `asking_ready`, and `busy`. From the queue before `before_offered`, `before_burst`,
+    to it `before_taken`; to the next one `offered`, `offered_burst`, from it `offer_taken`. Words as the fetcher's:
+    `word`, `offset`, `word_first`, `word_last` with `word_valid`, `word_ready`; `waiting`.
+
+    Raises:
+        HlsError: for words that cannot be built.
+    """
+    types = FetcherTypes.of(config)
+    block = pyrtl.Block()
+    with building(block):
+        number = pyrtl.Input(queue_bits(config), "number")
+        answer = Stream(
+            pyrtl.Input(BURST_BITS + slot_bits(config), "answer"),
+            pyrtl.Input(1, "answer_valid"),
+            pyrtl.Const(1, 1),
+        )
+        taken = pyrtl.WireVector(1)
+        before = pyrtl.Input(1, "before_offered"), pyrtl.Input(BURST_BITS, "before_burst"), taken
+        one = lane(number, config, answer, before, block=block, prefix="")
+        drive(one.vectors.data, pyrtl.Input(types.vector_bits, "descriptor"))
+        drive(one.vectors.valid, pyrtl.Input(1, "descriptor_valid"))
+        drive(one.requests.ready, pyrtl.Input(1, "asking_ready"))
+        drive(one.words.ready, pyrtl.Input(1, "word_ready"))
+        drive(one.taken, pyrtl.Input(1, "offer_taken"))
+        word, in_word = types.word.width, types.offset.width - types.word_bits
+        outputs = {
+            "descriptor_ready": one.vectors.ready,
+            "asking": one.requests.data,
+            "asking_valid": one.requests.valid,
+            "before_taken": taken,
+            "offered": one.offered,
+            "offered_burst": one.offered_burst,
+            "word": one.words.data[:word],
+            "offset": one.words.data[word : word + in_word],
+            "word_first": one.words.data[word + in_word],
+            "word_last": one.words.data[word + in_word + 1],
+            "word_valid": one.words.valid,
+            "waiting": one.waits,
+            "busy": one.busy,
+        }
+        for name, wire in outputs.items():
+            port = pyrtl.Output(len(wire), name)
+            port <<= wire
+    block.sanity_check()
+    return Netlist("fetch_lane", block)
+
+
 def _request(waiting: Stream, types: FetcherTypes, block: pyrtl.Block, prefix: str) -> tuple[Stream, Stream]:
     """Addresses of the bursts to ask for, and the vectors for emission."""
     vector = unpacked(waiting.data, types)
@@ -161,7 +211,7 @@ def _request(waiting: Stream, types: FetcherTypes, block: pyrtl.Block, prefix: s
 
 
 def _reorder(
-    number: int, config: AcceleratorConfig, asked: Stream, answer: Stream, block: pyrtl.Block, prefix: str
+    number: Wire, config: AcceleratorConfig, asked: Stream, answer: Stream, block: pyrtl.Block, prefix: str
 ) -> tuple[Stream, Stream]:
     """Requests with their places as tags; the answers in the order of the requests."""
     slots, bits = burst_slots(config), slot_bits(config)
@@ -191,7 +241,7 @@ def _reorder(
     head.next <<= pyrtl.select(pop, ring_next(head, slots), head)
 
     room = taken != slots
-    data = pyrtl.concat(pyrtl.Const(number, queue_bits(config)), tail, asked.data)
+    data = pyrtl.concat(number, tail, asked.data)
     requests = produced(data, asked.valid & room, block, f"{prefix}granted_")
     drive(asked.ready, requests.ready & room)
     grows = requests.valid & requests.ready

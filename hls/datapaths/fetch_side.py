@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from hls.compose import Composer, Part, concat
 from hls.datapaths import (
     bitwidth_converter,
-    fetcher,
+    fetcher_array,
     landing_lane,
     landing_write,
     list_sequencer,
@@ -35,7 +35,7 @@ FETCHED = ("ids", "count", "last", "base", "stride", "length")
 
 @dataclass(frozen=True)
 class FetchSide:
-    """The parts that others connect to: ports of the channels, reads of the SRAMs."""
+    """The parts that others connect to: the fetcher's ports of the channels, reads of the SRAMs."""
 
     fetcher: Part
     srams: Mapping[str, Part]
@@ -49,7 +49,7 @@ def add(composer: Composer, config: AcceleratorConfig, technology: Technology | 
     """
     sizes = MachineSizes.of(config)
     queues = sizes.queues
-    fetches = composer.part("fetcher", fetcher.build(config, technology))
+    fetches = fetcher_array.add(composer, config, technology)
     sequencer = composer.part("list_sequencer", list_sequencer.build(config, technology))
     landing = composer.part("landing_write", landing_write.build(config, technology))
     query = composer.part("query_buffer", query_buffer.build(config, technology))
@@ -61,20 +61,18 @@ def add(composer: Composer, config: AcceleratorConfig, technology: Technology | 
     converters = [composer.part(f"converter_{q}", converter_netlist) for q in range(queues)]
 
     for name in FETCHED:
-        composer.connect("fetcher", name, sequencer[f"fetch_{name}"])
-    composer.connect("fetcher", "in_valid", sequencer["fetch_valid"])
-    composer.connect("list_sequencer", "fetch_ready", fetches["in_ready"])
-    composer.connect("fetcher", "out_ready", concat(*[lane["word_ready"] for lane in lanes]))
+        composer.connect(fetches.switch.name, name, sequencer[f"fetch_{name}"])
+    composer.connect(fetches.switch.name, "in_valid", sequencer["fetch_valid"])
+    composer.connect("list_sequencer", "fetch_ready", fetches.switch["in_ready"])
     composer.connect("list_sequencer", "lane_behind", concat(*[lane["lane_behind"] for lane in lanes]))
     elements = composer.signal("layer_elements")
-    for q, (lane, converter) in enumerate(zip(lanes, converters, strict=True)):
-        words = {name: fetches[name].chunks(queues)[q] for name in ("word", "offset", "word_first", "word_last")}
+    for q, (queue, lane, converter) in enumerate(zip(fetches.queues, lanes, converters, strict=True)):
+        composer.connect(queue.name, "word_ready", lane["word_ready"])
         composer.connect_all(
             lane.name,
             {
-                **words,
+                **{name: queue[name] for name in ("word", "offset", "word_first", "word_last", "word_valid")},
                 "lane": q,
-                "word_valid": fetches["out_valid"][q],
                 "convert_ready": converter["in_ready"],
                 "list_table": sequencer["list_table"],
                 "list_next": sequencer["list_next"],
@@ -105,4 +103,4 @@ def add(composer: Composer, config: AcceleratorConfig, technology: Technology | 
         composer.connect(query.name, name, landing[name])
     for name in ("landed_key", "landed_value", "landed_sparse", "landed_all"):
         composer.connect(sequencer.name, name, landing[name])
-    return FetchSide(fetches, srams)
+    return FetchSide(fetches.switch, srams)

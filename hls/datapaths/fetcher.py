@@ -41,11 +41,12 @@ from hls.datapaths.crossbar import (
     crossbar,
     data_size,
     in_one_cycle,
+    queue_bits,
     slot_bits,
     tag_bits,
 )
 from hls.datapaths.crossbar import plan as crossbar_plan
-from hls.datapaths.fetch_lane import Lane, Vectors, lane
+from hls.datapaths.fetch_lane import Vectors, lane
 from hls.datapaths.fetcher_parts import FetcherTypes, locate_graph, neighbours_graph
 from hls.datapaths.watchdog import PATIENCE_CYCLES, Channel, watchdog
 from hls.lower import Netlist, building, instantiate
@@ -68,6 +69,15 @@ class FetcherPlan:
     neighbours: Schedule
     addresses: CrossbarPlan
     data: CrossbarPlan
+
+
+@dataclass(frozen=True, eq=False)
+class QueueEnds:
+    """Of a queue: vectors in, requests out, whether there is something in it."""
+
+    vectors: Stream
+    requests: Stream
+    busy: Wire
 
 
 def graphs(config: AcceleratorConfig) -> dict[str, Graph]:
@@ -107,8 +117,7 @@ def build(
     Raises:
         HlsError: if the clock is too fast for the technology, or for words that cannot be built.
     """
-    types, parts = FetcherTypes.of(config), plan(config, technology)
-    channels, queues = config.hbm_channels, config.fetch_queues
+    types, parts, queues = FetcherTypes.of(config), plan(config, technology), config.fetch_queues
     block = pyrtl.Block()
     with building(block):
         answers = _answers(config, block)
@@ -121,19 +130,16 @@ def build(
             )
             for q in range(queues)
         ]
-        lanes = [lane(q, config, places[q], links[q - 1], block=block, prefix=f"lane_{q}_") for q in range(queues)]
+        numbers = [pyrtl.Const(q, queue_bits(config)) for q in range(queues)]
+        lanes = [
+            lane(numbers[q], config, places[q], links[q - 1], block=block, prefix=f"lane_{q}_") for q in range(queues)
+        ]
         for link, one in zip(links, lanes, strict=True):
             drive(link[0], one.offered)
             drive(link[1], one.offered_burst)
             drive(one.taken, link[2])
-        sources = _distribute(config, types, parts, lanes, block)
-        wanted = [one.requests.data[: max(1, channels.bit_length() - 1)] for one in lanes]
-        if channels == 1:
-            wanted = [pyrtl.Const(0, 1)] * queues
-        requests = crossbar([one.requests for one in lanes], wanted, parts.addresses, block=block, prefix="address_")
-        owed = _requests(config, requests, answers, block)
-        busy = pyrtl.rtl_any(sources, *[one.busy for one in lanes], *[c.owes for c in owed])
-        status, silent = watchdog(owed, patience_cycles, busy, block)
+        ends = [QueueEnds(one.vectors, one.requests, one.busy) for one in lanes]
+        _switch(config, types, parts, ends, answers, patience_cycles, block)
         accepted = pyrtl.Input(queues, "out_ready")
         for q, one in enumerate(lanes):
             drive(one.words.ready, accepted[q])
@@ -144,8 +150,6 @@ def build(
             "word_first": _joined([one.words.data[word + in_word] for one in lanes]),
             "word_last": _joined([one.words.data[word + in_word + 1] for one in lanes]),
             "out_valid": _joined([one.words.valid for one in lanes]),
-            "status": status,
-            "silent": silent,
             "waiting": _joined([one.waits for one in lanes]),
         }
         for name, wire in outputs.items():
@@ -153,6 +157,72 @@ def build(
             port <<= wire
     block.sanity_check()
     return Netlist("fetcher", block)
+
+
+def build_switch(
+    config: AcceleratorConfig, technology: Technology | None = None, patience_cycles: int = PATIENCE_CYCLES
+) -> Netlist:
+    """The fetcher without its queues (`hls.datapaths.fetch_lane.build`), which are ports.
+
+    To queue q `queue_vector_q` and `queue_answer_q`, to all side by side `queue_vector_valid`, `queue_answer_valid`,
+    `queue_request_ready`; from all `queue_vector_ready`, `queue_request`, `queue_request_valid`, `queue_busy`.
+
+    Raises:
+        HlsError: as `build`.
+    """
+    types, parts, queues = FetcherTypes.of(config), plan(config, technology), config.fetch_queues
+    vector_bits, request_bits = types.vector_bits, address_size(config).item_bits
+    block = pyrtl.Block()
+    with building(block):
+        answers = _answers(config, block)
+        places = _split_answers(config, answers, parts, block)
+        given = {"vector_ready": 1, "request": request_bits, "request_valid": 1, "busy": 1}
+        have = {name: _split(pyrtl.Input(queues * bits, f"queue_{name}"), queues) for name, bits in given.items()}
+        ends = [
+            QueueEnds(
+                Stream(pyrtl.WireVector(vector_bits), pyrtl.WireVector(1), have["vector_ready"][q]),
+                Stream(have["request"][q], have["request_valid"][q], pyrtl.WireVector(1)),
+                have["busy"][q],
+            )
+            for q in range(queues)
+        ]
+        _switch(config, types, parts, ends, answers, patience_cycles, block)
+        outputs = {
+            **{f"queue_vector_{q}": end.vectors.data for q, end in enumerate(ends)},
+            **{f"queue_answer_{q}": place.data for q, place in enumerate(places)},
+            "queue_vector_valid": _joined([end.vectors.valid for end in ends]),
+            "queue_answer_valid": _joined([place.valid for place in places]),
+            "queue_request_ready": _joined([end.requests.ready for end in ends]),
+        }
+        for name, wire in outputs.items():
+            port = pyrtl.Output(len(wire), name)
+            port <<= wire
+    block.sanity_check()
+    return Netlist("fetch_switch", block)
+
+
+def _switch(
+    config: AcceleratorConfig,
+    types: FetcherTypes,
+    parts: FetcherPlan,
+    ends: Sequence[QueueEnds],
+    answers: Sequence[Stream],
+    patience_cycles: int,
+    block: pyrtl.Block,
+) -> None:
+    """From ids to the queues, from these to the channels, and the watchdog."""
+    channels = config.hbm_channels
+    sources = _distribute(config, types, parts, [end.vectors for end in ends], block)
+    wanted = [end.requests.data[: max(1, channels.bit_length() - 1)] for end in ends]
+    if channels == 1:
+        wanted = [pyrtl.Const(0, 1)] * len(ends)
+    requests = crossbar([end.requests for end in ends], wanted, parts.addresses, block=block, prefix="address_")
+    owed = _requests(config, requests, answers, block)
+    busy = pyrtl.rtl_any(sources, *[end.busy for end in ends], *[c.owes for c in owed])
+    status, silent = watchdog(owed, patience_cycles, busy, block)
+    for name, wire in {"status": status, "silent": silent}.items():
+        port = pyrtl.Output(len(wire), name)
+        port <<= wire
 
 
 def _answers(config: AcceleratorConfig, block: pyrtl.Block) -> list[Stream]:
@@ -183,7 +253,7 @@ def _split_answers(
 
 
 def _distribute(
-    config: AcceleratorConfig, types: FetcherTypes, parts: FetcherPlan, lanes: Sequence[Lane], block: pyrtl.Block
+    config: AcceleratorConfig, types: FetcherTypes, parts: FetcherPlan, vectors: Sequence[Stream], block: pyrtl.Block
 ) -> Wire:
     """Rows of ids to the queues, a row of `hbm_channels` in turn; returns whether there is a row on its way."""
     channels, groups = config.hbm_channels, config.fetch_queues // config.hbm_channels
@@ -205,7 +275,7 @@ def _distribute(
     }
     found = instantiate(parts.neighbours, compared, block, prefix="neighbours_").outputs
     there = found["there"]
-    rooms = [pyrtl.rtl_all(*[lanes[g * channels + i].vectors.ready for i in range(channels)]) for g in range(groups)]
+    rooms = [pyrtl.rtl_all(*[vectors[g * channels + i].ready for i in range(channels)]) for g in range(groups)]
     room = rooms[0] if groups == 1 else pyrtl.mux(group[: (groups - 1).bit_length()], *rooms)
     goes = row_valid & room & (row["row_last"] | located.out_valid)
     takes = ~row_valid | goes
@@ -220,7 +290,7 @@ def _distribute(
     fields = {name: _split(row[name], channels) for name in ("first", "from_bit", "to_bit")}
     spans = _split(found["span"], channels)
     word = types.word.width.bit_length() - 1
-    for q, one in enumerate(lanes):
+    for q, to_queue in enumerate(vectors):
         i = q % channels
         vector = Vectors(
             first=fields["first"][i],
@@ -231,8 +301,8 @@ def _distribute(
             shares_after=found["shares"][i],
             offset=fields["from_bit"][i][:word],
         )
-        drive(one.vectors.data, vector.packed())
-        drive(one.vectors.valid, goes & there[i] & (group == q // channels))
+        drive(to_queue.data, vector.packed())
+        drive(to_queue.valid, goes & there[i] & (group == q // channels))
     return pyrtl.rtl_any(row_valid, *located.valids[1:])
 
 

@@ -79,6 +79,12 @@ class FetcherTypes:
         """Bits of the number of a word in its burst."""
         return self.words.bit_length() - 1
 
+    @property
+    def vector_bits(self) -> int:
+        """Bits of a vector's descriptor (`hls.datapaths.fetch_lane.Vectors`)."""
+        in_word = self.offset.width - self.word_bits
+        return self.address.width + self.span.width + 2 * self.word_bits + 2 + in_word
+
 
 def locate_graph(config: AcceleratorConfig) -> Graph:
     """The bursts of every vector of a row of ids, and the bits of them where it begins and ends."""

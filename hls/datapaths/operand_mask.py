@@ -46,7 +46,6 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
         data = pyrtl.Input(elements * width, "data")
         full, form = pyrtl.Input(1, "full"), pyrtl.Input(types.format.width, "format")
         progressive = pyrtl.Input(1, "progressive")
-        low_bits = data & in_all(pyrtl.Const((1 << LSB_BITS) - 1, width))
         kept: pyrtl.WireVector = pyrtl.Const((1 << width) - 1, width)
         middle: pyrtl.WireVector = pyrtl.Const(0, width)
         moved = []
@@ -55,11 +54,11 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
             if low < 0:
                 continue
             chosen = progressive & (form == code)
-            most = ((1 << bits) - 1) << (width - bits)
-            kept = pyrtl.select(chosen, pyrtl.Const(most, width), kept)
+            kept = pyrtl.select(chosen, pyrtl.Const(((1 << bits) - 1) << (width - bits), width), kept)
             middle = pyrtl.select(chosen & ~full, pyrtl.Const(1 << (low + LSB_BITS - 1), width), middle)
-            raised = pyrtl.concat(low_bits[: len(data) - low], pyrtl.Const(0, low)) if low else low_bits
-            moved.append(pyrtl.select(chosen & full, raised, pyrtl.Const(0, len(data))))
+            raised = pyrtl.concat(data[: len(data) - low], pyrtl.Const(0, low)) if low else data
+            plane = in_all(pyrtl.Const(((1 << LSB_BITS) - 1) << low, width))
+            moved.append(pyrtl.select(chosen & full, raised & plane, pyrtl.Const(0, len(data))))
         masked = pyrtl.Output(len(data), "masked")
         word = (data & in_all(kept)) | in_all(middle)
         for lsbs in moved:
