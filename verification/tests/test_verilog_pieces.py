@@ -98,7 +98,7 @@ def test_pieces_are_the_bits(data):
     known = values | {wire.name: seen[f"out_{i}"] for i, wire in enumerate(made)}
 
     def bits_of(piece: Piece) -> int:
-        value = piece.wire.val if isinstance(piece.wire, pyrtl.Const) else known[piece.wire.name]
+        value: int = piece.wire.val if isinstance(piece.wire, pyrtl.Const) else known[piece.wire.name]
         return value >> piece.low & ((1 << piece.bits) - 1)
 
     for i, wire in enumerate(made):
