@@ -67,6 +67,8 @@ extern "C" const Module module_@KEY@ = {create, destroy, eval, edge, reset, inpu
 """It, around a model of Verilator."""
 
 INSTANCES = """
+#include <algorithm>
+
 #include "verilated.h"
 
 extern "C" {
@@ -88,6 +90,26 @@ void store(uint8_t* to, uint32_t bit, uint32_t bits, uint32_t value) {
         to[i] = (to[i] & ~m) | v;
     }
 }
+template <typename Word>
+bool move_word(uint8_t* to, const uint8_t* from) {
+    Word now, then;
+    memcpy(&now, from, sizeof now);
+    memcpy(&then, to, sizeof then);
+    if (now == then) return false;
+    memcpy(to, &now, sizeof now);
+    return true;
+}
+bool move(uint8_t* to, const uint8_t* from, size_t bytes) {  // whether it changed anything
+    switch (bytes) {
+        case 1: return move_word<uint8_t>(to, from);
+        case 2: return move_word<uint16_t>(to, from);
+        case 4: return move_word<uint32_t>(to, from);
+        case 8: return move_word<uint64_t>(to, from);
+    }
+    if (!memcmp(to, from, bytes)) return false;
+    memcpy(to, from, bytes);
+    return true;
+}
 struct Copy {
     uint8_t* to;
     uint32_t from_bit, to_bit, bits;
@@ -95,12 +117,8 @@ struct Copy {
     bool at_once;
     bool whole;  // of all bits of both ports
     bool apply(const uint8_t* from) const {  // whether it changed anything
-        if (whole || (from_bit % 8 == 0 && to_bit % 8 == 0 && bits % 8 == 0)) {
-            const size_t count = (bits + 7) / 8;
-            if (!memcmp(to + to_bit / 8, from + from_bit / 8, count)) return false;
-            memcpy(to + to_bit / 8, from + from_bit / 8, count);
-            return true;
-        }
+        if (whole || (from_bit % 8 == 0 && to_bit % 8 == 0 && bits % 8 == 0))
+            return move(to + to_bit / 8, from + from_bit / 8, (bits + 7) / 8);
         bool changed = false;
         for (uint32_t done = 0; done < bits; done += 32) {
             const uint32_t count = bits - done < 32 ? bits - done : 32;
@@ -116,6 +134,10 @@ struct Port {
     Place place;
     std::vector<uint8_t> seen;
     std::vector<Copy> copies;
+    bool changed() {  // since the last time; a copy of the whole port sees for itself
+        if (copies.size() == 1 && copies[0].whole) return true;
+        return move(seen.data(), static_cast<const uint8_t*>(place.data), seen.size());
+    }
 };
 struct Instance {
     const Module* module;
@@ -181,6 +203,11 @@ struct Model {
             source.copies.push_back({input(l->to, l->to_port), l->from_bit, l->to_bit, l->bits, l->to, l->at_once,
                                      l->whole});
         }
+        for (auto& instance : instances) {
+            auto& ports = instance.ports;
+            ports.erase(std::remove_if(ports.begin(), ports.end(), [](const Port& p) { return p.copies.empty(); }),
+                        ports.end());
+        }
         for (const auto* l = levels; l->bits; ++l) store(input(l->to, l->to_port), l->to_bit, l->bits, l->value);
         for (auto& instance : instances) instance.module->eval(instance.model);
         for (auto& instance : instances) spread(instance);
@@ -191,9 +218,8 @@ struct Model {
         return static_cast<uint8_t*>(instances[instance].module->input(instances[instance].model, port).data);
     }
     void spread(Port& port) {
+        if (!port.changed()) return;
         const auto* data = static_cast<const uint8_t*>(port.place.data);
-        if (!memcmp(port.seen.data(), data, port.seen.size())) return;
-        memcpy(port.seen.data(), data, port.seen.size());
         for (const auto& copy : port.copies) {
             if (copy.apply(data) && copy.instance >= 0) {
                 instances[copy.instance].touched = true;

@@ -157,7 +157,7 @@ def build_modules(composition: Composition) -> Path:
     with tempfile.TemporaryDirectory(dir=folder, prefix="build-") as name:
         work = Path(name)
         (work / "driver.cpp").write_text(driver, encoding="utf-8")
-        flags = ["-O2", "-fPIC", "-shared", "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TRACE=0"]
+        flags = ["-O3", "-fPIC", "-shared", "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TRACE=0"]
         flags += [f"-I{include}", f"-I{include}/vltstd", "-o", str(work / "simulator.so"), str(work / "driver.cpp")]
         objects = sorted({str(path) for path, _ in built.values()})
         run_tool(
