@@ -150,14 +150,14 @@ def build_modules(composition: Composition) -> Path:
         built = dict(zip(modules, pool.map(module_object, modules.values()), strict=True))
     driver = driver_text(composition, _model(acyclic, {netlist: key for netlist, (_, key) in built.items()}))
     folder = cache_folder()
-    library = folder / f"{composition.name}-{content_key(driver)}.so"
+    flags = ["-O3", "-fPIC", "-shared", "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TRACE=0"]
+    library = folder / f"{composition.name}-{content_key(driver, *flags)}.so"
     if library.exists():
         return library
     include = Path(run_tool(["verilator", "--getenv", "VERILATOR_ROOT"], "verilator failed").strip()) / "include"
     with tempfile.TemporaryDirectory(dir=folder, prefix="build-") as name:
         work = Path(name)
         (work / "driver.cpp").write_text(driver, encoding="utf-8")
-        flags = ["-O3", "-fPIC", "-shared", "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TRACE=0"]
         flags += [f"-I{include}", f"-I{include}/vltstd", "-o", str(work / "simulator.so"), str(work / "driver.cpp")]
         objects = sorted({str(path) for path, _ in built.values()})
         run_tool(
