@@ -131,12 +131,15 @@ struct Copy {
     }
 };
 struct Port {
-    Place place;
-    std::vector<uint8_t> seen;
+    const uint8_t* data;
+    size_t bytes;
+    uint8_t seen[8];  // of a port of up to 64 bits
+    bool direct;      // one copy, of the whole port: it sees for itself
+    std::vector<uint8_t> all_seen;
     std::vector<Copy> copies;
-    bool changed() {  // since the last time; a copy of the whole port sees for itself
-        if (copies.size() == 1 && copies[0].whole) return true;
-        return move(seen.data(), static_cast<const uint8_t*>(place.data), seen.size());
+    bool changed() {  // since the last time
+        if (direct) return true;
+        return move(bytes <= sizeof seen ? seen : all_seen.data(), data, bytes);
     }
 };
 struct Instance {
@@ -207,21 +210,24 @@ struct Model {
             auto& ports = instance.ports;
             ports.erase(std::remove_if(ports.begin(), ports.end(), [](const Port& p) { return p.copies.empty(); }),
                         ports.end());
+            for (auto& port : ports) port.direct = port.copies.size() == 1 && port.copies[0].whole;
         }
         for (const auto* l = levels; l->bits; ++l) store(input(l->to, l->to_port), l->to_bit, l->bits, l->value);
         for (auto& instance : instances) instance.module->eval(instance.model);
         for (auto& instance : instances) spread(instance);
     }
-    static Port port(Place place) { return Port{place, std::vector<uint8_t>(place.bytes), {}}; }
+    static Port port(Place place) {
+        const size_t kept = place.bytes <= sizeof Port::seen ? 0 : place.bytes;
+        return Port{static_cast<const uint8_t*>(place.data), place.bytes, {}, false, std::vector<uint8_t>(kept), {}};
+    }
     uint8_t* input(int32_t instance, int32_t port) {
         if (instance < 0) return reinterpret_cast<uint8_t*>(out + out_word[port]);
         return static_cast<uint8_t*>(instances[instance].module->input(instances[instance].model, port).data);
     }
     void spread(Port& port) {
         if (!port.changed()) return;
-        const auto* data = static_cast<const uint8_t*>(port.place.data);
         for (const auto& copy : port.copies) {
-            if (copy.apply(data) && copy.instance >= 0) {
+            if (copy.apply(port.data) && copy.instance >= 0) {
                 instances[copy.instance].touched = true;
                 if (copy.at_once) instances[copy.instance].dirty = true;
             }

@@ -125,17 +125,18 @@ def turn_graph(config: AcceleratorConfig) -> Graph:
             turned = select(offset[b], concat(turned[step:bits], turned[:step]), turned)
         return {
             "turned": turned,
-            "top": vector([offset > bits - 1 - i for i in range(bits)]),
+            "top": concat(*[offset > bits - 1 - i for i in range(bits)]),
             "row_first": first,
             "row_last": last,
             "row_count": count,
             "row_format": format,
             "row_plane": plane,
-            "row_held": held,
+            "row_held": concat(*[operand[: types.operand.element.total_bits] for operand in held]),
         }
 
     inputs = {"word": types.word, "first": Bool, "last": Bool, "offset": types.offset, **_with_last(types)}
-    return trace(turn, inputs=inputs, outputs={f"row_{name}": type_ for name, type_ in _with_last(types).items()})
+    passing = {**_with_last(types), "held": UInt(types.operand.total_bits)}
+    return trace(turn, inputs=inputs, outputs={f"row_{name}": type_ for name, type_ in passing.items()})
 
 
 def _with_last(types: BitwidthConverterTypes) -> dict[str, Fixed | Vec]:
