@@ -38,6 +38,8 @@ GIVE_GAP = 1
 """Between the bursts of two requests for control reads."""
 LAUNCH = 2
 """From the check of the last row of the lists until the layer starts."""
+CLEAR_ASKED = 3
+"""From the start of a layer until the first row of the sweep that clears is offered to the token importance."""
 SWEEP = 14
 """From the last row of outputs until the first scores are written."""
 
@@ -70,7 +72,7 @@ class Controller(Module):
         self.jobs, self.loader, self.issue, self.values, self.fetch = parts
         self.layers: list[Out[tuple[LayerPlan, int]]] = [Out(self, f"layers {i}") for i in range(4)]
         self.done: In[int] = In(self, "done")
-        self.draws = PassDraws()
+        self.draws, self.timing = PassDraws(), MachineTiming.of(machine)
         self.start(self._main())
 
     def _main(self) -> Steps:
@@ -79,7 +81,7 @@ class Controller(Module):
             started = yield from self._begin(plan, asked)
             for part in (self.jobs, self.loader, self.issue):
                 part.clear()
-            self.values.begin(plan)
+            self.values.begin(plan, started + self._clear_cycles(plan))
             self.fetch.begin(plan.work.flat.size, plan.parts)
             for port in self.layers:
                 yield port.put((plan, started))
@@ -90,6 +92,12 @@ class Controller(Module):
                 asked, started, ended, self.simulation.now_cycle, self.values.row_cycles, self.values.output_cycles
             )
             self.observe(plan, times)
+
+    def _clear_cycles(self, plan: LayerPlan) -> int:
+        """From the start of a layer until its token importance is cleared, where that is asked for."""
+        clears = plan.place.get("clear_tokens", plan.work.layer == 0)
+        rows = -(-self.machine.context_keys // self.machine.top_k_lanes)
+        return CLEAR_ASKED + rows + self.timing.sweep if clears else 0
 
     def _begin(self, plan: LayerPlan, asked: int) -> Generator[simpy.Event, Any, int]:
         """Descriptor and lists are read; the cycle in which the layer starts."""
@@ -139,7 +147,7 @@ class Controller(Module):
         """Outputs are written; scores are swept, survivors selected, the answer is written."""
         machine, work, place = self.machine, plan.work, plan.place
         lanes = machine.top_k_lanes
-        engine = MachineTiming.of(machine).engines[A]
+        engine = self.timing.engines[A]
         sweep = -(-work.tokens // lanes)
         now = self.simulation.now_cycle
         begins = now + SWEEP

@@ -31,6 +31,10 @@ from models.transaction.fetch_state import NOTHING, RING, TO_VALUE, VALUE, new_s
 from models.transaction.value_layer import ValueLayer
 from models.transaction.value_loop import FAR, value_cycle
 from models.transaction.value_state import new_value_state
+from models.transaction.waits import TransactionError
+
+STILL_CYCLES = 1 << 18
+"""So long nothing of a machine takes that no fetch is under way for."""
 
 
 def _loops(fingerprint: int) -> tuple[Callable[..., None], Callable[..., None], Callable[..., None]]:
@@ -132,7 +136,13 @@ class FetchRun:
         f["event"] = v["event"] = 0
         while f["now"] < until and not f["event"] and not v["event"]:
             if f["idle"]:
-                run_values(self.states, self.value_states, self.layer.data, until)
+                still = int(f["now"]) + STILL_CYCLES
+                run_values(self.states, self.value_states, self.layer.data, min(until, still))
+                if f["now"] == still and v["wakes"] <= still:
+                    raise TransactionError(
+                        f"the value side has moved nothing in {STILL_CYCLES} cycles up to {still}: of "
+                        f"{v['known']} rows {v['output_row']} have left, and the fetch side has nothing to do"
+                    )
                 self.memory.advance(self.start_cycle + int(f["now"]))
             elif isinstance(self.memory, Hbm2Memory):
                 run_hbm2(self.states, until, *self.memory._state, self.value_states, self.layer.data)
@@ -141,8 +151,14 @@ class FetchRun:
         self.events, self.value_events = int(f["event"]), int(v["event"])
         return int(f["now"])
 
-    def begin(self, layer: ValueLayer, output_address: int) -> None:
-        """The value side has a new layer, when it has done with the one before."""
+    def begin(self, layer: ValueLayer, output_address: int, importance_from: int) -> None:
+        """The value side has a new layer, when it has done with the one before.
+
+        Args:
+            layer: what is known of its rows.
+            output_address: of the outputs, in bytes.
+            importance_from: cycle from which token importance takes probabilities.
+        """
         v = self.values
         self.layer = layer
         layer.enter(v)
@@ -151,6 +167,7 @@ class FetchRun:
         for name in ("out_row", "output_row", "event_row", "row", "job_granted"):
             v[name] = 0
         v["output_burst"] = output_address >> 5
+        v["importance_from"] = importance_from
         v["watch_rows"] = v["watch_beats"] = FAR
 
     def wake(self, cycle: int) -> None:

@@ -57,7 +57,7 @@ def value_cycle(
     if beats0 > 0:
         fork_beats(v, d, cycle, beats0, dispatch0)
     moved = ask(v, f, d, cycle, accepted, pending[2], (rows0, output_jobs0, permits0, released, started))
-    if v.rows_inside > 0:
+    if v.rows_inside > 0 or results0 > 0 or whole0 > 0:
         if v.keeps_all:
             fork_whole(v, d, whole0, rows0, beats0)
         else:
@@ -72,7 +72,7 @@ def value_cycle(
                 select(v, d, e, cycle, requests0, idle0)
                 fill(v, d, e, requests0, engine0, read0)
             to_engines(v, d, items0, skid0)
-        row_values(v, d, whole0, items0, flats0, beat_skid0)
+        row_values(v, d, cycle, whole0, items0, flats0, beat_skid0)
     queue_beats(v, d, cycle, beat_skid0)
     quiet = v.output_row == min(v.first_row, v.second_row) and v.second_beat == 0
     quiet = quiet and not moved and v.back_rows == 0 and v.back_n == 0 and not v.back_flushing

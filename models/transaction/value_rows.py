@@ -82,8 +82,8 @@ def queue_beats(v: Record, d: Array, cycle: int, beat_skid0: int) -> None:
 
 
 @compiled
-def row_values(v: Record, d: Array, whole0: int, items0: int, flats0: int, beat_skid0: int) -> None:
-    """Beats to whole rows, or to rows of items."""
+def row_values(v: Record, d: Array, cycle: int, whole0: int, items0: int, flats0: int, beat_skid0: int) -> None:
+    """Beats to token importance, and to whole rows or rows of items."""
     depth, out, goes = v.values.shape[0], v.values[v.values.shape[0] - 1], True
     if out != NOTHING:
         row, number = out >> BEAT, out & NUMBER
@@ -107,10 +107,21 @@ def row_values(v: Record, d: Array, whole0: int, items0: int, flats0: int, beat_
         for k in range(depth - 1, 0, -1):
             v.values[k] = v.values[k - 1]
         v.values[0] = NOTHING
-        if beat_skid0 > 0:
-            v.values[0] = v.beat_skid[0, 0]
-            v.beat_skid[0, 0] = v.beat_skid[1, 0]
-            v.beat_skid_n -= 1
+    importance0 = v.importance_n
+    if importance0 > 0 and cycle >= v.importance_from:
+        v.importance_n -= 1
+    if beat_skid0 == 0:
+        return
+    if not v.served_importance and importance0 < SKID:
+        v.importance_n += 1
+        v.served_importance = 1
+    if not v.served_values and goes:
+        v.values[0] = v.beat_skid[0, 0]
+        v.served_values = 1
+    if v.served_importance and v.served_values:
+        v.served_importance = v.served_values = 0
+        v.beat_skid[0, 0] = v.beat_skid[1, 0]
+        v.beat_skid_n -= 1
 
 
 @compiled

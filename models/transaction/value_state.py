@@ -141,6 +141,7 @@ _SCALARS = (
     *("second_row", "second_beat", "second_committed", "second_read", "second_empty", "second_valid"),
     *("out_row", "out_beat", "beat_there", "beat_held", "rows_inside"),
     # row values
+    *("importance_from", "importance_n", "served_importance", "served_values"),
     *("beat_skid_n", "whole_skid_n", "items_n", "items_h", "flats_n", "turn"),
     # kept beats
     *("result_turn", "result_skid_n", "served_list", "served_row", "served_group", "first_result", "result_row"),

@@ -47,9 +47,9 @@ class ValuePath(Module):
         found: list[int] = self.fetch.run.layer["outputs"].tolist()
         return found
 
-    def begin(self, plan: LayerPlan) -> None:
-        """A layer begins."""
-        self.fetch.run.begin(value_layer(plan, self.machine), plan.place["output_address"])
+    def begin(self, plan: LayerPlan, importance_from: int) -> None:
+        """A layer begins; token importance takes probabilities from a cycle on."""
+        self.fetch.run.begin(value_layer(plan, self.machine), plan.place["output_address"], importance_from)
 
     def _main(self) -> Steps:
         while True:
