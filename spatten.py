@@ -242,7 +242,7 @@ def verify(
     `spatten verify --trace my.npz --config mine.toml --preset spatten --memory adversarial`.
     """
     with user_errors():
-        from reports.tables import equivalence_table, mismatches
+        from reports.tables import arrivals_table, equivalence_table, mismatches
         from reports.terminal import evidence_table
 
         if trace:
@@ -254,7 +254,8 @@ def verify(
             data = verify_traces(
                 trace, config or [], memory or ["hbm2"], preset, Excerpt(tokens, generated, layers), seed, out, quiet
             )
-            tables, passed = [equivalence_table(data), *mismatches(data)], all_equal(data)
+            tables = [equivalence_table(data), arrivals_table(data), *mismatches(data)]
+            passed = all_equal(data)
         else:
             from verification.evidence_job import verify_blocks
 

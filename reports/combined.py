@@ -62,6 +62,30 @@ def equivalence_rows(data: dict[str, Any]) -> list[EquivalenceRow]:
 
 
 @dataclass(frozen=True)
+class ArrivalRow:
+    """A trace on the transaction model beside the netlist: rows, those in the same cycles, the worst difference."""
+
+    trace: str
+    setting: str
+    memory: str
+    rows: int
+    equal_rows: int
+    worst_cycles: int
+    worst_share: float
+    bound: float
+
+
+def arrival_rows(data: dict[str, Any]) -> list[ArrivalRow]:
+    """A row for each result of `equivalence.json` that the transaction model has run too."""
+    fields = ("rows", "equal_rows", "worst_cycles", "worst_share", "bound")
+    return [
+        ArrivalRow(r["trace"], r["setting"], r["memory"], *(r["timing"][name] for name in fields))
+        for r in data["results"]
+        if r.get("timing") and r["timing"]["rows"]
+    ]
+
+
+@dataclass(frozen=True)
 class SiliconRow:
     """Area and power of a group of modules beside the published ones; ranges are our error bars."""
 

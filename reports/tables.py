@@ -34,6 +34,22 @@ def equivalence_table(data: dict[str, Any]) -> Table:
     return table
 
 
+def arrivals_table(data: dict[str, Any]) -> Table:
+    """One row for each trace, setting and memory that the transaction model has run beside the netlist."""
+    rows = combined.arrival_rows(data)
+    bound = f"a row that is more than {100 * rows[0].bound:g} % of its layer off is an error" if rows else None
+    headings = ("trace", "setting", "memory", "rows", "in the same cycles", "worst", "of its layer")
+    table = _table("Transaction model against the netlist: cycles of rows", bound, *headings)
+    for row in rows:
+        same = f"{row.equal_rows:,}"
+        table.add_row(
+            *(layout.shortened(row.trace, 14), layout.shortened(row.setting, 11), row.memory, f"{row.rows:,}"),
+            *(same if row.equal_rows == row.rows else Text(same, style="bold"), f"{row.worst_cycles:,}"),
+            f"{100 * row.worst_share:.2f} %",
+        )
+    return table
+
+
 def mismatches(data: dict[str, Any]) -> Iterator[RenderableType]:
     """The first mismatches of each result, and where a reproducer is."""
     for result in data["results"]:
@@ -79,6 +95,8 @@ def render(data: dict[str, Any]) -> Iterator[RenderableType]:
     """What of `combined.load` is there beside the runs."""
     if data["equivalence"]:
         yield equivalence_table(data["equivalence"])
+        if combined.arrival_rows(data["equivalence"]):
+            yield arrivals_table(data["equivalence"])
         yield from mismatches(data["equivalence"])
     if data["estimate"]:
         yield silicon_table(data["estimate"])

@@ -1,11 +1,14 @@
-"""Reference and netlist run the same trace in lockstep, layer by layer, and the scoreboard compares all that shows.
+"""Reference, transaction model and netlist run the same trace in lockstep, layer by layer.
 
 The host (`verification.accelerator_host`) writes the descriptor of a layer into DRAM, the netlist computes it against
-a memory, and the host reads the answer, from which it makes the next descriptor.
+a memory, and the host reads the answer, from which it makes the next descriptor. The scoreboard compares all that shows
+with the reference, and with the transaction model the cycles in which rows and their outputs arrive
+(`verification.transaction_equality`).
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -30,6 +33,7 @@ from verification.coverage import Coverage, Situation, bins
 from verification.expectation import Array
 from verification.memory_image import ALIGNMENT_BYTES, BURST_BYTES
 from verification.scoreboard import Observed, Scoreboard, compare_layer, compare_requests, lanes_of, rows_of
+from verification.transaction_equality import BOUND, LayerEquality, TransactionLevel
 
 MEMORIES = ("hbm2", "ideal", "adversarial")
 ENGINE_BITS = {"a": HEAD_SCORE_BITS, "b": PROBABILITY_BITS}
@@ -82,6 +86,7 @@ class LayerRun:
         row_cycles: cycle in which each row retired, from the start of the layer; rows in order.
         output_cycles: cycle in which each row of outputs was handed to the write-back.
         equal: nothing differed.
+        timing: the same layer on the transaction model; None where that did not run it.
     """
 
     request: Request
@@ -89,6 +94,7 @@ class LayerRun:
     row_cycles: Array
     output_cycles: Array
     equal: bool
+    timing: LayerEquality | None = None
 
 
 @dataclass
@@ -107,6 +113,7 @@ class Lockstep:
         limit_cycles: after which a layer that has not ended is stuck.
         more_taps: looked at too, for no comparison.
         tapped: what those saw of every layer.
+        timing: the transaction model runs too, and the cycles of rows are compared.
     """
 
     run: Run[Planes]
@@ -120,11 +127,13 @@ class Lockstep:
     more_taps: tuple[Tap, ...] = ()
     limit_cycles: int = LIMIT_CYCLES
     tapped: list[Mapping[str, Tapped]] = field(default_factory=list)
+    timing: bool = False
 
     def __post_init__(self) -> None:
         self._pruned_rows = 0
         self.host = Host(self.run, self.config.accelerator)
         self.coverage = self.coverage or Coverage(bins(self.config.accelerator))
+        self._model = TransactionLevel(self.run, self.config, self.memory) if self.timing else None
 
     def layers(self, observe: Callable[[LayerRun], None] | None = None, most: int | None = None) -> list[LayerRun]:
         """Run layer after layer.
@@ -151,6 +160,7 @@ class Lockstep:
 
     def _layer(self, request: Request) -> LayerRun:
         before = sum(self.board.differing.values())
+        memory = copy.deepcopy(self.memory) if self._model is not None else None
         taps, image = (*TAPS, *self.more_taps), self.host.image.data
         found = start(self.simulator, self.memory, image, request.address, taps, self.limit_cycles)
         self.tapped.append({tap.name: found.taps[tap.name] for tap in self.more_taps})
@@ -164,9 +174,20 @@ class Lockstep:
                 self._compare(request, found)
         beats, outputs = found.taps["beat"], found.taps["output"]
         last = beats.words["see_beat_last"][:, 0] == 1
-        equal = sum(self.board.differing.values()) == before
         row_cycles, output_cycles = beats.cycles[last].astype(np.int64), outputs.cycles.astype(np.int64)
-        return LayerRun(request, found.cycles, row_cycles, output_cycles, equal)
+        timing = None
+        if self._model is not None and memory is not None and request.expected is not None:
+            timing = self._model.compare(request, memory, found.cycles, row_cycles, output_cycles)
+            self._compare_arrivals(timing)
+        equal = sum(self.board.differing.values()) == before
+        return LayerRun(request, found.cycles, row_cycles, output_cycles, equal, timing)
+
+    def _compare_arrivals(self, timing: LayerEquality) -> None:
+        """A row of the model that is further off than the bound is an error as any other."""
+        far = BOUND * timing.netlist_cycles
+        for kind, differences in (("row cycles", timing.rows), ("output cycles", timing.outputs)):
+            beyond = np.where(np.abs(differences) <= far, 0, differences)
+            self.board.numbers(kind, f"{timing.name}, cycles of the model beyond", np.zeros_like(beyond), beyond)
 
     def _compare(self, request: Request, found: Cosimulation) -> None:
         assert request.expected is not None

@@ -21,6 +21,7 @@ from traces.trace import Trace
 from verification.cosimulation import LayerRun, Lockstep, make_memory
 from verification.reproducer import write_reproducer
 from verification.runs import own_softmax_scale, sequence_of
+from verification.transaction_equality import record, summary
 
 Progress = Callable[[int, int, str], None]
 
@@ -93,7 +94,7 @@ def verify_trace(
     arithmetic = IntegerArithmetic(config.quantization, config.accelerator.datapath_bits, own_softmax_scale(trace))
     run = prepare(sequence, arithmetic, config.pruning, config.quantization, config.accelerator.datapath_bits)
     memory = make_memory(memory_kind, config.accelerator, seed)
-    lockstep = Lockstep(run, config, simulator, memory, memory_kind)
+    lockstep = Lockstep(run, config, simulator, memory, memory_kind, timing=True)
     passes = 1 if sequence.prompt is None else 1 + sequence.tokens - sequence.prompt
     done: list[LayerRun] = []
 
@@ -121,6 +122,7 @@ def verify_trace(
         "mismatches": [str(mismatch) for mismatch in lockstep.board.mismatches],
         "reproducer": reproducer,
         "coverage": [list(row) for row in lockstep.coverage.rows()],
+        "timing": summary([layer.timing for layer in done if layer.timing is not None]),
         "runs": [_layer(layer) for layer in done],
     }
 
@@ -137,4 +139,5 @@ def _layer(layer: LayerRun) -> dict[str, Any]:
         "flat": 0 if expected is None else int(expected.flat.sum()),
         "median_row_cycles": float(np.median(gaps)) if len(gaps) else None,
         "equal": layer.equal,
+        "timing": None if layer.timing is None else record(layer.timing),
     }

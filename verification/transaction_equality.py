@@ -1,27 +1,38 @@
-"""Transaction model against netlist: the same run on both, and how far the cycles of their rows are apart.
+"""Transaction model against netlist: each layer on both, and how far the cycles of its rows are apart.
 
-The netlist runs in lockstep with the reference (`verification.cosimulation.Lockstep`); the transaction model gets the
-same layers (`models.transaction.replay`), the addresses of the same host, and a memory of its own of the same kind. A
-row has two cycles, from the start of its layer: when it leaves the row queues, and when its outputs go to write-back.
+The model is stepped layer by layer beside the netlist. It gets what the netlist gets: the layer of the integer
+reference, the addresses of the host, and a copy of the memory as it is when the layer begins, so with HBM2 the same
+rows are open and the same refresh is due, and an adversarial memory stalls alike. A row has two cycles, from the start
+of its layer: when it leaves the row queues, and when its outputs go to write-back.
+
+Layers that only select (no rows) are not run by the model.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.config import Config
-from models.reference.cascade import PassKind, plan_pass
+from models.memory.interface import Memory
 from models.reference.quantization import Planes
 from models.reference.stack import Run
 from models.transaction.placement import Placement
-from models.transaction.replay import replay
-from models.transaction.system import LayerResult, simulate
-from models.transaction.workload import IntArray, LayerWork
-from verification.cosimulation import LayerRun, make_memory
+from models.transaction.replay import layer_work, selection
+from models.transaction.system import Asked, LayerResult, System
+from models.transaction.workload import IntArray, LayerWork, ModelShape, Selection, Workload
+
+if TYPE_CHECKING:
+    from verification.accelerator_host import Request
 
 Array = NDArray[np.int64]
+BOUND = 0.01
+"""Of a layer's cycles: a row that is further off is an error of the run."""
 
 
 @dataclass(frozen=True)
@@ -52,51 +63,108 @@ class LayerEquality:
         """Of all rows, the most cycles between both."""
         return int(max(np.abs(self.rows).max(initial=0), np.abs(self.outputs).max(initial=0)))
 
+    @property
+    def within_bound(self) -> bool:
+        """No row is further off than `BOUND`."""
+        return self.worst_cycles <= BOUND * self.netlist_cycles
 
-def model_layers(run: Run[Planes], config: Config, layers: Sequence[LayerRun], memory_kind: str) -> list[LayerResult]:
-    """The transaction model's run of what the netlist ran.
 
-    Args:
-        run: of the reference, integer arithmetic.
-        config: that it ran under.
-        layers: what the netlist did, in order; those that only select are left out.
-        memory_kind: of `verification.cosimulation.make_memory`.
-    """
-    machine = config.accelerator
-    requests = iter([layer.request for layer in layers if layer.request.expected is not None])
+class TransactionLevel:
+    """The model beside a netlist that runs the layers of a run."""
 
-    def placement(work: LayerWork) -> Placement:
-        request = next(requests)
+    def __init__(self, run: Run[Planes], config: Config, memory: Memory) -> None:
+        s = run.sequence
+        self.run, self.machine = run, config.accelerator
+        self.shape = ModelShape("compared", s.layers, s.heads, len(s.k[0]), s.head_dim)
+        self._request: Request | None = None
+        bits = ((run.quantization.msb_bits, run.quantization.lsb_bits),)
+        self.system = System(
+            Workload("compared", "the run of the netlist", self.shape, s.tokens, bits, lambda: iter(())),
+            self.machine,
+            copy.deepcopy(memory),
+            self._placement,
+            self._protected,
+            run.pruning.value_ratio16 < 1 << 16,
+            self._layers(),
+        )
+
+    def layer(self, request: Request, memory: Memory) -> LayerResult:
+        """Run what the netlist is asked for, on the memory as it is before; the memory is not changed."""
+        self._request = request
+        return self.system.step(copy.deepcopy(memory))
+
+    def compare(
+        self, request: Request, memory: Memory, cycles: int, row_cycles: Array, output_cycles: Array
+    ) -> LayerEquality:
+        """A layer that the netlist has run, and the memory as it was before."""
+        found = self.layer(request, memory)
+        rows, outputs = (
+            _differences(mine, theirs)
+            for mine, theirs in ((found.row_cycles, row_cycles), (found.output_cycles, output_cycles))
+        )
+        return LayerEquality(request.name, rows, outputs, found.cycles - cycles, cycles)
+
+    def _asked(self) -> Request:
+        assert self._request is not None
+        return self._request
+
+    def _layers(self) -> Iterator[Asked]:
+        while True:
+            request = self._asked()
+            work = layer_work(self.run, self.shape, request.plan.length, request.result, self.machine.top_k_lanes)
+            yield work, self._tokens(request), self._heads(request)
+
+    def _placement(self, work: LayerWork) -> Placement:
+        request = self._asked()
         return {**request.fields, "descriptor_address": request.address}
 
-    def protected(work: LayerWork) -> IntArray:
-        s = run.sequence
-        kind: PassKind = "step" if work.step else "encoder" if s.prompt is None else "prompt"
-        plan = plan_pass(run.pruning, kind, work.step, work.tokens, s.layers, s.heads)
-        return np.flatnonzero(plan.protected.numpy())
+    def _protected(self, work: LayerWork) -> IntArray:
+        return np.flatnonzero(self._asked().plan.protected.numpy())
 
-    workload = replay(run, "compared", "the run of the netlist", machine.top_k_lanes)
-    prunes = run.pruning.value_ratio16 < 1 << 16
-    return simulate(workload, machine, make_memory(memory_kind, machine), placement, prunes, protected).layers
+    def _tokens(self, request: Request) -> Selection | None:
+        """Of tokens, behind the layer."""
+        ids, protected = request.result.tokens, request.plan.protected
+        free = ids[~protected[ids]]
+        kept = request.fields["next_keys"] - (len(ids) - len(free))
+        if request.fields["next_keys"] >= len(ids) or kept <= 0:
+            return None
+        return selection(request.result.importance.tokens[free], kept, self.machine.top_k_lanes)
+
+    def _heads(self, request: Request) -> Selection | None:
+        """Of heads, behind the layer."""
+        heads, kept = request.result.heads, request.fields["next_heads"]
+        if kept >= len(heads):
+            return None
+        return selection(request.result.importance.heads[heads], kept, self.machine.top_k_lanes)
 
 
-def compare(run: Run[Planes], config: Config, layers: Sequence[LayerRun], memory_kind: str) -> list[LayerEquality]:
-    """Both levels, layer by layer; arguments as for `model_layers`.
+def _differences(model: Array, netlist: Array) -> Array:
+    """The model's cycles less the netlist's; where there are not as many, all of a layer's rows are far off."""
+    if len(model) != len(netlist):
+        return np.full(max(len(model), len(netlist)), np.iinfo(np.int64).max >> 1)
+    return np.asarray(model - netlist, np.int64)
 
-    Raises:
-        ValueError: if the netlist has not run all layers.
-    """
-    ran = [layer for layer in layers if layer.request.expected is not None]
-    found = model_layers(run, config, layers, memory_kind)
-    if len(found) != len(ran):
-        raise ValueError(f"the netlist ran {len(ran)} layers, the workload has {len(found)}; run all of them")
-    return [
-        LayerEquality(
-            name=netlist.request.name,
-            rows=model.row_cycles - netlist.row_cycles,
-            outputs=model.output_cycles - netlist.output_cycles,
-            cycles=model.cycles - netlist.cycles,
-            netlist_cycles=netlist.cycles,
-        )
-        for model, netlist in zip(found, ran, strict=True)
-    ]
+
+def summary(layers: Sequence[LayerEquality]) -> dict[str, Any]:
+    """All layers of a run as JSON values: rows, those that come and go in the same cycle, the worst difference."""
+    same = sum(int(((one.rows == 0) & (one.outputs == 0)).sum()) for one in layers if len(one.rows) == len(one.outputs))
+    return {
+        "rows": sum(len(one.rows) for one in layers),
+        "equal_rows": same,
+        "worst_cycles": max((one.worst_cycles for one in layers), default=0),
+        "worst_share": max((one.worst_cycles / one.netlist_cycles for one in layers), default=0.0),
+        "worst_layer_cycles": max((abs(one.cycles) for one in layers), default=0),
+        "bound": BOUND,
+    }
+
+
+def record(found: LayerEquality) -> dict[str, Any]:
+    """A layer as JSON values."""
+    return {
+        "equal_rows": int((found.rows == 0).sum()),
+        "equal_outputs": int((found.outputs == 0).sum()),
+        "rows": len(found.rows),
+        "worst_cycles": found.worst_cycles,
+        "layer_cycles": found.cycles,
+        "within_bound": found.within_bound,
+    }

@@ -5,8 +5,9 @@ next one: its survivors are known when the last row has been counted. What happe
 is the price of the cascade.
 """
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from models.transaction.channel import In, Out
 from models.transaction.fetching import FetchSide
 from models.transaction.intake import checked_cycle, rows_of_ids
 from models.transaction.issue import RowIssue
-from models.transaction.kernel import Module, Simulation, Steps
+from models.transaction.kernel import Event, Module, Simulation, Steps
 from models.transaction.layer_plan import LayerPlan
 from models.transaction.loader import Jobs, OperandLoader
 from models.transaction.machine_timing import MachineTiming
@@ -32,8 +33,8 @@ from models.transaction.workload import Selection
 LIST_IDS = BURST_BITS // 16
 FIRST_READ = 3
 """From the start until a burst of the descriptor is asked for."""
-CHECKS = 8
-"""From the last burst of the descriptor until a list is asked for."""
+ARRIVES = 2
+"""From the last burst of the descriptor, when it goes to those that take it, until its fields are checked."""
 GIVE_GAP = 1
 """Between the bursts of two requests for control reads."""
 LAUNCH = 2
@@ -42,6 +43,18 @@ CLEAR_ASKED = 3
 """From the start of a layer until the first row of the sweep that clears is offered to the token importance."""
 SWEEP = 14
 """From the last row of outputs until the first scores are written."""
+
+
+def _given(answers: list[int], requests: Sequence[int] = ()) -> list[int]:
+    """Cycles in which bursts of control reads are given on, in order, by those in which they were answered.
+
+    Between two requests of so many bursts each is a gap.
+    """
+    ends, given, found = set(accumulate(requests)), 0, []
+    for at, answer in enumerate(answers):
+        given = max(given + 1 + (GIVE_GAP if at in ends else 0), answer + 1)
+        found.append(given)
+    return found
 
 
 @dataclass(frozen=True)
@@ -57,7 +70,7 @@ class LayerTimes:
 
 
 class Controller(Module):
-    """Runs layers; `observe` is called after each."""
+    """Runs layers; `observe` is called after each. Where `stepwise`, each waits for `go`."""
 
     def __init__(
         self,
@@ -66,17 +79,25 @@ class Controller(Module):
         plans: Iterator[tuple[LayerPlan, Selection | None, Selection | None]],
         parts: tuple[Jobs, OperandLoader, RowIssue, ValuePath, FetchSide],
         observe: Callable[[LayerPlan, LayerTimes], None],
+        stepwise: bool = False,
     ) -> None:
         super().__init__(simulation, "controller")
         self.machine, self.plans, self.observe = machine, plans, observe
         self.jobs, self.loader, self.issue, self.values, self.fetch = parts
         self.layers: list[Out[tuple[LayerPlan, int]]] = [Out(self, f"layers {i}") for i in range(4)]
         self.done: In[int] = In(self, "done")
+        self.stepwise, self.go = stepwise, Event(simulation, "next layer")
         self.draws, self.timing = PassDraws(), MachineTiming.of(machine)
         self.start(self._main())
 
     def _main(self) -> Steps:
-        for plan, tokens, heads in self.plans:
+        while True:
+            if self.stepwise:
+                yield self.go.wait(rest=True)
+            asking = next(self.plans, None)
+            if asking is None:
+                return
+            plan, tokens, heads = asking
             asked = self.simulation.now_cycle
             started = yield from self._begin(plan, asked)
             for part in (self.jobs, self.loader, self.issue):
@@ -104,7 +125,8 @@ class Controller(Module):
         place, work = plan.place, plan.work
         self.fetch.read(place["descriptor_address"], DESCRIPTOR_BURSTS, asked + FIRST_READ)
         yield from self.fetch.reads_answered()
-        cycle = self.simulation.now_cycle + CHECKS
+        answers = self.fetch.run.read_cycles(int(self.fetch.run.state["reads_made"]), DESCRIPTOR_BURSTS)
+        cycle = _given(answers)[-1] + ARRIVES + self.timing.checks + 1 + FIRST_READ
         lists = [("head_table", -(-HEAD_ENTRY.size_bytes * work.model.heads // BURST_BYTES))]
         lists.append(("survivors", -(-work.keys // LIST_IDS)))
         if len(plan.protected):
@@ -124,15 +146,13 @@ class Controller(Module):
         work, lanes = plan.work, self.machine.top_k_lanes
         per_burst = LIST_IDS // lanes
         arrivals, ends, rows = [], [], []
-        given, at = 0, 0
+        given = _given(answers, [bursts for _, bursts in lists])
+        at = 0
         for name, bursts in lists:
-            given += GIVE_GAP
-            for i in range(bursts):
-                given = max(given + 1, answers[at] + 1)
-                at += 1
-                if name != "head_table":
-                    arrivals.append(given + 1)
-                    ends.append(i == bursts - 1)
+            if name != "head_table":
+                arrivals += [cycle + 1 for cycle in given[at : at + bursts]]
+                ends += [i == bursts - 1 for i in range(bursts)]
+            at += bursts
             if name == "head_table":
                 continue
             ids = work.key_ids if name == "survivors" else plan.protected

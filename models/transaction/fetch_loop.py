@@ -173,8 +173,10 @@ def settle(f: Record) -> None:
     f.reads_skid_n -= reads_popped
     f.end_sent += 1 if took & TOOK_END else 0
     f.out_sent += 1 if took & TOOK_OUT else 0
-    due = f.reads_sent < f.reads_made and f.read_cycle[f.reads_sent % RING] <= f.now
+    # one read after another, so what is late makes all behind it late
+    due = f.reads_sent < f.reads_made and f.read_cycle[f.reads_sent % RING] + f.reads_late <= f.now
     if due and f.reads_skid_n + reads_popped < 2:
+        f.reads_late = f.now - f.read_cycle[f.reads_sent % RING]
         f.reads_sent += 1
         f.reads_skid_n += 1
     f.now += 1

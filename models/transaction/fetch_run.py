@@ -125,6 +125,11 @@ class FetchRun:
         self.events = self.value_events = 0
         self.start_cycle = memory.now_cycle
 
+    def change_memory(self, memory: Memory, cycle: int) -> None:
+        """Another memory from `cycle` on, while nothing is under way."""
+        self.run(cycle)
+        self.memory, self.start_cycle = memory, memory.now_cycle - cycle
+
     @property
     def rests(self) -> bool:
         """Nothing will happen by itself."""
@@ -191,6 +196,8 @@ class FetchRun:
 
     def read(self, address_bytes: int, bursts: int, cycle: int) -> None:
         """Control reads, one a cycle from `cycle` on."""
+        if self.state["reads_sent"] == self.state["reads_made"]:
+            self.state["reads_late"] = 0
         self._queue("read", "reads_made", address_bytes, bursts, cycle)
 
     def read_cycles(self, end: int, count: int) -> list[int]:

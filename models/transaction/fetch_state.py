@@ -77,7 +77,16 @@ _SCALARS = (
     *("sent", "row_there", "row_at", "row_count", "row_last", "skid_n", "begins"),
     *("behind_any", "on_the_way", "window", "group", "got_there", "got_at", "got_count"),
     *("got_last", "slow_first", "slow_granted", "slow_1", "slow_2", "landed_all"),
-    *("landed_sparse", "sparse_left", "reads_made", "reads_sent", "reads_skid_n", "reads_done", "out_made"),
+    *(
+        "landed_sparse",
+        "sparse_left",
+        "reads_made",
+        "reads_sent",
+        "reads_late",
+        "reads_skid_n",
+        "reads_done",
+        "out_made",
+    ),
     *(
         "data_granted_n",
         "data_leaving_n",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from hls import technology as technologies
-from hls.datapaths import flat_decision, query_key, softmax, token_importance
+from hls.datapaths import controller_checks, flat_decision, query_key, softmax, token_importance
 from hls.datapaths import top_k_graphs as top_k
 from hls.datapaths.machine_sizes import HEAD_SCORE_BITS, PROBABILITY_BITS
 from hls.datapaths.row_issue_walk import CLEAR_CYCLES
@@ -39,6 +39,7 @@ class MachineTiming:
         maximum, sums, normalize: `SoftmaxPlan.maximum_cycles`, `sum_cycles`, and the rest.
         decision: a beat of probabilities to the same behind the flat decision.
         sweep: a row of ids that token importance takes in a sweep to the cycle after its score is out.
+        checks: of the fields of a descriptor.
         engines: B, then A.
     """
 
@@ -48,6 +49,7 @@ class MachineTiming:
     normalize: int
     decision: int
     sweep: int
+    checks: int
     engines: tuple[EngineTiming, EngineTiming]
     first_beats: int
     replay_beats: int
@@ -75,6 +77,7 @@ def _timing(machine: AcceleratorConfig) -> MachineTiming:
         decision=flat_decision.plan(machine, library).latency_cycles,
         # and the register between locating and merging
         sweep=importance.count.latency_cycles + importance.locate.latency_cycles + 1 + importance.merge.latency_cycles,
+        checks=controller_checks.plan(machine, library).latency_cycles,
         engines=tuple(_engine(machine, bits) for bits in (PROBABILITY_BITS, HEAD_SCORE_BITS)),  # type: ignore[arg-type]
         first_beats=first,
         replay_beats=replay,

@@ -8,7 +8,7 @@ import torch
 
 from models.reference.attention import Attention, kept_values
 from models.reference.cascade import Cascade, PassKind, PassPlan, begin_pass, end_pass, enter_layer, plan_pass
-from models.reference.stack import Run
+from models.reference.stack import LayerResult, Run
 from models.reference.top_k import lfsr_pivots, quick_select
 from models.transaction.workload import LayerWork, ModelShape, Passes, Selection, Workload
 
@@ -40,28 +40,49 @@ def _layers(run: Run[Any], model: ModelShape, lanes: int | None) -> Iterator[Lay
             before = cascade
             cascade = enter_layer(cascade, plan, pruning, layer)
             result = run.layer(cascade, step, layer)
-            yield LayerWork(
-                model=model,
-                step=step,
-                layer=layer,
-                causal=s.prompt is not None,
-                tokens=length,
-                key_ids=result.tokens.numpy(),
-                row_ids=result.rows.numpy(),
-                heads=result.heads.numpy(),
-                kept=result.attention.kept.sum(-1).numpy(),
-                flat=result.attention.flat.numpy(),
-                msb_bits=run.quantization.msb_bits,
-                lsb_bits=run.quantization.lsb_bits,
-                query_bits=run.datapath_bits,
+            yield replace(
+                layer_work(run, model, length, result, lanes),
                 token_selection=_token_selection(before, cascade, plan, layer, lanes, pruning.selection),
                 head_selection=_head_selection(before, cascade, lanes),
-                kept_mask=result.attention.kept.numpy(),
-                value_passes=None if lanes is None else _value_passes(result.attention, pruning.value_ratio16, lanes),
-                exact=True,
             )
             cascade = replace(cascade, importance=result.importance)
         cascade = end_pass(cascade, plan, pruning)
+
+
+def layer_work(run: Run[Any], model: ModelShape, tokens: int, result: LayerResult, lanes: int | None) -> LayerWork:
+    """A layer of a run that was computed, without what was selected on entering it.
+
+    Args:
+        run: with integer arithmetic.
+        model: its shape.
+        tokens: of the sequence in this pass.
+        result: of the layer.
+        lanes: as for `replay`.
+    """
+    attention, ratio16 = result.attention, run.pruning.value_ratio16
+    return LayerWork(
+        model=model,
+        step=result.step,
+        layer=result.layer,
+        causal=run.sequence.prompt is not None,
+        tokens=tokens,
+        key_ids=result.tokens.numpy(),
+        row_ids=result.rows.numpy(),
+        heads=result.heads.numpy(),
+        kept=attention.kept.sum(-1).numpy(),
+        flat=attention.flat.numpy(),
+        msb_bits=run.quantization.msb_bits,
+        lsb_bits=run.quantization.lsb_bits,
+        query_bits=run.datapath_bits,
+        kept_mask=attention.kept.numpy(),
+        value_passes=None if lanes is None else _value_passes(attention, ratio16, lanes),
+        exact=True,
+    )
+
+
+def selection(values: torch.Tensor, kept: int, lanes: int) -> Selection:
+    """The largest `kept` of `values`, as an engine of `lanes` lanes selects them."""
+    return Selection(len(values), kept, _passes(values, kept, lanes))
 
 
 def _token_selection(

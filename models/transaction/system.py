@@ -35,6 +35,8 @@ from models.transaction.values import ValuePath
 from models.transaction.workload import IntArray, LayerWork, Selection, Workload
 
 Protected = Callable[[LayerWork], IntArray]
+Asked = tuple[LayerWork, Selection | None, Selection | None]
+"""A layer, and the selections of tokens and heads behind it."""
 
 
 def current_token(work: LayerWork) -> IntArray:
@@ -136,6 +138,14 @@ def _actions(plan: LayerPlan, counts: dict[str, int]) -> dict[str, int]:
 class System:
     """The modules, connected.
 
+    Attributes:
+        workload: whose layers run; of its shape where they are `fed`.
+        machine: that runs it.
+        memory: behind it.
+        placement, protected, prunes_values: as for `simulate`.
+        fed: layers that come one by one, each for a `step`; None runs those of the workload.
+        results: of the layers.
+
     Raises:
         WorkloadError, ConfigError: for a workload that the machine cannot hold.
     """
@@ -146,6 +156,7 @@ class System:
     placement: PlacementOf
     protected: Protected
     prunes_values: bool | None = None
+    fed: Iterator[Asked] | None = None
     results: list[LayerResult] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -159,7 +170,7 @@ class System:
         self.issue = RowIssue(sim, self.machine, timing, self.jobs, self.loader, self.fetch)
         self.values = ValuePath(sim, self.machine, self.jobs, self.issue, self.fetch)
         parts = (self.jobs, self.loader, self.issue, self.values, self.fetch)
-        self.controller = Controller(sim, self.machine, self._plans(), parts, self._observe)
+        self.controller = Controller(sim, self.machine, self._plans(), parts, self._observe, self.fed is not None)
         readers: list[In[tuple[LayerPlan, int]]] = [
             module.layers for module in (self.walk, self.loader, self.issue, self.values)
         ]
@@ -172,16 +183,21 @@ class System:
     def _plans(self) -> Iterator[tuple[LayerPlan, Selection | None, Selection | None]]:
         """Each layer with what is selected behind it, for the next one of its pass."""
         draws = PassDraws()
-        for work, following in pairwise(chain(self.workload.layers(), [None])):
-            assert work is not None
+        for work, tokens, heads in self.fed if self.fed is not None else self._in_order():
             prunes = self.prunes_values
             if prunes is None:
                 prunes = bool((work.kept != work.visible).any())
-            goes_on = following is not None and following.layer > 0
             plan = LayerPlan(work, self.machine, self.placement(work), self.protected(work), prunes, draws)
+            yield plan, tokens, heads
+
+    def _in_order(self) -> Iterator[Asked]:
+        """All layers of the workload."""
+        for work, following in pairwise(chain(self.workload.layers(), [None])):
+            assert work is not None
+            goes_on = following is not None and following.layer > 0
             tokens = following.token_selection if goes_on and following else None
             heads = following.head_selection if goes_on and following else None
-            yield plan, tokens, heads
+            yield work, tokens, heads
 
     def _counts(self) -> dict[str, int]:
         values = self.fetch.run.values
@@ -223,6 +239,14 @@ class System:
                 operations=performed_operations(work),
             )
         )
+
+    def step(self, memory: Memory) -> LayerResult:
+        """Run the next layer that is fed, on a memory as it is now."""
+        self.simulation.run()
+        self.fetch.run.change_memory(memory, self.simulation.now_cycle)
+        self.controller.go.notify()
+        self.simulation.run()
+        return self.results[-1]
 
     def run(self) -> SystemResult:
         """Run all layers."""

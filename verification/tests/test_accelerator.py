@@ -49,7 +49,7 @@ def simulator(netlist: Composition, tmp_path_factory: pytest.TempPathFactory) ->
 def lockstep(run: SmallRun, simulator: Simulator) -> Lockstep:
     simulator.reset()
     memory = make_memory(run.memory, run.config.accelerator, run.seed)
-    return Lockstep(run.run(), run.config, simulator, memory, run.memory, limit_cycles=LIMIT_CYCLES)
+    return Lockstep(run.run(), run.config, simulator, memory, run.memory, limit_cycles=LIMIT_CYCLES, timing=True)
 
 
 class TestEqual:

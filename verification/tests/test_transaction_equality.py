@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
 
 from hls.datapaths import accelerator
 from hls.simulate import Simulator, open_simulator
@@ -15,8 +16,9 @@ from models.reference.quantization import Planes
 from models.reference.stack import Run, Sequence, prepare
 from models.transaction import machine_timing
 from models.transaction.machine_timing import MachineTiming
-from verification.cosimulation import LayerRun, Lockstep, make_memory
-from verification.transaction_equality import compare
+from verification.cosimulation import Lockstep, make_memory
+from verification.strategies import SmallRun, small_runs
+from verification.transaction_equality import LayerEquality
 
 pytestmark = pytest.mark.full
 MACHINE = AcceleratorConfig.preset("tiny")
@@ -44,9 +46,12 @@ def _run(
     return run, Config(MACHINE, pruning, bits)
 
 
-def _netlist(run: Run[Planes], config: Config, simulator: Simulator, memory: str) -> list[LayerRun]:
+def _levels(run: Run[Planes], config: Config, simulator: Simulator, memory: str, seed: int = 0) -> list[LayerEquality]:
     simulator.reset()
-    return Lockstep(run, config, simulator, make_memory(memory, MACHINE), memory).layers()
+    pair = Lockstep(run, config, simulator, make_memory(memory, MACHINE, seed), memory, timing=True)
+    found = [layer.timing for layer in pair.layers() if layer.request.expected is not None]
+    assert pair.board.equal, pair.board.report()
+    return [timing for timing in found if timing is not None]
 
 
 @pytest.mark.parametrize("prompt", [ENCODER, DECODER])
@@ -56,32 +61,54 @@ def test_rows_come_and_go_in_the_same_cycle(
     prompt: int | None, dim: int, bits: QuantizationConfig, simulator: Simulator
 ) -> None:
     run, config = _run(prompt, dim, 1.0, bits)
-    layers = _netlist(run, config, simulator, "ideal")
-    assert all(layer.equal for layer in layers)
-    for found in compare(run, config, layers, "ideal"):
+    for found in _levels(run, config, simulator, "ideal"):
         assert found.equal, found
 
 
 @pytest.mark.parametrize("prompt", [ENCODER, 30])
-@pytest.mark.parametrize("dim", [8, 16])
+@pytest.mark.parametrize("dim", [8, 16, 32])
 @pytest.mark.parametrize("bits", [QuantizationConfig(8, 0, 0.0), QuantizationConfig(6, 4, 0.3)])
 def test_rows_with_pruned_values_come_and_go_in_the_same_cycle(
     prompt: int | None, dim: int, bits: QuantizationConfig, simulator: Simulator
 ) -> None:
     run, config = _run(prompt, dim, 0.4, bits, tokens=32)
-    for found in compare(run, config, _netlist(run, config, simulator, "ideal"), "ideal"):
+    for found in _levels(run, config, simulator, "ideal"):
         assert found.equal, found
 
 
-def test_hbm2_gives_the_same_cycles(simulator: Simulator) -> None:
-    run, config = _run(ENCODER, 8, 1.0, QuantizationConfig(8, 0, 0.0))
-    for found in compare(run, config, _netlist(run, config, simulator, "hbm2"), "hbm2"):
+@pytest.mark.parametrize("value_ratio", [1.0, 0.4])
+@pytest.mark.parametrize("prompt", [ENCODER, 30])
+def test_hbm2_gives_the_same_cycles(prompt: int | None, value_ratio: float, simulator: Simulator) -> None:
+    run, config = _run(prompt, 8, value_ratio, QuantizationConfig(6, 4, 0.3), tokens=32)
+    for found in _levels(run, config, simulator, "hbm2"):
         assert found.equal, found
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(case=small_runs(MACHINE))
+def test_random_runs_are_within_the_bound_and_equal_on_memories_that_do_not_stall_at_random(
+    case: SmallRun, simulator: Simulator
+) -> None:
+    run = case.run()
+    for found in _levels(run, case.config, simulator, case.memory, case.seed):
+        assert found.within_bound, found
+        assert found.equal or case.memory == "adversarial", found
 
 
 def test_a_wrong_latency_is_caught(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     run, config = _run(ENCODER, 8, 1.0, QuantizationConfig(8, 0, 0.0))
-    layers = _netlist(run, config, simulator, "ideal")
     right = MachineTiming.of(MACHINE)
     monkeypatch.setattr(machine_timing, "_timing", lambda machine: replace(right, sums=right.sums + 1))
-    assert not any(found.equal for found in compare(run, config, layers, "ideal"))
+    assert not any(found.equal for found in _levels(run, config, simulator, "ideal"))
+
+
+def test_a_latency_that_is_far_off_is_an_error_of_the_run(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, config = _run(ENCODER, 8, 1.0, QuantizationConfig(8, 0, 0.0))
+    right = MachineTiming.of(MACHINE)
+    monkeypatch.setattr(machine_timing, "_timing", lambda machine: replace(right, sums=right.sums + 50))
+    simulator.reset()
+    pair = Lockstep(run, config, simulator, make_memory("ideal", MACHINE), "ideal", timing=True)
+    assert not pair.layers()[-1].equal
+    assert set(pair.board.differing) == {"row cycles", "output cycles"}
