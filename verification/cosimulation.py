@@ -33,7 +33,7 @@ from verification.coverage import Coverage, Situation, bins
 from verification.expectation import Array
 from verification.memory_image import ALIGNMENT_BYTES, BURST_BYTES
 from verification.scoreboard import Observed, Scoreboard, compare_layer, compare_requests, lanes_of, rows_of
-from verification.transaction_equality import BOUND, LayerEquality, TransactionLevel
+from verification.transaction_equality import LayerEquality, TransactionLevel
 
 MEMORIES = ("hbm2", "ideal", "adversarial")
 ENGINE_BITS = {"a": HEAD_SCORE_BITS, "b": PROBABILITY_BITS}
@@ -184,7 +184,7 @@ class Lockstep:
 
     def _compare_arrivals(self, timing: LayerEquality) -> None:
         """A row of the model that is further off than the bound is an error as any other."""
-        far = BOUND * timing.netlist_cycles
+        far = timing.far_cycles
         for kind, differences in (("row cycles", timing.rows), ("output cycles", timing.outputs)):
             beyond = np.where(np.abs(differences) <= far, 0, differences)
             self.board.numbers(kind, f"{timing.name}, cycles of the model beyond", np.zeros_like(beyond), beyond)
