@@ -1,0 +1,57 @@
+"""Transaction model and netlist at the published size, row by row: one encoder layer and one generation step."""
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from hls.simulate import Simulator, open_simulator
+from models.config import AcceleratorConfig, Config, PruningConfig, QuantizationConfig
+from models.reference.cascade import Cascade, begin_pass, enter_layer, plan_pass
+from models.reference.integer import IntegerArithmetic
+from models.reference.stack import Sequence, prepare
+from verification.cosimulation import Lockstep, accelerator_of, make_memory
+from verification.transaction_equality import LayerEquality
+
+pytestmark = pytest.mark.full
+SPATTEN = AcceleratorConfig.preset("spatten")
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Simulator]:
+    if shutil.which("verilator") is None:
+        pytest.skip("Verilator is not installed")
+    with open_simulator(accelerator_of(SPATTEN), "verilator") as opened:
+        yield opened
+
+
+def _layer(
+    simulator: Simulator, heads: int, keys: int, prompt: int | None, value_ratio: float, memory: str
+) -> LayerEquality:
+    generator = torch.Generator().manual_seed(1)
+    q, k, v = ((torch.randn(heads, keys, 64, generator=generator, dtype=torch.float64),) for _ in range(3))
+    pruning, bits = PruningConfig(value_ratio=value_ratio), QuantizationConfig(6, 4, 0.1)
+    run = prepare(Sequence(q, k, v, prompt), IntegerArithmetic(bits), pruning, bits)
+    plan = plan_pass(pruning, "encoder" if prompt is None else "step", 0 if prompt is None else 1, keys, 1, heads)
+    cascade = enter_layer(begin_pass(Cascade.start(1, heads, torch.int64), plan), plan, pruning, 0)
+    simulator.reset()
+    pair = Lockstep(run, Config(SPATTEN, pruning, bits), simulator, make_memory(memory, SPATTEN), memory, timing=True)
+    timing = pair.alone(run.layer(cascade, plan.index, 0)).timing
+    assert pair.board.equal, pair.board.report()
+    assert timing is not None
+    return timing
+
+
+@pytest.mark.parametrize("memory", ["hbm2", "ideal"])
+@pytest.mark.parametrize("value_ratio", [1.0, 0.3])
+def test_rows_of_an_encoder_layer_are_equal(simulator: Simulator, value_ratio: float, memory: str) -> None:
+    found = _layer(simulator, 4, 128, None, value_ratio, memory)
+    assert found.equal, found
+
+
+@pytest.mark.parametrize("memory", ["hbm2", "ideal"])
+@pytest.mark.parametrize("value_ratio", [1.0, 0.3])
+def test_rows_of_a_generation_step_are_equal(simulator: Simulator, value_ratio: float, memory: str) -> None:
+    found = _layer(simulator, 8, 1000, 999, value_ratio, memory)
+    assert found.equal, found
