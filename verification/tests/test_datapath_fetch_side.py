@@ -67,7 +67,7 @@ def test_many_layers_without_a_reset(side):
 @pytest.mark.parametrize("preset", ["spatten", "spatten-1-8"])
 def test_published_machines_fit_together(preset):
     config = machine(preset)
-    assert len(compose(config).parts) == 6 + 2 * config.fetch_queues
+    assert len(compose(config).parts) == 6 + 3 * config.fetch_queues
 
 
 def test_elements_are_bits_of_dram():
