@@ -189,6 +189,16 @@ class RowIssue(Module):
                 waits.append(self.simulation.wait(found - self.simulation.now_cycle))
             yield self.simulation.any_of(waits) if len(waits) > 1 else waits[0]
 
+    def _second_room(self, beats: int) -> int | None:
+        """When queue 2 has room for so many beats of the layer, if that is known."""
+        values, needed = self.fetch.run.values, beats - self.timing.replay_beats
+        if needed <= 0:
+            return 0
+        if values["second_left_n"] >= needed:
+            return int(self.fetch.run.layer["second_left"][needed - 1]) + ROOM_SEEN
+        values["watch_seconds"] = needed
+        return None
+
     def _freed(self, needed: int) -> int | None:
         """The cycle in which `needed` beats are free, as far as is known; it rises with `needed`."""
         left, n = self.fetch.run.layer["left"], int(self.fetch.run.values["left_n"])
@@ -239,8 +249,7 @@ class RowIssue(Module):
         """The earlier of the next first pass and the oldest second one, where it is known that nothing comes before."""
         sim, total = self.simulation, plan.work.flat.size
         pending: deque[Row] = deque()  # after their first pass, still needing K
-        flats_in: deque[tuple[int, int]] = deque()  # second passes in queue 2: number of the row, beats
-        flat_beats, ended, over, taken_rows, done_rows = 0, 0, 0, 0, 0
+        second_beats, ended, over, taken_rows, done_rows = 0, 0, 0, 0, 0
         self._first = None
         while done_rows < total:
             oldest = pending[0] if pending else None
@@ -254,14 +263,8 @@ class RowIssue(Module):
                 continue
             second: int | None = None
             if oldest is not None:
-                landed = self._lsbs.get(oldest.kv)
-                room = 0
-                while flat_beats + oldest.beats > self.timing.replay_beats and room is not None:
-                    if self.fetch.run.values["retired_n"] <= flats_in[0][0]:
-                        break
-                    room = int(self.fetch.run.layer["retired"][flats_in[0][0]]) + ROOM_SEEN
-                    flat_beats -= flats_in.popleft()[1]
-                if landed is not None and flat_beats + oldest.beats <= self.timing.replay_beats:
+                landed, room = self._lsbs.get(oldest.kv), self._second_room(second_beats + oldest.beats)
+                if landed is not None and room is not None:
                     second = max(max(oldest.decided + 2, ended) + 2, landed, room, self._read)
             first = None if self._first is None else max(self._first[1], self._read)
             known = [cycle for cycle in (first, second) if cycle is not None]
@@ -279,8 +282,7 @@ class RowIssue(Module):
                 beats = oldest.beats - 1
                 over = self._begun + 2 + beats - (beats >> self._spare_shift)
                 ended = self._read + 1
-                flat_beats += oldest.beats
-                flats_in.append((done_rows, oldest.beats))
+                second_beats += oldest.beats
                 self._end(oldest, max(ended, over) if oldest.ends_key else ended)
                 ended = self.loader.row_ends.values[-1]
                 done_rows += 1
@@ -313,7 +315,7 @@ class RowIssue(Module):
         values = self.fetch.run.values
         # second passes ask at any time
         values["watch_rows"] = 0 if self._is_progressive else FAR
-        values["watch_beats"] = FAR
+        values["watch_beats"] = values["watch_seconds"] = FAR
         self._left.notify()
         self._changed.notify()
 

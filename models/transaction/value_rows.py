@@ -35,6 +35,8 @@ def queue_beats(v: Record, d: Array, cycle: int, beat_skid0: int) -> None:
         v.beat_there, v.beat_held = 1, row << BEAT | v.out_beat
         if d[v.d_flat + row]:
             leaves_second = 1
+            d[v.d_second_left + v.second_left_n] = cycle
+            v.second_left_n += 1
         else:
             leaves_first = 1
             d[v.d_left + v.left_n] = cycle
@@ -48,7 +50,7 @@ def queue_beats(v: Record, d: Array, cycle: int, beat_skid0: int) -> None:
             v.retired_n += 1
             if v.retired_n >= v.watch_rows:
                 v.event |= RETIRED
-        if v.left_n >= v.watch_beats:
+        if v.left_n >= v.watch_beats or v.second_left_n >= v.watch_seconds:
             v.event |= RETIRED
     reading = 0 if v.first_empty or (v.first_valid and not leaves_first) else 1
     v.first_read += reading

@@ -104,7 +104,7 @@ JOB_FIELDS = 4
 ROWS = (
     *("jobs", "given", "ids", "bits", "beats", "visible", "kept", "flat", "begins", "decided", "pass_rows", "passes"),
     *("filtered", "filtered_at", "grouped", "grouped_at", "lanes", "places", "lanes_at", "slots", "slots_at"),
-    *("retired", "left", "shown", "outputs", "started", "taken"),
+    *("retired", "left", "second_left", "shown", "outputs", "started", "taken"),
 )
 """What is known of its rows, in the order in which they go, one behind the other in an array of integers; the record
 has, as `d_` and the name, where each begins (`models.transaction.value_layer`).
@@ -122,7 +122,8 @@ has, as `d_` and the name, where each begins (`models.transaction.value_layer`).
 
 and cycles, as they happen:
 
-    retired, left     last beat of each row out of its queue, each beat of first passes out of its queue
+    retired           last beat of each row out of its queue
+    left, second_left each beat of first passes, and of second ones, out of its queue
     shown, outputs    last beat of each row at the output of `row_queues`, its outputs at write-back
     started, taken    each row in prob x V; each job
 """
@@ -134,7 +135,18 @@ _SCALARS = (
     *LAYER,
     *(f"d_{name}" for name in ROWS),
     # of the run
-    *("event", "known", "wakes", "watch_rows", "watch_beats", "retired_n", "left_n", "started_n"),
+    *(
+        "event",
+        "known",
+        "wakes",
+        "watch_rows",
+        "watch_beats",
+        "watch_seconds",
+        "retired_n",
+        "left_n",
+        "second_left_n",
+        "started_n",
+    ),
     *("jobs_given", "output_burst", "ended"),
     # row queues
     *("first_row", "first_committed", "first_read", "first_empty", "first_valid"),
