@@ -33,6 +33,8 @@ from models.transaction.workload import IntArray
 
 STREAM_NAMES = {QUERY: "query", KEY_LSB: "key LSB", VALUE: "value", KEY: "key"}
 FAR = 1 << 40
+SAMPLE_CYCLES = 500
+"""Least cycles between two samples."""
 
 
 class FetchSide(Module):
@@ -43,6 +45,7 @@ class FetchSide(Module):
         vectors: asked for, by purpose.
         query_cycles: cycle from which each row's query is there, rows of the layer in order.
         values_event: happens with the bits of `models.transaction.value_state`, in the cycle after.
+        samples: cycle, bursts so far and vectors on the way, now and then.
     """
 
     def __init__(self, simulation: Simulation, machine: AcceleratorConfig, memory: Memory) -> None:
@@ -50,6 +53,8 @@ class FetchSide(Module):
         self.run = FetchRun(machine, memory)
         self.vectors = [0] * len(PURPOSES)
         self.query_cycles: list[int | None] = []
+        self.samples: list[tuple[int, int, int]] = []
+        self._next_sample = SAMPLE_CYCLES
         self._lines: list[int] = [0] * QUERY_LINES
         self._missing: list[int] = []
         self._parts = 1
@@ -171,6 +176,9 @@ class FetchSide(Module):
             if reached > now:
                 self.busy_cycles += reached - now
                 yield self.simulation.wait(reached - now)
+            if reached >= self._next_sample:
+                self.samples.append((reached, int(state["bursts"].sum()), int(state["on_the_way"])))
+                self._next_sample = reached + SAMPLE_CYCLES
             if run.events:
                 self._tell(run.events)
             if run.value_events:

@@ -23,6 +23,7 @@ from models.transaction.kernel import Event, Module, Simulation, Steps
 from models.transaction.layer_plan import LayerPlan
 from models.transaction.loader import BUFFERS, SHOWN_CYCLES, Jobs, OperandLoader
 from models.transaction.machine_timing import CLEAR, PENDING, MachineTiming
+from models.transaction.observation import Pass
 from models.transaction.times import Times
 from models.transaction.value_loop import FAR
 
@@ -64,6 +65,9 @@ class RowIssue(Module):
     Attributes:
         beats: of all passes.
         passes: first and second ones.
+        log: those of the layer, in order.
+        key_there: cycle from which the n-th K of the layer is there.
+        key_taken: cycle in which its first row was taken.
     """
 
     def __init__(
@@ -81,6 +85,9 @@ class RowIssue(Module):
         self.rows: Out[Row] = Out(self, "rows")
         self._left = Event(simulation, "rows left the row queues")
         self.beats = self.passes = 0
+        self.log: list[Pass] = []
+        self.key_there: list[int] = []
+        self.key_taken: list[int] = []
         slots = MachineSizes.of(machine).slots
         self._spare_shift = max(1, machine.fetch_queues // slots).bit_length() - 1
         self._scores_end = self._exponentials_end = 0
@@ -102,6 +109,7 @@ class RowIssue(Module):
         """A layer begins."""
         self._taken.clear()
         self._lsbs.clear()
+        self.log, self.key_there, self.key_taken = [], [], []
 
     def _main(self) -> Steps:
         while True:
@@ -129,6 +137,11 @@ class RowIssue(Module):
         self.beats += row.beats
         self.busy_cycles += row.beats
         self.passes += 1
+        second = row.taken > 0
+        if row.kv == len(self.key_taken):
+            self.key_taken.append(taken)
+        row.taken = taken
+        self.log.append(Pass(row.job, row.row, begin, row.beats, row.decided, row.kv, second))
         return begin + row.beats
 
     def _next_rows(self, plan: LayerPlan) -> Iterator[tuple[Row, bool, int]]:
@@ -148,6 +161,7 @@ class RowIssue(Module):
         if plan.jobs[row.job][2]:
             shown = SHOWN_CYCLES + (yield from self.loader.key_accepts.at(row.kv))
             landed = yield from self.fetch.landed(TO_KEY, (self.loader.loads + row.kv) % BUFFERS)
+            self.key_there.append(max(shown, landed))
             state[1] = max(load + 1, shown, landed) + 1
         state[0] = load
 

@@ -1,21 +1,29 @@
 """What a run of the transaction model comes to, as plain values: for the command line, result files and the timeline.
 
-Everything is per layer and in total: cycles, operations a second (performed, and those of the dense layer done in the
-same time), DRAM bytes by purpose beside those of dense layers, utilizations, busy and stall cycles, bottleneck, energy.
+Everything is per layer and in total: cycles and phases, operations a second (performed, and those of the dense layer
+done in the same time), DRAM bytes by purpose beside those of dense layers, utilizations, busy and stall cycles, what
+stood between the modules, bottleneck, energy.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from models.memory.energy import EnergyBreakdown
 from models.transaction.counting import dense, dense_operations, payload
 from models.transaction.energy import UnitEnergies, energy, unit_energies
 from models.transaction.fetch_loop import BURST_BYTES
+from models.transaction.observation import KEY_BUFFERS, Occupancy, occupancy
 from models.transaction.roofline import Roof, RooflinePoint
 from models.transaction.system import LayerResult, SystemResult
 from models.transaction.timeline import Timeline
 
 FP32_BITS, DENSE_BITS = 32, 12
+KEY_SRAM, DRAM = "Key SRAM buffers", "DRAM"
+MOST_SLICES = 400_000
+COUNTS_PER_LAYER = 256
+"""Of a counter of the timeline; more would not be seen."""
 NO_DRAM = EnergyBreakdown(0.0, 0.0, 0.0, 0.0)
 
 
@@ -27,11 +35,48 @@ def _sum(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     return total
 
 
-def bottleneck(busy: Mapping[str, int], dram_cycles: float, cycles: int) -> tuple[str, float]:
-    """The stage with the highest share of `cycles` in which it works, and that share; DRAM by its bytes at peak."""
-    shares = {name: n / cycles for name, n in busy.items()} | {"DRAM": dram_cycles / cycles}
+def bottleneck(busy: Mapping[str, int], cycles: Mapping[str, int]) -> tuple[str, float]:
+    """The stage that works in the highest share of the cycles in which it could, and that share.
+
+    Args:
+        busy: cycles in which each stage works.
+        cycles: in which it could.
+    """
+    shares = {name: n / max(1, cycles[name]) for name, n in busy.items()}
     name = max(shares, key=lambda stage: shares[stage])
     return name, shares[name]
+
+
+def _bottleneck(layers: list[LayerResult], busy: Mapping[str, int], cycles: int, turnaround: int) -> dict[str, Any]:
+    """Of all stages; those of the rows cannot work between layers, nor the buffers of the keys before and behind them.
+
+    Where the buffers of the Key SRAM are the slowest, `filling` and `in_use` say whether DRAM or the rows hold them.
+    """
+    rows = max(1, cycles - turnaround)
+    within = dict.fromkeys(busy, rows) | {KEY_SRAM: sum(layer.events.key_cycles for layer in layers)}
+    name, share = bottleneck(busy, within)
+    found: dict[str, Any] = {"stage": name, "share": busy[name] / cycles, "share_within_layers": share}
+    if name == KEY_SRAM:
+        found["filling"] = sum(layer.events.key_fetch_cycles for layer in layers) / within[KEY_SRAM]
+        found["in_use"] = sum(layer.events.key_row_cycles for layer in layers) / within[KEY_SRAM]
+    return found
+
+
+def _channels(layers: list[LayerResult]) -> dict[str, dict[str, float]]:
+    """Items at most and on average in what stands between the modules, and the share of cycles in which one leaves."""
+    cycles = sum(layer.cycles for layer in layers)
+    found: dict[str, list[tuple[int, Occupancy]]] = {}
+    for layer in layers:
+        for name, moves in layer.events.occupancies().items():
+            found.setdefault(name, []).append((layer.cycles, occupancy(moves, layer.cycles)))
+    return {
+        name: {
+            "most": max(o.most for _, o in parts),
+            "mean": sum(n * o.mean for n, o in parts) / cycles,
+            "utilization": sum(n * o.utilization for n, o in parts) / cycles,
+        }
+        for name, parts in found.items()
+    }
 
 
 def _part(
@@ -46,12 +91,16 @@ def _part(
     operations = sum(layer.operations for layer in layers)
     whole = sum(dense_operations(layer.work) for layer in layers)
     bytes_per_cycle = roof.peak_bytes_per_s * machine.clock_period_ps * 1e-12
-    name, share = bottleneck(busy, dram_bytes / bytes_per_cycle, cycles)
-    _, within = bottleneck(busy, dram_bytes / bytes_per_cycle, max(1, cycles - turnaround))
+    keys = sum(layer.events.key_fetch_cycles + layer.events.key_row_cycles for layer in layers)
+    busy |= {KEY_SRAM: keys, DRAM: round(dram_bytes / bytes_per_cycle)}
+    dense_12, dense_32 = (
+        sum(dense(layer.work, bits).total_bits for layer in layers) // 8 for bits in (DENSE_BITS, FP32_BITS)
+    )
     spent = energy(_sum(layer.actions for layer in layers), units, seconds, dram)
     return {
         "cycles": cycles,
         "turnaround_cycles": turnaround,
+        "phase_cycles": _sum(layer.events.phases for layer in layers),
         "seconds": seconds,
         "rows": sum(layer.work.flat.size for layer in layers),
         "operations": operations,
@@ -61,13 +110,16 @@ def _part(
         "dram_bytes": dram_bytes,
         "dram_bytes_by_purpose": {purpose: BURST_BYTES * n for purpose, n in bursts.items()},
         "payload_bytes": sum(payload(layer.work).total_bits for layer in layers) // 8,
-        "dense_12_bit_bytes": sum(dense(layer.work, DENSE_BITS).total_bits for layer in layers) // 8,
-        "dense_fp32_bytes": sum(dense(layer.work, FP32_BITS).total_bits for layer in layers) // 8,
+        "dense_12_bit_bytes": dense_12,
+        "dense_fp32_bytes": dense_32,
+        "reduction_from_dense_12_bit": dense_12 / dram_bytes,
+        "reduction_from_dense_fp32": dense_32 / dram_bytes,
         "bandwidth_utilization": dram_bytes / (bytes_per_cycle * cycles),
         "compute_utilization": operations / (roof.peak_operations_per_s * seconds),
         "busy_cycles": busy,
         "stall_cycles": _sum(layer.stall_cycles for layer in layers),
-        "bottleneck": {"stage": name, "share": share, "share_within_layers": within},
+        "channels": _channels(layers),
+        "bottleneck": _bottleneck(layers, busy, cycles, turnaround),
         "energy_pj": {
             "on_chip": spent.on_chip.value,
             "dram": spent.dram.total_pj,
@@ -109,22 +161,49 @@ def simulate_as_json(result: SystemResult, per_layer: bool = True) -> dict[str, 
     return found
 
 
-def simulate_as_timeline(result: SystemResult, most_slices: int = 1_000_000) -> Timeline:
-    """A run as a timeline: layers, and in them rows from the row queues to their outputs, by head."""
+def simulate_as_timeline(result: SystemResult, most_slices: int = MOST_SLICES) -> Timeline:
+    """A run as a timeline: layers, both buffers of the Key SRAM, rows in Q x K, softmax and behind the row queues.
+
+    Counters are DRAM bandwidth, vectors on the way, rows between the modules, and how busy each module was in a layer.
+    """
     timeline = Timeline(result.workload.name, result.machine.clock_period_ps, most_slices=most_slices)
-    timeline.track("layers")
-    timeline.track("rows")
+    for name in ("layers", *(f"{KEY_SRAM}, {i}" for i in range(KEY_BUFFERS)), "Q x K", "softmax", "values"):
+        timeline.track(name)
+    lists = 0
     for layer in result.layers:
-        start = layer.start_cycle
-        timeline.slice("layers", layer.name, start, start + layer.cycles, bursts=sum(layer.bursts.values()))
-        rows = layer.work.rows
-        for i, (retired, output) in enumerate(
-            zip(layer.row_cycles.tolist(), layer.output_cycles.tolist(), strict=True)
-        ):
-            head, row = int(layer.work.heads[i // rows]), i % rows
-            timeline.slice("rows", f"head {head}, row {row}", start + retired, start + max(retired, output), head=head)
-        gigabytes = 32e3 * sum(layer.bursts.values()) / (layer.cycles * result.machine.clock_period_ps)
-        timeline.counter("DRAM, GB/s", start, value=gigabytes)
-        for name, busy in layer.busy_cycles.items():
-            timeline.counter(f"{name}, busy", start, share=busy / layer.cycles)
+        _layer_timeline(timeline, layer, lists)
+        lists += len(layer.events.keys)
+    previous = (0, 0)
+    for cycle, bursts, vectors in result.samples:
+        elapsed_ps = (cycle - previous[0]) * result.machine.clock_period_ps
+        timeline.counter("DRAM, GB/s", previous[0], value=1e3 * BURST_BYTES * (bursts - previous[1]) / elapsed_ps)
+        timeline.counter("fetch, vectors on the way", cycle, items=vectors)
+        previous = (cycle, bursts)
     return timeline
+
+
+def _layer_timeline(timeline: Timeline, layer: LayerResult, lists: int) -> None:
+    start, events, heads, rows = layer.start_cycle, layer.events, layer.work.heads.tolist(), layer.work.rows
+    timeline.slice("layers", layer.name, start, start + layer.cycles, bursts=sum(layer.bursts.values()))
+    for i, (asked, there, taken, released) in enumerate((events.keys + start).tolist()):
+        track = f"{KEY_SRAM}, {(lists + i) % KEY_BUFFERS}"
+        timeline.slice(track, f"keys {i}, fetch", asked, max(asked, there))
+        timeline.slice(track, f"keys {i}, rows", taken, released)
+    for job, row, begins, beats, decided, _, second in events.passes.tolist():
+        name = f"head {heads[job]}, row {row}{', all bits' if second else ''}"
+        timeline.slice("Q x K", name, start + begins, start + begins + beats)
+        timeline.slice("softmax", name, start + begins + beats, start + decided)
+    for i, (left, output) in enumerate(zip(events.rows.tolist(), events.outputs.tolist(), strict=True)):
+        name = f"head {heads[i // rows]}, row {i % rows}"
+        timeline.slice("values", name, start + left, start + max(left, output))
+    for name, moves in events.occupancies().items():
+        cycles = np.unique(moves)
+        inside = np.searchsorted(np.sort(moves[0]), cycles, "right") - np.searchsorted(
+            np.sort(moves[1]), cycles, "right"
+        )
+        changes = np.flatnonzero(np.diff(inside, prepend=-1))
+        changes = changes[:: -(-len(changes) // COUNTS_PER_LAYER)]
+        for cycle, items in zip((start + cycles[changes]).tolist(), inside[changes].tolist(), strict=True):
+            timeline.counter(name, cycle, items=items)
+    for name, busy in layer.busy_cycles.items():
+        timeline.counter(f"{name}, busy", start, share=busy / layer.cycles)

@@ -28,6 +28,7 @@ from models.transaction.kernel import Simulation
 from models.transaction.layer_plan import LayerPlan
 from models.transaction.loader import HeadWalk, Jobs, OperandLoader
 from models.transaction.machine_timing import MachineTiming
+from models.transaction.observation import LayerEvents, events_of
 from models.transaction.placement import PlacementOf, standard_placement
 from models.transaction.quick_select import PassDraws
 from models.transaction.value_state import A, B
@@ -60,6 +61,7 @@ class LayerResult:
         stall_cycles: by module and what it waited for.
         actions: for the energy (`models.transaction.energy.ACTIONS`).
         operations: performed, two a multiplication with its addition.
+        events: what its modules did when.
     """
 
     name: str
@@ -74,6 +76,7 @@ class LayerResult:
     stall_cycles: dict[str, int]
     actions: dict[str, int]
     operations: int
+    events: LayerEvents
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +88,8 @@ class SystemResult:
     layers: list[LayerResult]
     memory: MemoryStatistics | None
     kernel_cycles: int = 0
+    samples: tuple[tuple[int, int, int], ...] = ()
+    """Of the fetch side now and then: cycle, bursts so far, vectors on the way."""
 
     @property
     def cycles(self) -> int:
@@ -223,6 +228,16 @@ class System:
         self._before = now
         change = {name: now[name] - before[name] for name in now}
         work = plan.work
+        rows = np.asarray(times.rows, np.int64) - times.asked
+        outputs = np.asarray(times.outputs, np.int64) - times.asked
+        keys = [
+            self.loader.key_loads.values,
+            self.issue.key_there,
+            self.issue.key_taken,
+            self.loader.key_ends.values,
+        ]
+        cycles = (times.started, times.ended, times.done)
+        events = events_of(times.asked, cycles, self.issue.log, keys, rows, outputs)
         self.results.append(
             LayerResult(
                 name=f"step {work.step}, layer {work.layer}",
@@ -230,13 +245,14 @@ class System:
                 start_cycle=times.asked,
                 cycles=times.done - times.asked,
                 turnaround_cycles=times.done - times.ended + times.started - times.asked,
-                row_cycles=np.asarray(times.rows, np.int64) - times.asked,
-                output_cycles=np.asarray(times.outputs, np.int64) - times.asked,
+                row_cycles=rows,
+                output_cycles=outputs,
                 bursts={name: change[f"bursts {name}"] for name in PURPOSES},
                 busy_cycles=_of("busy ", change),
-                stall_cycles=_of("stall ", change),
+                stall_cycles=events.stalls() | _of("stall ", change),
                 actions=_actions(plan, change),
                 operations=performed_operations(work),
+                events=events,
             )
         )
 
@@ -252,7 +268,8 @@ class System:
         """Run all layers."""
         self.simulation.run()
         statistics = self.memory.statistics() if isinstance(self.memory, Hbm2Memory) else None
-        return SystemResult(self.workload, self.machine, self.results, statistics, self.simulation.now_cycle)
+        cycles, samples = self.simulation.now_cycle, tuple(self.fetch.samples)
+        return SystemResult(self.workload, self.machine, self.results, statistics, cycles, samples)
 
 
 def simulate(
