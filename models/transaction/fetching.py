@@ -177,7 +177,7 @@ class FetchSide(Module):
                 self.busy_cycles += reached - now
                 yield self.simulation.wait(reached - now)
             if reached >= self._next_sample:
-                self.samples.append((reached, int(state["bursts"].sum()), int(state["on_the_way"])))
+                self.samples.append((reached, int(run.state["bursts"].sum()), int(run.state["on_the_way"])))
                 self._next_sample = reached + SAMPLE_CYCLES
             if run.events:
                 self._tell(run.events)
