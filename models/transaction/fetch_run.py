@@ -28,6 +28,7 @@ from models.transaction import (
 )
 from models.transaction.fetch_loop import BURST_BYTES, add_list_to, settle
 from models.transaction.fetch_state import NOTHING, RING, TO_VALUE, VALUE, new_state
+from models.transaction.fields import Fields
 from models.transaction.value_layer import ValueLayer
 from models.transaction.value_loop import FAR, value_cycle
 from models.transaction.value_state import new_value_state
@@ -118,8 +119,8 @@ class FetchRun:
             raise ValueError(f"a memory of {memory.channels} channels; the machine has {machine.hbm_channels}")
         self.machine, self.memory = machine, memory
         self.states, self.value_states = new_state(machine), new_value_state(machine)
-        self.state: Record = self.states[0]
-        self.values: Record = self.value_states[0]
+        self.state = Fields(self.states)
+        self.values = Fields(self.value_states)
         self.values["wakes"] = FAR
         self.layer = ValueLayer.none()
         self.events = self.value_events = 0

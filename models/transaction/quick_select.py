@@ -10,18 +10,19 @@ distribution of the time, each as shares of n. Pivots were those of 16 lanes; ot
 distribution. `python -m verification.transaction_quick_select` measures them.
 """
 
-import math
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.transaction.workload import Passes
 
+FloatArray = NDArray[np.float64]
 Values = Literal["probability", "importance"]
 """What is selected from: a row's 12-bit probabilities (engine B) or accumulated importance (engine A)."""
 
@@ -66,12 +67,19 @@ class PassTable:
 
     def nearest(self, values: Values, n: int, k: int) -> PassClass:
         """The class of requests most like this one: first in n, then in k / n."""
+        least, most, ratio, classes = self._columns[values]
+        outside = np.maximum(0.0, np.maximum(np.log(least / n), np.log(n / most)))
+        return classes[int(np.lexsort((np.abs(ratio - k / n), outside))[0])]
 
-        def distance(c: PassClass) -> tuple[float, float]:
-            outside = max(0.0, math.log(c.least / n), math.log(n / c.most))
-            return outside, abs(c.ratio - k / n)
-
-        return min((c for c in self.classes if c.values == values), key=distance)
+    @cached_property
+    def _columns(self) -> dict[Values, tuple[FloatArray, FloatArray, FloatArray, list[PassClass]]]:
+        """Of what was selected from: least and most items, k / n, and the classes they belong to."""
+        found = {}
+        for values in get_args(Values):
+            classes = [c for c in self.classes if c.values == values]
+            of = (np.array([getattr(c, name) for c in classes], float) for name in ("least", "most", "ratio"))
+            found[values] = (*of, classes)
+        return found
 
     def passes(self, values: Values, n: int, k: int, quantile: float) -> Passes:
         """Passes of a request at a `quantile` (0 to below 1) of the distribution of its time.

@@ -6,7 +6,8 @@ import numpy as np
 
 from hls.datapaths.crossbar import BURST_BYTES
 from models.config import AcceleratorConfig
-from models.memory.compilation import Array, Record, compiled
+from models.memory.compilation import Array, compiled
+from models.transaction.fields import Fields
 from models.transaction.layer_plan import LayerPlan
 from models.transaction.value_state import LAYER, ROWS
 
@@ -46,7 +47,7 @@ class ValueLayer:
         """An array of `ROWS`."""
         return self.data[self.at[name]]
 
-    def enter(self, state: Record) -> None:
+    def enter(self, state: Fields) -> None:
         """Write numbers and places into the record."""
         for name, number in self.numbers.items():
             state[name] = number

@@ -8,6 +8,7 @@ a pipeline is what stands in each of its stages. Rows go by their number in the 
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,32 +70,37 @@ class ValueSizes:
 
     @classmethod
     def of(cls, machine: AcceleratorConfig) -> "ValueSizes":
-        """From the netlist's plans."""
-        sizes, library, period = MachineSizes.of(machine), technologies.load(), machine.clock_period_ps
-        engines = [top_k.plan(machine, library, bits) for bits in (PROBABILITY_BITS, HEAD_SCORE_BITS)]
+        """From the netlist's plans, computed once."""
+        return _sizes(machine)
 
-        def longest(graphs: dict[str, object]) -> dict[str, int]:
-            return {n: schedule(g, library, period).latency_cycles for n, g in graphs.items()}  # type: ignore[arg-type]
 
-        kept, missing = longest(dict(kept_beats.graphs(machine))), longest(dict(value_sparse.graphs(machine)))
-        counting = longest(dict(row_values.graphs(machine)))
-        fills = tuple(max(e.fill_pack.latency_cycles, e.fill_tally.latency_cycles) for e in engines)
-        packs = tuple(max(e.kept_pack.latency_cycles, e.kept_tally.latency_cycles) for e in engines)
-        return cls(
-            slots=sizes.slots,
-            top_k_lanes=sizes.top_k_lanes,
-            lane_entries=value_dispatch.FIFO_ROWS * sizes.rows,
-            value_cycles=max(counting["kept_values"], row_values.ID_STAGES),
-            item_rows=row_values.item_rows(sizes),
-            fill_cycles=(fills[0], fills[1]),
-            pass_cycles=(engines[0].pass_overhead_cycles, engines[1].pass_overhead_cycles),
-            pack_cycles=(packs[0], packs[1]),
-            ring_rows=engines[0].types.rows,
-            group_cycles=kept["grouping"],
-            gather_cycles=kept["gather"],
-            missing_cycles=value_sparse.ID_CYCLES + max(missing.values()),
-            weigh_cycles=probability_value.plan(machine, library).latency_cycles,
-        )
+@cache
+def _sizes(machine: AcceleratorConfig) -> ValueSizes:
+    sizes, library, period = MachineSizes.of(machine), technologies.load(), machine.clock_period_ps
+    engines = [top_k.plan(machine, library, bits) for bits in (PROBABILITY_BITS, HEAD_SCORE_BITS)]
+
+    def longest(graphs: dict[str, object]) -> dict[str, int]:
+        return {n: schedule(g, library, period).latency_cycles for n, g in graphs.items()}  # type: ignore[arg-type]
+
+    kept, missing = longest(dict(kept_beats.graphs(machine))), longest(dict(value_sparse.graphs(machine)))
+    counting = longest(dict(row_values.graphs(machine)))
+    fills = tuple(max(e.fill_pack.latency_cycles, e.fill_tally.latency_cycles) for e in engines)
+    packs = tuple(max(e.kept_pack.latency_cycles, e.kept_tally.latency_cycles) for e in engines)
+    return ValueSizes(
+        slots=sizes.slots,
+        top_k_lanes=sizes.top_k_lanes,
+        lane_entries=value_dispatch.FIFO_ROWS * sizes.rows,
+        value_cycles=max(counting["kept_values"], row_values.ID_STAGES),
+        item_rows=row_values.item_rows(sizes),
+        fill_cycles=(fills[0], fills[1]),
+        pass_cycles=(engines[0].pass_overhead_cycles, engines[1].pass_overhead_cycles),
+        pack_cycles=(packs[0], packs[1]),
+        ring_rows=engines[0].types.rows,
+        group_cycles=kept["grouping"],
+        gather_cycles=kept["gather"],
+        missing_cycles=value_sparse.ID_CYCLES + max(missing.values()),
+        weigh_cycles=probability_value.plan(machine, library).latency_cycles,
+    )
 
 
 LAYER = ("generation", "keeps_all", "parts", "beat_keys", "head_rows", "head_dim", "keys", "layer_rows")
