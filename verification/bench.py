@@ -27,6 +27,8 @@ from models.reference.integer import IntegerArithmetic
 from models.reference.stack import Sequence, prepare
 from traces.atomic import write_atomically
 from verification.bench_memory import bench_memory
+from verification.bench_simulate import bench_levels, bench_simulate
+from verification.bench_transaction import NEEDED_STEPS_PER_SECOND, bench_transaction
 
 OUT = Path("reports/out/bench.json")
 
@@ -137,7 +139,40 @@ def memory() -> list[Speed]:
     ]
 
 
-MEASUREMENTS: tuple[Callable[[], list[Speed]], ...] = (bert_base, gpt2_medium_step, query_key_simulation, memory)
+def transaction_kernel() -> list[Speed]:
+    """Steps a second of the transaction kernel, our channels on SimPy, beside SimPy's store and bare generators."""
+    speeds = bench_transaction()
+    ours = speeds["SimPy, our channels"].steps_per_second
+    return [
+        Speed("transaction kernel", ours, "steps/s", name, speed.steps_per_second, NEEDED_STEPS_PER_SECOND)
+        for name, speed in speeds.items()
+        if name != "SimPy, our channels"
+    ]
+
+
+def transaction_model() -> list[Speed]:
+    """Whole workloads on the transaction model, and rows a second beside the netlist of the small machine."""
+    speeds = [
+        Speed(
+            f"simulate {s.workload}, {s.rows} rows", s.seconds, "s", "memory alone", s.memory_seconds, s.limit_seconds
+        )
+        for s in bench_simulate()
+    ]
+    levels = bench_levels()
+    if levels is not None:
+        what = f"transaction model, small machine, {levels.rows} rows"
+        speeds.append(Speed(what, levels.model, "rows/s", "netlist on Verilator, same rows", levels.netlist))
+    return speeds
+
+
+MEASUREMENTS: tuple[Callable[[], list[Speed]], ...] = (
+    bert_base,
+    gpt2_medium_step,
+    query_key_simulation,
+    memory,
+    transaction_kernel,
+    transaction_model,
+)
 
 
 def main() -> None:
