@@ -186,10 +186,10 @@ class Controller(Module):
             rows = -(-selection.candidates // lanes)
             taken = sum(-(-c // lanes) + engine.pass_overhead_cycles for c in passes)
             swept += engine.fill_cycles + taken + rows + engine.filter_cycles
-            values = self.fetch.run.values
-            values["busy_cycles"][A] += taken + rows
-            values["item_rows_in"][A] += rows
-            values["pass_rows_in"][A] += taken - len(passes) * engine.pass_overhead_cycles
+            counts = self.fetch.run.values
+            counts["busy_cycles"][A] += taken + rows
+            counts["item_rows_in"][A] += rows
+            counts["pass_rows_in"][A] += taken - len(passes) * engine.pass_overhead_cycles
             if selection is tokens:
                 kept, listed = selection.kept, swept
                 swept += sweep

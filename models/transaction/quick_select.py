@@ -74,11 +74,13 @@ class PassTable:
     @cached_property
     def _columns(self) -> dict[Values, tuple[FloatArray, FloatArray, FloatArray, list[PassClass]]]:
         """Of what was selected from: least and most items, k / n, and the classes they belong to."""
-        found = {}
+        found: dict[Values, tuple[FloatArray, FloatArray, FloatArray, list[PassClass]]] = {}
         for values in get_args(Values):
             classes = [c for c in self.classes if c.values == values]
-            of = (np.array([getattr(c, name) for c in classes], float) for name in ("least", "most", "ratio"))
-            found[values] = (*of, classes)
+            least, most, ratio = (
+                np.array([getattr(c, of) for c in classes], float) for of in ("least", "most", "ratio")
+            )
+            found[values] = (least, most, ratio, classes)
         return found
 
     def passes(self, values: Values, n: int, k: int, quantile: float) -> Passes:
