@@ -22,10 +22,10 @@ from models.memory.hbm2 import Hbm2Memory
 from models.reference.integer import IntegerArithmetic
 from models.reference.stack import Sequence, prepare
 from models.transaction.fetch_loop import BURST_BYTES
+from models.transaction.replay import replay
 from models.transaction.system import SystemResult, simulate
 from verification.cosimulation import Lockstep, make_memory
 from verification.simulate_job import usual_setting, workloads_of
-from verification.transaction_equality import model_layers
 
 RECORDED = Path(__file__).parents[2] / "shared" / "workloads" / "gpt2-small-wikitext2.csv"
 LIMIT_SECONDS = {"gpt2-medium:992+32": 8.0, "gpt2-medium-wikitext2": 8.0, "bert-large:384": 60.0}
@@ -95,11 +95,12 @@ def bench_levels(tokens: int = 24) -> LevelSpeeds | None:
     with open_simulator(accelerator.build(machine), "verilator") as simulator:
         simulator.reset()
         start = time.process_time()
-        layers = Lockstep(run, config, simulator, make_memory("hbm2", machine), "hbm2").layers()
+        Lockstep(run, config, simulator, make_memory("hbm2", machine), "hbm2").layers()
         netlist = time.process_time() - start
-    model_layers(run, config, layers, "hbm2")
+    workload = replay(run, "compared", "the run of the netlist", machine.top_k_lanes)
+    simulate(workload, machine)
     start = time.process_time()
-    model_layers(run, config, layers, "hbm2")
+    simulate(workload, machine)
     seconds = time.process_time() - start
     rows = 2 * 4 * tokens
     return LevelSpeeds(rows, rows / seconds, rows / netlist)
