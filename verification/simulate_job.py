@@ -6,16 +6,17 @@ length (`bert-base:384`, `gpt2-medium:992+32`).
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from models.config import AcceleratorConfig, Config, PruningConfig, QuantizationConfig
 from models.transaction.benchmarks import benchmark, benchmark_names
-from models.transaction.generated import generate, parse_profile
+from models.transaction.generated import DECODERS, ENCODERS, generate, parse_profile
 from models.transaction.summary import simulate_as_json, simulate_as_timeline
 from models.transaction.system import simulate
-from models.transaction.workload import Workload
+from models.transaction.workload import Workload, WorkloadError
 from traces.atomic import write_atomically
 from traces.reading import read
 from traces.trace import TraceFile
@@ -39,11 +40,20 @@ def workloads_of(name: str, config: Config) -> Iterator[Workload]:
         yield generate(benchmark(name))
     elif ":" in name and not Path(name).exists():
         yield generate(parse_profile(name, config.pruning, config.quantization))
+    elif not Path(name).suffix and not Path(name).exists():
+        raise WorkloadError(_unknown(name))
     elif isinstance(content := read(name), TraceFile):
         for trace in content.sequences:
             yield trace_workload(trace, config)
     else:
         yield read_recorded(name, config.accelerator)
+
+
+def _unknown(name: str) -> str:
+    """What to write in place of a name that is neither a file nor known."""
+    examples = [f"{model}:384" for model in ENCODERS] + [f"{model}:992+32" for model in DECODERS]
+    close = difflib.get_close_matches(name[:80], [*benchmark_names(), *examples], n=1, cutoff=0.0)[0]
+    return f"no file, benchmark or model with a length is called {name[:80]!r}; did you mean {close!r}?"
 
 
 def simulate_data(
