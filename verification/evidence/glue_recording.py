@@ -7,7 +7,7 @@ reset. To see the ports, outputs are added to the composition: its modules are t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -62,14 +62,17 @@ def _name(part: str, port: str) -> str:
 
 
 def record(
-    parts: Sequence[str], runs: Mapping[str, SmallRun] = RUNS, with_requests: bool = True
+    parts: Sequence[str],
+    runs: Mapping[str, SmallRun] = RUNS,
+    with_requests: bool = True,
+    change: Callable[[Composition], Composition] = lambda design: design,
 ) -> Iterator[Recording]:
     """A recording of each run, and (`with_requests`) one of layers without rows, one of requests that are refused.
 
     Raises:
         AssertionError: if the netlist does not do what the reference does.
     """
-    design = accelerator_of(TINY)
+    design = change(accelerator_of(TINY))
     ports = [(p, port) for p in parts for port in (*design.parts[p].inputs, *design.parts[p].outputs)]
     tap = Tap(TAP, (ALWAYS,), tuple(_name(*port) for port in ports))
 
