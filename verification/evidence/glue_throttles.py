@@ -33,8 +33,9 @@ RIGID = frozenset(
 there, and a sweep that clears the scores runs ahead of the first row, which does not wait for its end."""
 LANES = "landing_lane_"
 """A landing lane moves its tags on with what is in the converter behind it, by the ready bit of that."""
-SHORTEST_BITS, LENGTHS = 6, 5
-"""A throttle changes its ways after 2^6 to 2^10 cycles, always the same number."""
+WAY_BITS = 4
+LENGTH_BITS = (6, 7, 8, 10)
+"""A way lasts for 2^6 to 2^10 cycles on the average."""
 
 
 def throttle(seed: int, bits: int) -> Netlist:
@@ -45,10 +46,10 @@ def throttle(seed: int, bits: int) -> Netlist:
         noise = register(RANDOM_BITS, "noise", block, 1 + seed % ((1 << RANDOM_BITS) - 1))
         feedback = noise[TAPS[0]] ^ noise[TAPS[1]] ^ noise[TAPS[2]] ^ noise[TAPS[3]]
         noise.next <<= pyrtl.concat(noise[:-1], feedback)
-        age = register(SHORTEST_BITS + seed % LENGTHS, "age", block)
-        age.next <<= (age + 1)[: len(age)]
-        way = register(3, "way", block)
-        way.next <<= pyrtl.select(age == 0, noise[3:6], way)
+        way, length = register(WAY_BITS, "way", block), register(2, "length", block)
+        ends = pyrtl.mux(length, *(noise[:n] == 0 for n in LENGTH_BITS))
+        way.next <<= pyrtl.select(ends, noise[-WAY_BITS:], way)
+        length.next <<= pyrtl.select(ends, noise[-WAY_BITS - 2 : -WAY_BITS], length)
         # ways 0 and 1: half and one of sixteen; 2: closed; others: open
         opens = pyrtl.mux(way, noise[0], noise[:4] == 0, pyrtl.Const(0, 1), default=pyrtl.Const(1, 1))
         is_open = register(1, "is_open", block)
