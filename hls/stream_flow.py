@@ -78,7 +78,7 @@ def round_robin(sources: Sequence[Stream], *, block: pyrtl.Block, prefix: str = 
     index_bits = max(1, (count - 1).bit_length())
     with building(block):
         first = register(index_bits, f"{prefix}first", block)
-        waiting = [source.valid & (first <= i) for i, source in enumerate(sources)]
+        waiting = [source.valid & (first <= i) for i, source in enumerate(sources[:-1])] + [sources[-1].valid]
         any_waiting = pyrtl.rtl_any(*waiting)
         grants = [
             pyrtl.select(any_waiting, behind, before)

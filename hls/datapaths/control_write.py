@@ -52,14 +52,19 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
         streams, busy = [], []
         for name, (bits, base) in rows.items():
             data, valid = pyrtl.Input(bits, f"{name}_data"), pyrtl.Input(1, f"{name}_valid")
-            last = pyrtl.Const(1, 1) if name == "answer_row" else pyrtl.Input(1, f"{name}_last")
-            taken = Stream(pyrtl.concat(last, data), valid, pyrtl.WireVector(1, f"{name}_room"))
+            is_single = name == "answer_row"
+            item = data if is_single else pyrtl.concat(pyrtl.Input(1, f"{name}_last"), data)
+            taken = Stream(item, valid, pyrtl.WireVector(1, f"{name}_room"))
             port = pyrtl.Output(1, f"{name}_ready")
             port <<= taken.ready
             queued = fifo(taken, 2, block=block, prefix=f"{name}_queue_").stream
-            bursts = burst_packer(queued, block=block, prefix=f"{name}_pack_")
-            base_bits = BURST_ADDRESS_BITS + 5 - BASE_ALIGNMENT_BITS
-            streams.append(_addressed(bursts, pyrtl.Input(base_bits, base), block, name))
+            below = pyrtl.Const(0, BASE_ALIGNMENT_BITS - 5)
+            first = pyrtl.concat(pyrtl.Input(BURST_ADDRESS_BITS - len(below), base), below)
+            if is_single:
+                streams.append(Stream(pyrtl.concat(queued.data, first), queued.valid, queued.ready))
+            else:
+                bursts = burst_packer(queued, block=block, prefix=f"{name}_pack_")
+                streams.append(_addressed(bursts, first, block, name))
             busy.append(queued.valid)
         chosen = round_robin(streams, block=block).stream
         out = fifo(chosen, 2, block=block, storage="memory", prefix="out_").stream
@@ -121,10 +126,9 @@ def burst_packer(source: Stream, *, block: pyrtl.Block, prefix: str) -> Stream:
     return out
 
 
-def _addressed(bursts: Stream, base: Wire, block: pyrtl.Block, name: str) -> Stream:
-    """Bursts with their addresses, from `base` on; the last one ends the count."""
+def _addressed(bursts: Stream, first: Wire, block: pyrtl.Block, name: str) -> Stream:
+    """Bursts with their addresses, from `first` on; the last one ends the count."""
     offset = register(BURST_ADDRESS_BITS, f"{name}_offset", block)
-    first = pyrtl.concat(base, pyrtl.Const(0, BASE_ALIGNMENT_BITS - 5))
     ready = pyrtl.WireVector(1, f"{name}_sends")
     drive(bursts.ready, ready)
     following = pyrtl.select(bursts.data[-1], pyrtl.Const(0, len(offset)), (offset + 1)[: len(offset)])

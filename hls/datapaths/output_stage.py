@@ -113,11 +113,13 @@ def _heads(
     part = register(part_bits, "part", block)
     is_last = part == by_dimension(dimension, [pyrtl.Const(n - 1, part_bits) for n in sizes.parts])
     chosen = parts[0] if len(parts) == 1 else pyrtl.mux(part, *parts, default=parts[-1])
-    exists = register(sizes.native, "exists", block)
-    exists.next <<= packed([elements > i for i in range(sizes.native)])
-    masked = packed(
-        [element & exists[i].sign_extended(sizes.width) for i, element in enumerate(elements_of(chosen, sizes.width))]
-    )
+    # a row has at least one element
+    first, *others = elements_of(chosen, sizes.width)
+    if others:
+        exists = register(len(others), "others_exist", block)
+        exists.next <<= packed([elements > i for i in range(1, sizes.native)])
+        others = [element & exists[i].sign_extended(sizes.width) for i, element in enumerate(others)]
+    masked = packed([first, *others])
     arriving = produced(
         pyrtl.concat(is_last, job["shift"], job["mantissa"], job["head"], masked), rows.valid, block, "part_"
     )

@@ -186,36 +186,51 @@ def _rows(sizes: MachineSizes, pruned: Stream, block: pyrtl.Block) -> Stream:
     probs = elements_of(beat["prob"], PROBABILITY_BITS)
     part_items = packed([pyrtl.concat(one, prob) for one, prob in zip(ids, probs, strict=True)])
 
-    parts = sizes.top_k_lanes // sizes.slots
-    part = register(max(1, (parts - 1).bit_length()), "part", block)
-    is_full, last = part == parts - 1, beat["last"]
-    moves = pyrtl.WireVector(1, "part_moves")
-    items, valids = [], []
-    for p in range(parts - 1):
-        here = part == p
-        held, lanes = payload_register(len(part_items), f"part_{p}", block), register(sizes.slots, f"lanes_{p}", block)
-        hold(held, moves & here, part_items)
-        now = pyrtl.select(here, beat["lanes"], lanes)
-        lanes.next <<= pyrtl.select(moves, now & ~(is_full | last).sign_extended(sizes.slots), lanes)
-        items.append(pyrtl.select(here, part_items, held))
-        valids.append(now)
-    items.append(part_items)
-    valids.append(beat["lanes"] & is_full.sign_extended(sizes.slots))
-    hold(part, moves, pyrtl.select(is_full | last, pyrtl.Const(0, len(part)), (part + 1)[: len(part)]))
-
-    emits = is_full | last
+    last, moves = beat["last"], pruned.valid & pruned.ready
+    items, valids, emits = _joined(sizes, part_items, beat["lanes"], last, moves, block)
     flats = produced(beat["flat"], pyrtl.WireVector(1, "flat_arrives"), block, "flat_")
     rows = produced(
         pyrtl.concat(kept, last, packed(valids), packed(items)), pyrtl.WireVector(1, "row_arrives"), block, "row_"
     )
     room = rows.ready & flats.ready
-    drive(pruned.ready, room | ~emits)
-    drive(rows.valid, pruned.valid & emits & flats.ready)
+    if emits is None:
+        drive(pruned.ready, room)
+        drive(rows.valid, pruned.valid & flats.ready)
+    else:
+        drive(pruned.ready, room | ~emits)
+        drive(rows.valid, pruned.valid & emits & flats.ready)
     drive(flats.valid, pruned.valid & last & rows.ready)
-    moves <<= pruned.valid & pruned.ready
     queued = fifo(flats, ROWS_UNDER_WAY, block=block, storage="memory", prefix="flats_")
     sink_ports(queued.stream, block, "pruned_flat_")
     return fifo(rows, item_rows(sizes), block=block, storage="memory", prefix="rows_").stream
+
+
+def _joined(
+    sizes: MachineSizes, part_items: Wire, lanes: Wire, last: Wire, moves: Wire, block: pyrtl.Block
+) -> tuple[list[Wire], list[Wire], Wire | None]:
+    """Items and valid bits of a row, part by part; whether it is emitted with this beat, None where every one is."""
+    parts = sizes.top_k_lanes // sizes.slots
+    if parts == 1:
+        return [part_items], [lanes], None
+    part = register((parts - 1).bit_length(), "part", block)
+    is_full = part == parts - 1
+    emits = is_full | last
+    items, valids = [], []
+    for p in range(parts - 1):
+        here = part == p
+        held, held_lanes = (
+            payload_register(len(part_items), f"part_{p}", block),
+            register(len(lanes), f"lanes_{p}", block),
+        )
+        hold(held, moves & here, part_items)
+        now = pyrtl.select(here, lanes, held_lanes)
+        held_lanes.next <<= pyrtl.select(moves, now & ~emits.sign_extended(len(lanes)), held_lanes)
+        items.append(pyrtl.select(here, part_items, held))
+        valids.append(now)
+    items.append(part_items)
+    valids.append(lanes & is_full.sign_extended(len(lanes)))
+    hold(part, moves, pyrtl.select(emits, pyrtl.Const(0, len(part)), (part + 1)[: len(part)]))
+    return items, valids, emits
 
 
 def _engines(sizes: MachineSizes, types: TopKTypes, layer: _Layer, rows: Stream, block: pyrtl.Block) -> None:

@@ -10,7 +10,7 @@ Every recorded cycle is a step from a known state. A mutant is evaluated on all 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,14 +106,18 @@ class Steps:
             memory, domain = netlist.memories[name], Sliced()
             return [domain.constant(word, memory.data_bits) for word in memory.contents or ()]
 
-        return Unrolling(netlist, Sliced(), Sources(lambda name, cycle: self._given[name], of_state, refuse, table, read))
+        return Unrolling(
+            netlist, Sliced(), Sources(lambda name, cycle: self._given[name], of_state, refuse, table, read)
+        )
 
     def _differ(self, other: Unrolling, mine: str, its: str) -> Any:
         """Plane of the steps in which a wire of the original and one of another netlist differ."""
         a, b = self._original.value(mine), other.value(its)
         if a is b:
             return np.uint64(0)
-        return np.bitwise_or.reduce([np.broadcast_to(p ^ q, (-(-self.count // 64),)) for p, q in zip(a, b, strict=True)])
+        return np.bitwise_or.reduce(
+            [np.broadcast_to(p ^ q, (-(-self.count // 64),)) for p, q in zip(a, b, strict=True)]
+        )
 
     def _state_differs(self, other: Unrolling) -> Any:
         """Plane of the steps after which state differs, or in which something else is read."""
