@@ -35,7 +35,8 @@ from models.config import AcceleratorConfig
 
 SLOTS_PER_CHANNEL = 4
 FEWEST_SLOTS = 16
-REQUESTS = 4
+REQUESTS = 3
+"""That wait, at most: of head table, survivors and protected ids; the descriptor comes before."""
 KIND_BITS = 2
 
 

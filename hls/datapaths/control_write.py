@@ -57,7 +57,7 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
             taken = Stream(item, valid, pyrtl.WireVector(1, f"{name}_room"))
             port = pyrtl.Output(1, f"{name}_ready")
             port <<= taken.ready
-            queued = fifo(taken, 2, block=block, prefix=f"{name}_queue_").stream
+            queued = fifo(taken, 1 if is_single else 2, block=block, prefix=f"{name}_queue_").stream
             below = pyrtl.Const(0, BASE_ALIGNMENT_BITS - 5)
             first = pyrtl.concat(pyrtl.Input(BURST_ADDRESS_BITS - len(below), base), below)
             if is_single:

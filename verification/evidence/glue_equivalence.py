@@ -9,10 +9,10 @@ equal, and what is written to memories is, the mutant is equivalent in every run
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from verification.equivalence.bits import Bits
+from verification.equivalence.bits import Bits, conjunction
 from verification.equivalence.formula import Formula
 from verification.equivalence.netlist import Netlist, NetlistError
 from verification.equivalence.solver import Limits
@@ -53,12 +53,20 @@ def _conditions(netlist: Netlist) -> Iterator[Condition]:
 class _Step:
     """A step of both machines from states in the relation."""
 
-    def __init__(self, faulty: Netlist, original: Netlist, relation: Mapping[str, set[Condition]]) -> None:
+    def __init__(
+        self,
+        faulty: Netlist,
+        original: Netlist,
+        relation: Mapping[str, set[Condition]],
+        exclusive: Sequence[tuple[str, str]],
+    ) -> None:
         self.formula = Formula()
         apart = {name: self.formula.variable(f"reg:faulty.{name}", original.widths[name]) for name in relation}
         self.faulty = SymbolicRun(faulty, self.formula, registers=apart).unrolling
         self.original = SymbolicRun(original, self.formula).unrolling
-        self.assumed = tuple(self.related(r, c, 0) for r, kept in relation.items() for c in kept)
+        related = tuple(self.related(r, c, 0) for r, kept in relation.items() for c in kept)
+        pairs = [(self.original.bits(a, t), self.original.bits(b, t)) for a, b in exclusive for t in (0, 1)]
+        self.assumed = (*related, *(int((~(a & b)).value) for a, b in pairs))
 
     def same(self, name: str, cycle: int) -> Bits:
         """A wire has the same value in both."""
@@ -83,25 +91,57 @@ class _Step:
         found = []
         for name in original.outputs:
             claim = self.same(name, 0)
-            for port in meaning[name].under if name in meaning else ():
-                claim = claim | ~self.original.bits(port, 0).any()
+            if name in meaning:
+                claim = self._where_it_means(name, meaning[name])
             found.append(Obligation(f"output {name}", int(claim.value), self.assumed))
         return found
+
+    def _where_it_means(self, name: str, meaning: Meaning) -> Bits:
+        mine, its = (run.bits(name, 0) for run in (self.original, self.faulty))
+        if meaning.lanes is None:
+            claim = mine == its
+        else:
+            bits, above = meaning.lane_bits, meaning.lane_bits * meaning.lane_count
+            lanes = [slice(i * bits, (i + 1) * bits) for i in range(meaning.lane_count)]
+            of_lane = meaning.lanes
+            parts = [
+                (mine[lane] == its[lane]) | ~of_lane.any_of(i, lambda port: self.original.bits(port, 0))
+                for i, lane in enumerate(lanes)
+            ]
+            claim = conjunction(parts + ([mine[above:] == its[above:]] if above < mine.width else []))
+        for port in meaning.under:
+            claim = claim | ~self.original.bits(port, 0).any()
+        return claim
 
     def fails(self, obligations: list[Obligation], limits: Limits) -> list[bool]:
         """Which are not proved."""
         return [answer.status != "unsat" for answer in discharge(self.formula, obligations, limits)]
 
 
-def unseen(faulty: Netlist, original: Netlist, meaning: Mapping[str, Meaning], limits: Limits) -> bool:
-    """Whether it is proved that no run from reset shows a difference; False says nothing."""
+def unseen(
+    faulty: Netlist,
+    original: Netlist,
+    meaning: Mapping[str, Meaning],
+    limits: Limits,
+    exclusive: Sequence[tuple[str, str]] = (),
+) -> bool:
+    """Whether it is proved that no run from reset shows a difference; False says nothing.
+
+    `exclusive`: pairs of inputs that are never 1 together.
+    """
     try:
-        return _unseen(faulty, original, meaning, limits)
+        return _unseen(faulty, original, meaning, limits, exclusive)
     except NetlistError:
         return False
 
 
-def _unseen(faulty: Netlist, original: Netlist, meaning: Mapping[str, Meaning], limits: Limits) -> bool:
+def _unseen(
+    faulty: Netlist,
+    original: Netlist,
+    meaning: Mapping[str, Meaning],
+    limits: Limits,
+    exclusive: Sequence[tuple[str, str]],
+) -> bool:
     if set(faulty.registers) != set(original.registers) or set(faulty.memories) != set(original.memories):
         return False
     conditions = list(_conditions(original))
@@ -116,7 +156,7 @@ def _unseen(faulty: Netlist, original: Netlist, meaning: Mapping[str, Meaning], 
     for _ in range(STEPS):
         if len(relation) > MOST_DIFFERENT:
             return False
-        step = _Step(faulty, original, relation)
+        step = _Step(faulty, original, relation, exclusive)
         others = [name for name in original.registers if name not in relation]
         failing = step.fails([Obligation(n, int(step.same(n, 1).value), step.assumed) for n in others], limits)
         joining = [name for name, failed in zip(others, failing, strict=True) if failed]

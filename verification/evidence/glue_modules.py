@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hls.compose import Composer, Composition
 from hls.flatten import flatten
 from hls.lower import Netlist
-from verification.evidence.glue_outputs import Meaning, meanings
+from verification.evidence.glue_outputs import Meaning, inputs_alone, meanings
 from verification.evidence.glue_recording import Recording
 from verification.evidence.glue_replay import Replay
 from verification.evidence.glue_runs import TINY
@@ -32,6 +32,8 @@ The query buffer is in one netlist with the row issue: what it gives means somet
 """
 CONTROL = ("control_read", "control_write", "controller", "head_walk", "selection")
 """Modules that have something to do in layers without rows, and in requests that are refused."""
+EXCLUSIVE = {"value_lists": (("missing_write", "kept_list_valid"),)}
+"""Inputs that are never 1 together, by module: kept values are listed in generation, missing ones in summarization."""
 PARTS = tuple(part for instances in MODULES.values() for parts in instances for part in parts)
 
 
@@ -44,12 +46,16 @@ class Module:
         netlist: of it.
         instances: its inputs and outputs, with the part to which they belong, for each instance.
         meaning: of outputs that do not always mean something.
+        given: the same of inputs.
+        exclusive: pairs of inputs of which one at most is 1, as the parts that drive them promise.
     """
 
     name: str
     netlist: Netlist
     instances: Sequence[Mapping[str, str]]
     meaning: Mapping[str, Meaning]
+    given: Mapping[str, Meaning]
+    exclusive: Sequence[tuple[str, str]]
 
     def replays(self, recordings: Sequence[Recording]) -> list[Replay]:
         """What was recorded of all instances."""
@@ -72,7 +78,11 @@ def module(design: Composition, name: str) -> Module:
     parts = MODULES[name][0]
     netlist = netlists[parts[0]] if len(parts) == 1 else _together(design, parts)
     meaning = means.get(name, {})
-    return Module(name, netlist, owners, {port: m for port, m in meaning.items() if port in netlist.outputs})
+    outputs = {port: m for port, m in meaning.items() if port in netlist.outputs}
+    known = {port: m for of_module in means.values() for port, m in of_module.items()} | inputs_alone(TINY)
+    ports = {*netlist.inputs, *netlist.outputs}
+    given = {port: m for port, m in known.items() if port in netlist.inputs and m.ports and m.ports <= ports}
+    return Module(name, netlist, owners, outputs, given, EXCLUSIVE.get(name, ()))
 
 
 def _together(design: Composition, parts: Sequence[str]) -> Netlist:

@@ -10,11 +10,52 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from hls.datapaths.crossbar import BURST_BITS
+from hls.datapaths.crossbar import BURST_ADDRESS_BITS, BURST_BITS
+from hls.datapaths.landing_lane import landing_tag
 from hls.datapaths.machine_sizes import PROBABILITY_BITS, MachineSizes
+from hls.datapaths.memory_port import MemoryPortSize
 from models.config import AcceleratorConfig
+from verification.equivalence.bits import Bits
 
 Values = Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """Which lanes mean something.
+
+    Attributes:
+        port: whose bits say so, lane 0 the lowest.
+        low, bits: of the port, which ones.
+        counted: they are a number, that of the lanes that mean something, from lane 0 on.
+        both, unless: another port whose bits must be 1, or 0, too.
+    """
+
+    port: str
+    low: int
+    bits: int
+    counted: bool = False
+    both: str = ""
+    unless: str = ""
+
+    def of(self, values: Values) -> int:
+        """A bit a lane, of recorded values."""
+        found = values[self.port] >> self.low & (1 << self.bits) - 1
+        if self.counted:
+            return int((1 << found) - 1)
+        if self.both:
+            found &= values[self.both]
+        return found & ~values[self.unless] if self.unless else found
+
+    def any_of(self, lane: int, value: Callable[[str], Bits]) -> Bits:
+        """One bit: a lane means something."""
+        found = value(self.port)[self.low : self.low + self.bits]
+        if self.counted:
+            return ~(found < lane + 1) if (lane + 1) >> self.bits == 0 else found != found
+        bit = found[lane]
+        if self.both:
+            bit = bit & value(self.both)[lane]
+        return bit & ~value(self.unless)[lane] if self.unless else bit
 
 
 @dataclass(frozen=True)
@@ -23,7 +64,7 @@ class Meaning:
 
     Attributes:
         under: ports, outputs or inputs, that must be other than 0.
-        lanes: which lanes mean something, a bit each; the output's lowest bits are the lanes.
+        lanes: which lanes mean something; the output's lowest bits are the lanes.
         lane_bits: of a lane.
         lane_count: of lanes.
         since: pulses; the output means something from one of them on ...
@@ -31,11 +72,17 @@ class Meaning:
     """
 
     under: tuple[str, ...] = ()
-    lanes: Callable[[Values], int] | None = None
+    lanes: Lanes | None = None
     lane_bits: int = 0
     lane_count: int = 0
     since: tuple[str, ...] = ()
     until: str = ""
+
+    @property
+    def ports(self) -> frozenset[str]:
+        """Ports that say whether it means something; none where a pulse does."""
+        lanes = () if self.lanes is None else (self.lanes.port, self.lanes.both, self.lanes.unless)
+        return frozenset() if self.since else frozenset(port for port in (*self.under, *lanes) if port)
 
     def mask(self, values: Values, bits: int) -> int:
         """Bits of the output that mean something in a cycle, but for `since`."""
@@ -44,7 +91,7 @@ class Meaning:
             return 0
         if self.lanes is None:
             return whole
-        chosen = self.lanes(values)
+        chosen = self.lanes.of(values)
         lane = (1 << self.lane_bits) - 1
         found = whole >> self.lane_count * self.lane_bits << self.lane_count * self.lane_bits
         return found | sum(lane << i * self.lane_bits for i in range(self.lane_count) if chosen >> i & 1)
@@ -54,21 +101,9 @@ def _under(valid: str, *ports: str) -> dict[str, Meaning]:
     return {port: Meaning((valid,)) for port in ports}
 
 
-def _port(name: str) -> Callable[[Values], int]:
-    return lambda values: values[name]
-
-
-def _inside(name: str, low: int, count: int) -> Callable[[Values], int]:
-    return lambda values: values[name] >> low & (1 << count) - 1
-
-
-def _count(name: str, low: int, bits: int) -> Callable[[Values], int]:
-    return lambda values: (1 << (values[name] >> low & (1 << bits) - 1)) - 1
-
-
 def _lanes(valid: str, lanes: str, count: int, **bits: int) -> dict[str, Meaning]:
     """Outputs with a lane for every bit of `lanes`."""
-    return {name: Meaning((valid,), _port(lanes), width, count) for name, width in bits.items()}
+    return {name: Meaning((valid,), Lanes(lanes, 0, count), width, count) for name, width in bits.items()}
 
 
 def _streams(*names: str) -> dict[str, Meaning]:
@@ -76,7 +111,7 @@ def _streams(*names: str) -> dict[str, Meaning]:
 
 
 def _by_channel(valid: str, count: int, **bits: int) -> dict[str, Meaning]:
-    return {name: Meaning((), _port(valid), width, count) for name, width in bits.items()}
+    return {name: Meaning((), Lanes(valid, 0, count), width, count) for name, width in bits.items()}
 
 
 def meanings(config: AcceleratorConfig) -> dict[str, dict[str, Meaning]]:
@@ -86,7 +121,7 @@ def meanings(config: AcceleratorConfig) -> dict[str, dict[str, Meaning]]:
     channels, banks = config.hbm_channels, 2 * s.slots
 
     def beats(name: str) -> dict[str, Meaning]:
-        inside = _inside(f"{name}_data", slots * probs, slots)
+        inside = Lanes(f"{name}_data", slots * probs, slots)
         return {f"{name}_data": Meaning((f"{name}_valid",), inside, probs, slots)}
 
     def engine(name: str, value_bits: int) -> dict[str, Meaning]:
@@ -115,7 +150,9 @@ def meanings(config: AcceleratorConfig) -> dict[str, dict[str, Meaning]]:
         },
         "list_sequencer": {
             **_under("fetch_valid", "fetch_base", "fetch_count", "fetch_last", "fetch_length", "fetch_stride"),
-            "fetch_ids": Meaning(("fetch_valid",), _count("fetch_count", 0, 8), ids, s.fetch_lanes),
+            "fetch_ids": Meaning(
+                ("fetch_valid",), Lanes("fetch_count", 0, s.fetch_lanes.bit_length(), counted=True), ids, s.fetch_lanes
+            ),
         },
         "landing_lane": _under(
             "convert_valid",
@@ -139,13 +176,14 @@ def meanings(config: AcceleratorConfig) -> dict[str, dict[str, Meaning]]:
         "kept_beats": {
             **_streams("kept_row"),
             "kept_list_data": Meaning(
-                ("kept_list_valid",), _count("kept_list_data", lanes * ids, lanes.bit_length()), ids, lanes
+                ("kept_list_valid",), Lanes("kept_list_data", lanes * ids, lanes.bit_length(), counted=True), ids, lanes
             ),
             **beats("sparse_beat"),
             **beats("value_beat"),
         },
         "value_lists": {
-            **_under("kept_write", "kept_ids", "kept_row", "kept_which", "sparse_slots"),
+            **_under("kept_write", "kept_ids", "kept_row", "kept_which"),
+            "sparse_slots": Meaning(("kept_write",), Lanes("kept_which", 1, 1, both="kept_which"), lanes * ids, 1),
             **_streams("output_job", "value_request", "value_row"),
             "sparse_clear": Meaning(("sparse_go",)),
         },
@@ -155,14 +193,18 @@ def meanings(config: AcceleratorConfig) -> dict[str, dict[str, Meaning]]:
         },
         "value_dispatch": {
             "value_read_lanes": Meaning(("value_read_valid",)),
-            "value_read_address": Meaning(("value_read_valid",), _port("value_read_lanes"), s.row_bits + 1, slots),
+            "value_read_address": Meaning(
+                ("value_read_valid",), Lanes("value_read_lanes", 0, slots), s.row_bits + 1, slots
+            ),
             **_under("weigh_valid", "weigh_lane_valid", "weigh_last", "value_full"),
             **_lanes("weigh_valid", "weigh_lane_valid", slots, weigh_prob=probs),
         },
         "output_stage": {
             **_under("head_valid", "head_element", "head_index", "head_last", "head_mantissa", "head_shift"),
             **_under("output_valid", "output_base", "output_count", "output_last"),
-            "output_element": Meaning(("output_valid",), _count("output_count", 0, 8), s.width, s.max_dim),
+            "output_element": Meaning(
+                ("output_valid",), Lanes("output_count", 0, s.max_dim.bit_length(), counted=True), s.width, s.max_dim
+            ),
         },
         "head_walk": _streams("job_fetch", "job_rows", "job_value"),
         "control_read": {
@@ -190,15 +232,33 @@ def meanings(config: AcceleratorConfig) -> dict[str, dict[str, Meaning]]:
     }
 
 
+def inputs_alone(config: AcceleratorConfig) -> dict[str, Meaning]:
+    """Inputs from parts that are none of the glue, and lists whose whole rows are passed on."""
+    s, port = MachineSizes.of(config), MemoryPortSize.of(config)
+    channels = config.hbm_channels
+    engines = [f"engine_{name}" for name in "ab"]
+    return {
+        **{
+            f"{name}_{what}": Meaning((f"{name}_out_valid",))
+            for name in engines
+            for what in ("kept_value", "kept_id", "kept_count", "kept_last")
+        },
+        **_under("weighed_valid", "weighed_data"),
+        **_streams("kept_list"),
+        **_under("word_valid", "word", "offset", "word_first", "word_last"),
+        **_under("decided_valid", "passed_prob", "passed_last", "decided_flat"),
+        **_under("score_valid", "score_last"),
+        **_under("sweep_score_valid", "sweep_score", "sweep_score_row", "sweep_score_last", "sweep_score_survivor"),
+        **_by_channel("landing_valid", s.queues, landing_data=s.line_bits, landing_tag=landing_tag(s).bits),
+        **_by_channel("request_valid", channels, request_address=BURST_ADDRESS_BITS, request_tag=port.fetch_tag),
+        **_by_channel("write_valid", channels, write_address=BURST_ADDRESS_BITS, write_data=BURST_BITS),
+        **_by_channel("answer_valid", channels, answer_tag=port.tag, answer_data=BURST_BITS),
+    }
+
+
 def _memory_port(channels: int) -> dict[str, Meaning]:
-    every = (1 << channels) - 1
-
-    def reads(values: Values) -> int:
-        return values["memory_valid"] & ~values["memory_write"] & every
-
-    def writes(values: Values) -> int:
-        return values["memory_valid"] & values["memory_write"]
-
+    reads = Lanes("memory_valid", 0, channels, unless="memory_write")
+    writes = Lanes("memory_valid", 0, channels, both="memory_write")
     return {
         **_by_channel("memory_valid", channels, memory_address=29, memory_write=1),
         "memory_tag": Meaning((), reads, 5, channels),

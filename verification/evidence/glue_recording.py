@@ -30,6 +30,8 @@ from verification.strategies import SmallRun
 
 ALWAYS = "always"
 TAP = "glue"
+REQUESTS = ("layers without rows", "refused")
+"""Recordings that are no runs: of requests."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,8 @@ def record(
             yield joined(name, _layers(run, simulator, tap))
         if not with_requests:
             return
-        yield joined("layers without rows", _requests(selections(), simulator, tap))
-        yield joined("refused", _requests(refusals(), simulator, tap))
+        for name, layers in zip(REQUESTS, (selections(), refusals()), strict=True):
+            yield joined(name, _requests(layers, simulator, tap))
 
 
 def _layers(run: SmallRun, simulator: Simulator, tap: Tap) -> Iterator[Tapped]:

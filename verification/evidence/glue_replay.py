@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from random import Random
 
 import pyrtl
 
@@ -60,6 +61,32 @@ class Replay:
             return 0
         return self.meaning[port].mask({**self.inputs[cycle], **self.outputs[cycle]}, self.bits[port])
 
+    def scrambled(self, block: pyrtl.Block, given: Mapping[str, Meaning], seed: int) -> Replay:
+        """The same with random bits in inputs that mean nothing (`given`), on the module itself.
+
+        Raises:
+            AssertionError: if the module looks at them: if its outputs then differ.
+        """
+        random, inputs, outputs = Random(seed), [], []
+        simulation = pyrtl.FastSimulation(tracer=None, block=block)
+        registers, memories, step = simulation.regs, simulation.mems, simulation.sim_func
+        bits = {port: len(block.wirevector_by_name[port]) for port in given}
+        for cycle, (row, wanted) in enumerate(zip(self.inputs, self.outputs, strict=True)):
+            values, changed = {**row, **wanted}, dict(row)
+            for port, means in given.items():
+                nothing = ~means.mask(values, bits[port]) & (1 << bits[port]) - 1
+                if nothing:
+                    changed[port] = row[port] & ~nothing | random.getrandbits(bits[port]) & nothing
+            registers, seen, writes = step({**changed, **registers, **memories})
+            for memory, address, value in writes:
+                memories[memory][address] = value
+            for port, value in wanted.items():
+                looks = seen[port] != value and (seen[port] ^ value) & self.mask(port, cycle)
+                assert not looks, f"{port} differs in cycle {cycle} of {self.name!r} by an input that means nothing"
+            inputs.append(changed)
+            outputs.append(seen)
+        return replace(self, inputs=inputs, outputs=outputs)
+
     def difference(self, block: pyrtl.Block) -> Difference | None:
         """The first one in what a block does; memories begin with zeros."""
         simulation = pyrtl.FastSimulation(tracer=None, block=block)
@@ -73,6 +100,16 @@ class Replay:
                     if seen[port] != value and (seen[port] ^ value) & self.mask(port, cycle):
                         return Difference(cycle, port)
         return None
+
+
+def at_random(name: str, block: pyrtl.Block, cycles: int, seed: int) -> Replay:
+    """Random inputs in every cycle: of a module without state, which no cycle before can bring into a wrong one."""
+    random = Random(seed)
+    bits = {wire.name: len(wire) for wire in block.wirevector_subset(pyrtl.Input)}
+    inputs = [{port: random.getrandbits(n) for port, n in sorted(bits.items())} for _ in range(cycles)]
+    step = pyrtl.FastSimulation(tracer=None, block=block).sim_func
+    outputs = [step(row)[1] for row in inputs]
+    return Replay(name, inputs, outputs, {w.name: len(w) for w in block.wirevector_subset(pyrtl.Output)}, {})
 
 
 def first_difference(block: pyrtl.Block, replays: Iterable[Replay]) -> str | None:

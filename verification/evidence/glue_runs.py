@@ -105,7 +105,15 @@ RUNS: dict[str, SmallRun] = {
         )
         for dim in (1, 2, 3, 5, 6, 7)
     },
-    "long lists": _run(PruningConfig(), QuantizationConfig(6), (1, 2, 1, 100, 8, None), "hbm2", 67),
+    "pruned tokens, flat rows, sparse": _run(
+        PruningConfig(tokens=_shares(0.6, 1.0), value_ratio=0.7),
+        QuantizationConfig(8, 4, 0.5),
+        (2, 1, 2, 22, 8, None),
+        "hbm2",
+        73,
+        0.3,
+    ),
+    "long lists": _run(PruningConfig(), QuantizationConfig(6), (1, 1, 1, 140, 8, None), "hbm2", 67),
 }
 """Runs by what is particular about them; the first ones meet most of what there is."""
 
@@ -131,13 +139,17 @@ def _good() -> HostLayer:
     return replace(layer, survivors=(0, 1, 3, 4, 7, 8, 11, 15, 18), protected=(0, 4, 6))
 
 
+_EDGES = ((32768, -64), (65535, 63), (49152, 31), (40960, -33), (32769, 0), (65534, -1))
+"""Mantissas and exponents of a head table that are just allowed, or have a bit of their own."""
+
+
 def refusals() -> Iterator[HostLayer]:
     """Requests that are wrong in one thing, as near to what is right as can be."""
     good = _good()
     f, h = good.fields, good.heads[-1]
 
-    def with_entry(**values: int) -> HostLayer:
-        table = (*good.table[:h], {**good.table[h], **values}, *good.table[h + 1 :])
+    def with_entry(at: int = h, **values: int) -> HostLayer:
+        table = (*good.table[:at], {**good.table[at], **values}, *good.table[at + 1 :])
         return replace(good, table=table)
 
     yield from (good.with_fields(version=v) for v in (0, 2, 3, 5, 1 << 15))
@@ -168,11 +180,15 @@ def refusals() -> Iterator[HostLayer]:
     for i, (name, _) in enumerate(ADDRESS_FIELDS):
         yield good.with_fields(**{name: f[name] | 1 << i % 9})
         yield good.with_fields(**{name: f[name] | 1 << 34 + i % 30})
-    yield from (with_entry(mantissa=v) for v in (0, 32767, 16384))
-    yield from (with_entry(value_mantissa=v) for v in (0, 32767, 16384))
-    yield from (with_entry(exponent=v) for v in (-128, -65, 64, 127))
-    yield from (with_entry(value_shift=v) for v in (-128, -65, 64, 127))
     ids, protected = good.survivors, good.protected
+    for at in {head % 4: head for head in good.heads}.values():
+        for name in ("mantissa", "value_mantissa"):
+            yield from (with_entry(at, **{name: v}) for v in (0, 32767, 16384))
+        for name in ("exponent", "value_shift"):
+            yield from (with_entry(at, **{name: v}) for v in (-128, -65, 64, 127))
+    edges = ({"mantissa": m, "value_mantissa": 98303 - m, "exponent": x, "value_shift": -1 - x} for m, x in _EDGES)
+    for entry in edges:  # all good: it is the protected ids that are wrong
+        yield replace(good, table=tuple({**old, **entry} for old in good.table), protected=protected[::-1])
     for i in range(len(ids) - 1):
         yield replace(good, survivors=(*ids[:i], ids[i + 1], *ids[i + 1 :]))
         yield replace(good, survivors=(*ids[:i], ids[i + 1], ids[i], *ids[i + 2 :]))

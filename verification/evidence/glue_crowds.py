@@ -1,0 +1,99 @@
+"""Recorded items of a glue module's streams again, at other times: crowds that fill its FIFOs, and stalls.
+
+What a module hands over does not depend on when it gets its items, nor on when its neighbours take its own: the same
+items have to come out. The times are random, in phases: all comes in and nothing is taken, all is taken, or both
+half of the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from random import Random
+
+import pyrtl
+
+from verification.evidence.glue_replay import Replay, Row
+
+PHASE_CYCLES = 400
+PHASES = ((1.0, 0.0), (0.5, 0.5), (1.0, 1.0), (0.2, 1.0))
+"""Chances, in a cycle, that a stream offers its next item, and that a neighbour is ready."""
+END_CYCLES = 100
+MOST_CYCLES = 50_000
+
+
+@dataclass(frozen=True)
+class Moves:
+    """A stream by its ports: items move where `valid` and `ready` are 1."""
+
+    valid: str
+    ready: str
+    payload: tuple[str, ...]
+
+    def items(self, rows: Sequence[Row]) -> list[Row]:
+        """What moved."""
+        return [{port: row[port] for port in self.payload} for row in rows if row[self.valid] and row[self.ready]]
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """Streams into a module, streams out of it, and inputs that say that something is not there yet."""
+
+    into: tuple[Moves, ...]
+    out: tuple[Moves, ...]
+    waits: tuple[str, ...]
+
+
+CROWDS = {
+    "value_dispatch": Crowd(
+        (
+            Moves("value_beat_valid", "value_beat_ready", ("value_beat_data",)),
+            Moves("value_row_valid", "value_row_ready", ("value_row_data",)),
+        ),
+        (Moves("weigh_valid", "weigh_ready", ("weigh_lane_valid", "weigh_last", "value_full")),),
+        ("value_pending", "sparse_pending"),
+    ),
+}
+"""By module; its recordings are of one layer, whose bus does not change."""
+
+
+def crowded(replay: Replay, block: pyrtl.Block, crowd: Crowd, seed: int) -> Replay:
+    """The recorded items of one layer, at other times.
+
+    Raises:
+        AssertionError: if other items come out.
+    """
+    random, inputs, outputs = Random(seed), list[Row](), list[Row]()
+    recorded = [{**i, **o} for i, o in zip(replay.inputs, replay.outputs, strict=True)]
+    first = next(i for i, row in enumerate(recorded) if any(row[m.valid] for m in crowd.into))
+    waiting = {moves: moves.items(recorded) for moves in crowd.into}
+    offering: set[Moves] = set()
+    simulation = pyrtl.FastSimulation(tracer=None, block=block)
+    registers, memories, step = simulation.regs, simulation.mems, simulation.sim_func
+    row = dict(replay.inputs[first])
+    quiet = 0
+    while quiet < END_CYCLES and len(inputs) < MOST_CYCLES:
+        comes, taken = PHASES[len(inputs) // PHASE_CYCLES % len(PHASES)]
+        row.update({port: int(random.random() >= taken) * 3 for port in crowd.waits})
+        row.update({moves.ready: int(random.random() < taken) for moves in crowd.out})
+        for moves, items in waiting.items():
+            if items and (moves in offering or random.random() < comes):
+                offering.add(moves)
+            row[moves.valid] = int(moves in offering)
+            row.update(items[0] if items and moves in offering else {})
+        row.update({port: row[port] & (1 << len(block.wirevector_by_name[port])) - 1 for port in crowd.waits})
+        registers, seen, writes = step({**row, **registers, **memories})
+        for memory, address, value in writes:
+            memories[memory][address] = value
+        inputs.append(dict(row))
+        outputs.append(seen)
+        for moves, items in waiting.items():
+            if moves in offering and seen[moves.ready]:
+                items.pop(0)
+                offering.remove(moves)
+        busy = taken == 0.0 or any(waiting.values()) or any(seen[m.valid] for m in crowd.out)
+        quiet = 0 if busy else quiet + 1
+    again = [{**i, **o} for i, o in zip(inputs, outputs, strict=True)]
+    for moves in crowd.out:
+        assert moves.items(again) == moves.items(recorded), f"{replay.name!r}: other items of {moves.valid} come out"
+    return replace(replay, name=f"{replay.name}, crowded", inputs=inputs, outputs=outputs)
