@@ -1,10 +1,12 @@
 """Evidence for the glue of the accelerator: do recorded layers notice small faults in its control?
 
-Whole layers are run beside the reference (`glue_runs`, `glue_recording`); a mutant of a module is given what the module
-got, cycle by cycle, and is killed where an output that means something differs (`glue_outputs`, `glue_replay`). That is
-stricter than the scoreboard in time and laxer nowhere: until the first difference, the mutant in the accelerator would
-have got just this. Equally many mutants are taken of each module, with those that make up for the rounding from the
-first ones.
+Whole layers are run beside the reference (`glue_runs`, `glue_recording`), some of them again with stalls on the streams
+between parts (`glue_throttles`); a mutant of a module is given what the module got, cycle by cycle, and is killed where
+an output that means something differs (`glue_outputs`, `glue_replay`). That is stricter than the scoreboard in time and
+laxer nowhere: until the first difference, the mutant in the accelerator would have got just this. Inputs that mean
+nothing are random instead, and some modules get their items again in crowds (`glue_crowds`). What need not be run is
+decided on all steps at once (`glue_steps`). Equally many mutants are taken of each module, with those that make up for
+the rounding from the first ones.
 """
 
 from __future__ import annotations
@@ -32,9 +34,10 @@ from verification.mutants.netlist import Mutant, netlist_mutants
 from verification.mutation import Fate, MutationReport, same_machine
 from verification.results import Check, Settings
 
-LEAST_RATE = 0.75
-"""A floor, not the goal of 0.99. Measured over 158 mutants of 15 modules: 0.90; row_issue with fewer runs: 0.52; the
-controller has not been measured. Many of those alive are places of FIFOs that the recorded layers do not fill."""
+LEAST_RATE = 0.8
+"""A floor, not the goal of 0.99. Measured with all runs, seed 1, on the share of 200 mutants of ten modules (value_*,
+row_values, row_queues, operand_mask, control_read, control_write, landing_write, list_sequencer): 0.98, two alive of
+104. The others have not been measured since throttles and crowds came; row_issue had 0.52 before."""
 QUICK_RUNS, QUICK_THROTTLED = 6, 4
 THROTTLED = (
     *(
