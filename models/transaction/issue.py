@@ -101,13 +101,15 @@ class RowIssue(Module):
         self._beats_in = self._dropped_beats = self._freed_beats = self._freed_at = 0
         self._drops: deque[tuple[int, int]] = deque()  # dropped first passes: when, and their beats
         self._number = 0
-        self._is_progressive = False
+        self._is_progressive, self._layers = False, 0
+        self._last_steps = Times(simulation, "last rows of jobs seen")
         self.start(self._main())
         self.start(self._ask(), "LSBs")
 
     def clear(self) -> None:
         """A layer begins."""
         self._taken.clear()
+        self._last_steps.clear()
         self._lsbs.clear()
         self.log, self.key_there, self.key_taken = [], [], []
 
@@ -115,6 +117,8 @@ class RowIssue(Module):
         while True:
             plan, _ = yield self.layers.fifo.get(rest=True)
             self._is_progressive = plan.progressive
+            self._layers += 1
+            self.start(self._take_jobs(plan), f"jobs {self._layers}")
             if plan.progressive:
                 self._number += 1
                 self.fetch.run.values["watch_rows"] = 0
@@ -154,10 +158,15 @@ class RowIssue(Module):
                 ends = last and r == plan.work.rows - 1
                 yield Row(j, r, plan.beats[r], plan.visible[r], flat[r], ends, number), r == 0, number
 
+    def _take_jobs(self, plan: LayerPlan) -> Generator[simpy.Event, Any, None]:
+        """A job is taken when the last row of the one before is ahead, issued or not."""
+        for j in range(len(plan.jobs)):
+            seen = yield from self._last_steps.at(j - 1)
+            self.jobs.taken["rows"].append(max(seen + 1 if j else 0, (yield from self.jobs.given["rows"].at(j))))
+
     def _load(self, plan: LayerPlan, row: Row, state: list[int]) -> Generator[simpy.Event, Any, None]:
-        """A job is loaded, and its K is there; `state`: this, that, the row before taken, and seen as the next row."""
-        load = max(state[3] + 1 if row.job else 0, (yield from self.jobs.given["rows"].at(row.job)))
-        self.jobs.taken["rows"].append(load)
+        """A job is loaded, and its K is there; `state`: this, that, and the row before taken."""
+        load = yield from self.jobs.taken["rows"].at(row.job)
         if plan.jobs[row.job][2]:
             shown = SHOWN_CYCLES + (yield from self.loader.key_accepts.at(row.kv))
             landed = yield from self.fetch.landed(TO_KEY, (self.loader.loads + row.kv) % BUFFERS)
@@ -168,7 +177,8 @@ class RowIssue(Module):
     def _eligible(self, plan: LayerPlan, index: int, state: list[int]) -> Generator[simpy.Event, Any, int]:
         """The first cycle in which a row may be taken, `state` as for `_load`."""
         step = max(state[0] + 1, state[1], state[2])
-        state[3] = step
+        if (index + 1) % plan.work.rows == 0:
+            self._last_steps.append(step)
         eligible = max(step + 2, LINES_SEEN + (yield from self.fetch.query(index)))
         eligible = max(eligible, ROOM_SEEN + (yield from self._retired(index - PENDING)))
         ring = QUERY_LINES // plan.parts
@@ -233,7 +243,7 @@ class RowIssue(Module):
 
     def _static(self, plan: LayerPlan) -> Generator[simpy.Event, Any, None]:
         self._begin()
-        state, ended = [0, 0, 0, 0], 0
+        state, ended = [0, 0, 0], 0
         for index, (row, begins, _) in enumerate(self._next_rows(plan)):
             if begins:
                 yield from self._load(plan, row, state)
@@ -249,7 +259,7 @@ class RowIssue(Module):
 
     def _walk(self, plan: LayerPlan) -> Generator[simpy.Event, Any, None]:
         self._begin()
-        state = [0, 0, 0, 0]
+        state = [0, 0, 0]
         for index, (row, begins, _) in enumerate(self._next_rows(plan)):
             if begins:
                 yield from self._load(plan, row, state)

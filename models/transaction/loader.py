@@ -97,7 +97,9 @@ class OperandLoader(Module):
         self.key_accepts, self.row_ends, self.key_ends = (
             Times(simulation, name) for name in ("K lists accepted", "rows without K", "K buffers free")
         )
-        self.key_loads, self.query_jobs = (Times(simulation, name) for name in ("K lists asked", "query jobs begun"))
+        self.key_loads, self.query_jobs, self._query_ends = (
+            Times(simulation, name) for name in ("K lists asked", "query jobs begun", "query jobs asked")
+        )
         self.loads = 0
         self._number = 0
         self.start(self._main())
@@ -108,6 +110,7 @@ class OperandLoader(Module):
             self._number += 1
             self.start(self._keys(plan), f"keys {self._number}")
             self.start(self._queries(plan), f"queries {self._number}")
+            self.start(self._begin_queries(plan), f"query jobs {self._number}")
             taken, keys = 0, 0
             for j, (_, _, first, _) in enumerate(plan.jobs):
                 taken = max(taken + 1, (yield from self.jobs.given["fetch"].at(j)))
@@ -121,7 +124,14 @@ class OperandLoader(Module):
     def clear(self) -> None:
         """A layer begins; the one before is over."""
         self.loads += len(self.key_accepts.values)
-        for times in (self.key_accepts, self.row_ends, self.key_ends, self.key_loads, self.query_jobs):
+        for times in (
+            self.key_accepts,
+            self.row_ends,
+            self.key_ends,
+            self.key_loads,
+            self.query_jobs,
+            self._query_ends,
+        ):
             times.clear()
 
     def _keys(self, plan: LayerPlan) -> Generator[simpy.Event, Any, None]:
@@ -152,22 +162,28 @@ class OperandLoader(Module):
             self.key_accepts.append(accepted)
             number += 1
 
+    def _begin_queries(self, plan: LayerPlan) -> Generator[simpy.Event, Any, None]:
+        """A job begins when all of the one before has been asked for, accepted or not."""
+        for j in range(len(plan.jobs)):
+            ended = yield from self._query_ends.at(j - 1)
+            self.query_jobs.append(max(ended + 1, 1 + (yield from self.jobs.taken["fetch"].at(j))))
+
     def _queries(self, plan: LayerPlan) -> Generator[simpy.Event, Any, None]:
         work, place = plan.work, plan.place
         purpose = PURPOSES.index("q")
-        lines, begun, load, accepted = 0, 0, 0, 0
+        lines, accepted = 0, 0
         for j, (head, _, _, _) in enumerate(plan.jobs):
-            begun = max(load + 1, 1 + (yield from self.jobs.taken["fetch"].at(j)))
-            self.query_jobs.append(begun)
+            load = yield from self.query_jobs.at(j)
             first = (work.keys - 1) * plan.parts if work.generation else 0
             left = plan.parts * work.rows
-            load = begun
             while left:
                 chunk = min(left, CHUNK)
                 load = max(load + 1, accepted + 1)
                 needed = (lines + chunk - QUERY_LINES + plan.parts - 1) // plan.parts
                 if needed > 0:
                     load = max(load, CLEARED_CYCLES + (yield from self.row_ends.at(needed - 1)))
+                if chunk == left:
+                    self._query_ends.append(load)
                 accepted = yield from self.fetch.request(
                     QUERY,
                     load + 1,
