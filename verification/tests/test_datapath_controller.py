@@ -77,9 +77,10 @@ def test_layers_one_after_the_other(simulation, seed):
 
 @pytest.mark.full
 @pytest.mark.parametrize("seed", range(20))
-def test_many_layers(netlist, seed):
+def test_many_layers(seed):
+    """With the patience of the machine: a refresh of HBM2 takes longer than that of the other tests."""
     memory = (IdealMemory(2, 1 + seed), AdversarialMemory(2, seed, max_latency_cycles=60), Hbm2Memory(channels=2))
-    with open_simulator(netlist, "auto") as simulator:
+    with open_simulator(build(TINY), "auto") as simulator:
         bench = Bench(TINY, simulator, memory[seed % 3], seed, chance=(0.2, 1.0)[seed % 2])
         run_layers(bench, np.random.default_rng(seed), 10)
 
