@@ -24,7 +24,13 @@ from verification.evidence.fetcher_model import (
 )
 from verification.evidence.fetcher_mutants import PAYLOAD, SMALL, recorded_runs, view
 from verification.evidence.planted import MUTANT_LIMITS, SAME_STEP_LIMITS, faults
-from verification.evidence.same_behaviour import first_difference, prove_claims, prove_same_behaviour, refute_claims
+from verification.evidence.same_behaviour import (
+    first_broken_promise,
+    first_difference,
+    prove_claims,
+    prove_same_behaviour,
+    refute_claims,
+)
 from verification.mutants.netlist import netlist_mutants
 from verification.mutation import Detector, MutationReport, kill_rate, sample_mutants
 from verification.results import Check, Settings
@@ -140,6 +146,17 @@ def _claims_with_faults(settings: Settings) -> Verdict:
     )
 
 
+def _promises(settings: Settings) -> Verdict:
+    """What the proof takes for granted of memories, in all recorded runs."""
+    netlist = build(SMALL, patience_cycles=PATIENCE_CYCLES)
+    runs = recorded_runs(netlist, settings.seed)
+    for number, run in enumerate(runs):
+        broken = first_broken_promise(netlist.block, view(), [inputs for inputs, _ in run])
+        if broken is not None:
+            return refuted(f"recorded run {number}, cycle {broken}: an answer that is not owed, or is here already")
+    return sampled(len(runs), f"recorded runs, {sum(map(len, runs))} cycles")
+
+
 def mutation_report(samples: int, seed: int) -> MutationReport:
     """Mutants against runs; survivors only where they are proved to behave the same."""
     block, seen = build(SMALL, patience_cycles=PATIENCE_CYCLES).block, view()
@@ -164,5 +181,6 @@ CHECKS = (
     Check("watchdog", "co-simulation", _watchdog, least=Kind.TESTED),
     Check("what the proof of equal behaviour takes for granted", "induction", _claims),
     Check("planted faults: taken for granted", "bounded, must be refuted", _claims_with_faults, least=Kind.TESTED),
+    Check("memories keep what is taken for granted", "co-simulation", _promises, least=Kind.TESTED),
     Check("mutants", "mutation", _mutants, least=Kind.TESTED),
 )

@@ -6,10 +6,11 @@ of two channels can crowd one queue long enough to fill what can be filled.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations
 
 import pyrtl
 
-from hls.datapaths.crossbar import ADDRESS_BITS, OUTPUT_DEPTH
+from hls.datapaths.crossbar import ADDRESS_BITS, BURST_BITS, OUTPUT_DEPTH, slot_bits
 from hls.datapaths.fetch_lane import BURSTS_AHEAD, VECTORS_AHEAD
 from hls.datapaths.fetcher import build
 from hls.lower import Netlist
@@ -18,7 +19,7 @@ from models.config import AcceleratorConfig
 from models.memory.address_map import AddressMap
 from models.memory.interface import Memory
 from models.memory.variants import AdversarialMemory, IdealMemory
-from verification.equivalence.bits import Bits, conjunction, total
+from verification.equivalence.bits import Bits, concatenate, conjunction, total
 from verification.equivalence.sequential import Environment, Invariant, Signals
 from verification.evidence.fetcher_model import FetchList, HoardingMemory, fetch_with
 from verification.evidence.same_behaviour import Read, Recorder, Run, View
@@ -96,8 +97,45 @@ def _answer_places(s: Signals, channel: int) -> tuple[list[Bits], int]:
     return [part.zext(bits) for part in parts], bits
 
 
+def _answers_here(s: Signals) -> list[tuple[Bits, Bits]]:
+    """Where an answer can be on its way to its queue: whether there is one, and its tag."""
+    channels, queues = range(SMALL.hbm_channels), range(SMALL.fetch_queues)
+    places = []
+    for c in channels:
+        skid = f"answer_{c}_skid"
+        held = [(s[f"answer_{c}_count"] > i, s[f"answer_{c}_entry_{i}"]) for i in range(SMALL.address_queue_depth - 2)]
+        held += [(s[f"{skid}_{place}_valid"], s[f"{skid}_{place}"]) for place in ("main", "spare")]
+        places += [(valid, item[BURST_BITS:]) for valid, item in held]
+    for q in queues:
+        to_queue = [(s[f"data_grant_{q}"][c], s[f"data_item_{c}"]) for c in channels]
+        to_queue.append((s[f"data_{q}_out_valid"], s[f"data_{q}_out"]))
+        places += [(valid, _tag(s, q, item[BURST_BITS:])) for valid, item in to_queue]
+    return places
+
+
+def _tag(s: Signals, queue: int, place: Bits) -> Bits:
+    """The tag of a place of a queue."""
+    bits = s["answer_tag"].width // SMALL.hbm_channels
+    return place.zext(bits) | place.constant(queue << place.width, bits)
+
+
+def _has_come(s: Signals, tag: Bits) -> Bits:
+    """Whether the answer with this tag is in its queue."""
+    filled = concatenate(*[s[f"lane_{q}_filled"] for q in reversed(range(SMALL.fetch_queues))])
+    return filled.shifted_right(tag.zext(filled.width))[0]
+
+
+def _apart(s: Signals, answers: Sequence[tuple[Bits, Bits]], others: Sequence[tuple[Bits, Bits]]) -> Bits:
+    """No two of `answers`, and none of them and of `others`, have the same tag; none has come."""
+    pairs = [*combinations(answers, 2), *((a, b) for a in answers for b in others)]
+    return conjunction(
+        [~(a & b & (tag == other)) for (a, tag), (b, other) in pairs]
+        + [~(there & _has_come(s, tag)) for there, tag in answers]
+    )
+
+
 def view() -> View:
-    """What can be seen of the fetcher: payload under its valid; memories answer only what they owe."""
+    """What can be seen of the fetcher: payload under its valid; memories answer only what they owe, and once."""
     channels, queues, depth = range(SMALL.hbm_channels), range(SMALL.fetch_queues), SMALL.address_queue_depth
 
     def held(valid: str) -> Read:
@@ -136,9 +174,10 @@ def view() -> View:
 
     def only_owed(s: Signals) -> Bits:
         places = [_answer_places(s, c) for c in channels]
-        return conjunction(
-            [~s["answer_valid"][c] | (total(parts, bits) < depth) for c, (parts, bits) in enumerate(places)]
-        )
+        tags, tag_bits = s["answer_tag"], s["answer_tag"].width // SMALL.hbm_channels
+        new = [(s["answer_valid"][c], tags[c * tag_bits : (c + 1) * tag_bits]) for c in channels]
+        owed = [~s["answer_valid"][c] | (total(parts, bits) < depth) for c, (parts, bits) in enumerate(places)]
+        return conjunction([*owed, _apart(s, new, _answers_here(s))])
 
     return View(PAYLOAD, read, _invariants(skids, shifting), Environment(assume=only_owed))
 
@@ -156,16 +195,28 @@ def _invariants(skids: Sequence[str], shifting: Sequence[tuple[str, int]]) -> tu
         return now(f"{name} holds at most {places}", lambda s: s[f"{name}_count"] <= places)
 
     def answers(channel: int) -> Invariant:
-        """The skid buffer behind a FIFO is full before the FIFO fills; where it is not, an answer was just taken."""
+        """Where a FIFO has two answers, a third waits behind it and a fourth was just taken: none waits twice."""
 
         def holds(s: Signals) -> Bits:
             parts, bits = _answer_places(s, channel)
             count, skid = s[f"answer_{channel}_count"], f"answer_{channel}_skid"
-            just_taken = s[f"{skid}_spare_valid"] | (s[f"channel_{channel}_room"] != 0)
+            just_taken = ~s[f"{skid}_spare_valid"] & (s[f"channel_{channel}_room"] != 0)
             behind_skid = implies(count >= 2, s[f"{skid}_main_valid"] & just_taken)
             return (total(parts, bits) <= depth) & (count <= depth - 2) & behind_skid
 
         return now(f"channel {channel}: answers have room", holds)
+
+    def next_in_turn(channel: int) -> Invariant:
+        """Of two channels: who has waited is the next one of its queue."""
+
+        def holds(s: Signals) -> Bits:
+            skid = f"answer_{channel}_skid"
+            queue = s[f"{skid}_main"][BURST_BITS + slot_bits(SMALL) :]
+            first = [s[f"data_behind_{q}"][1] if channel else ~s[f"data_behind_{q}"][1] for q in queues]
+            turn = conjunction([implies(queue == q, first[q]) for q in queues])
+            return implies(s[f"{skid}_spare_valid"], s[f"{skid}_main_valid"] & turn)
+
+        return now(f"channel {channel}: an answer waits once", holds)
 
     def room(channel: int) -> Invariant:
         def holds(s: Signals) -> Bits:
@@ -197,6 +248,8 @@ def _invariants(skids: Sequence[str], shifting: Sequence[tuple[str, int]]) -> tu
         *map(in_order, skids),
         *(at_most(name, places) for name, places in shifting),
         *map(answers, channels),
+        *map(next_in_turn, channels),
+        now("no answer is here twice", lambda s: _apart(s, _answers_here(s), ())),
         *map(room, channels),
         *(one(*output) for output in outputs),
         *(in_turn(*output) for output in outputs),

@@ -5,6 +5,7 @@ that keeps to the protocol; up to the first difference it has kept to it beside 
 
 The proof is an induction over a relation of both states. It begins as "equally named registers are equal". What a step
 or the reset breaks is weakened to "equal where it is read" (`View.read`), then dropped, until the rest is inductive.
+Of a register that only one of both has nothing is known.
 """
 
 import random
@@ -17,7 +18,8 @@ import pyrtl
 from hls.lower import Netlist as Design
 from hls.simulate import Design as SimulatedDesign
 from hls.simulate import Simulator, open_simulator
-from verification.equivalence.bits import Bits
+from verification.equivalence.bits import Bits, Concrete
+from verification.equivalence.counterexample import Counterexample, simulate
 from verification.equivalence.formula import Formula
 from verification.equivalence.netlist import Netlist, NetlistError, read_block
 from verification.equivalence.sequential import (
@@ -71,6 +73,26 @@ def refute_claims(block: pyrtl.Block, view: View, settings: Settings, *wanted: t
         return check_bounded(faulty, view.claims, 2, environment=view.environment, limits=settings.limits)
 
     return all_refuted(faults(block, *wanted), shown)
+
+
+def first_broken_promise(block: pyrtl.Block, view: View, inputs: Sequence[Mapping[str, int]]) -> int | None:
+    """The first cycle in which inputs from reset on, 0 if not given, do not keep to `view.environment`; or None.
+
+    Raises:
+        ValueError: if they promise nothing.
+    """
+    promise, netlist, domain = view.environment.assume, read_block(block), Concrete()
+    if promise is None:
+        raise ValueError("a view without `environment.assume` has no promise that a run could break")
+    asked = signals_at(SymbolicRun(netlist, Formula()).unrolling, 0)
+    promise(asked)
+    idle = dict.fromkeys(netlist.inputs, 0)
+    run = Counterexample("promises", inputs=tuple(idle | dict(given) for given in inputs), observations=())
+    for cycle, shown in enumerate(simulate(block, run, sorted(asked.used))):
+        wires = {name: Bits(domain, value, netlist.widths[name]) for name, value in shown.items()}
+        if not promise(Signals(list(wires), wires.__getitem__)).value:
+            return cycle
+    return None
 
 
 class Stepped(Protocol):
@@ -158,9 +180,9 @@ class _Relation:
 def prove_same_behaviour(original: pyrtl.Block, other: pyrtl.Block, view: View, limits: Limits) -> Verdict:
     """PROVED if both give the same outputs for ever, else UNKNOWN."""
     ours, theirs = read_block(original), read_block(other)
-    if ours.registers.keys() != theirs.registers.keys() or ours.writers.keys() != theirs.writers.keys():
-        return unknown("other registers or memories")
-    relation = _Relation()
+    if ours.writers.keys() != theirs.writers.keys():
+        return unknown("other memories")
+    relation = _Relation(unrelated=frozenset(ours.registers.keys() - theirs.registers.keys()))
     while True:
         broken = _broken_by_reset(ours, theirs, relation, view, limits)
         if not broken:
@@ -192,7 +214,7 @@ def _broken_by_reset(ours: Netlist, theirs: Netlist, relation: _Relation, view: 
     odd = [
         name
         for name, reset in ours.registers.items()
-        if reset != theirs.registers[name] and name not in relation.unrelated
+        if name not in relation.unrelated and reset != theirs.registers[name]
     ]
     if not odd:
         return []

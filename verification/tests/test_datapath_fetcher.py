@@ -21,6 +21,7 @@ from verification.equivalence.verdict import Kind
 from verification.evidence.fetcher_batch import fetch_batch
 from verification.evidence.fetcher_model import (
     FetchList,
+    HoardingMemory,
     SilentMemoryError,
     burst_content,
     expected_bursts,
@@ -32,9 +33,9 @@ from verification.evidence.fetcher_model import (
     random_lists,
     random_memory,
 )
-from verification.evidence.fetcher_mutants import SMALL, view
+from verification.evidence.fetcher_mutants import INPUTS, SMALL, view
 from verification.evidence.planted import MUTANT_LIMITS, faults
-from verification.evidence.same_behaviour import prove_same_behaviour
+from verification.evidence.same_behaviour import Recorder, first_broken_promise, prove_same_behaviour
 from verification.ports import from_port
 from verification.streaming import drain
 from verification.tests.datapath_machines import machine, seeds
@@ -241,6 +242,22 @@ def test_what_the_proof_of_equal_behaviour_takes_for_granted():
     assert prove_by_induction(block, seen.claims, environment=seen.environment).kind is Kind.PROVED
     for fault in faults(block, ("reset value", "channel_0_room", "bit 0"), ("reset value", "data_granted_1", "")):
         assert check_bounded(fault.build(), seen.claims, 2, environment=seen.environment).kind is Kind.REFUTED
+    (overwrites,) = faults(block, ("enable", "answer_0_skid_main$", "always"))
+    assert prove_by_induction(overwrites.build(), seen.claims, environment=seen.environment).kind is Kind.UNKNOWN
+
+
+def test_memories_keep_what_the_proof_takes_for_granted():
+    """In a crowded run; a memory that answers twice, or more than it owes, is caught."""
+    netlist, seen = fetcher.build(SMALL), view()
+    with open_simulator(netlist, "fast") as simulator:
+        recorder = Recorder(simulator, INPUTS, 1)
+        fetch_with(SMALL, recorder, HoardingMemory(2), [FetchList(tuple(range(0, 300, 8)), 0, 96, 96)])
+    run = [inputs for inputs, _ in recorder.rows]
+    assert first_broken_promise(netlist.block, seen, run) is None
+    last = max(cycle for cycle, inputs in enumerate(run) if inputs["answer_valid"])
+    again = {name: run[last][name] for name in ("answer_valid", "answer_tag", "answer_data")}
+    assert first_broken_promise(netlist.block, seen, [*run[: last + 1], run[last + 1] | again]) == last + 1
+    assert first_broken_promise(netlist.block, seen, [run[0] | {"answer_valid": 1}]) == 0
 
 
 def test_equal_behaviour_is_not_proved_of_visible_faults():

@@ -121,3 +121,15 @@ def test_bits_that_are_not_read_may_differ():
     assert prove_same_behaviour(holding(0), holding(3), seen, LIMITS).kind is Kind.PROVED
     assert prove_same_behaviour(holding(0), holding(3), View({}), LIMITS).kind is Kind.UNKNOWN
     assert prove_same_behaviour(holding(0), holding(4), seen, LIMITS).kind is Kind.UNKNOWN
+
+
+def test_a_register_more_or_less_where_it_is_not_read():
+    """Before the last entry of a queue that is never full, and before its first one."""
+    block = queue()
+    spared = view(claims=(), environment=Environment(assume=lambda s: s["fifo_count"] < DEPTH))
+    for operator in ("stage added", "stage removed"):
+        unread = faults(block, (operator, f"fifo_entry_{DEPTH - 1}", ""))[0].build()
+        assert prove_same_behaviour(block, unread, spared, LIMITS).kind is Kind.PROVED
+        assert prove_same_behaviour(block, unread, view(), LIMITS).kind is Kind.UNKNOWN
+    read = faults(block, ("stage added", "fifo_entry_0", ""))[0].build()
+    assert prove_same_behaviour(block, read, spared, LIMITS).kind is Kind.UNKNOWN
