@@ -102,7 +102,7 @@ def test_pieces_are_the_bits(data):
         return value >> piece.low & ((1 << piece.bits) - 1)
 
     for i, wire in enumerate(made):
-        net = driver(block, wire) if not isinstance(wire, pyrtl.Input) else None
+        net = None if isinstance(wire, (pyrtl.Input, pyrtl.Const)) else driver(block, wire)
         if net is None or net.op not in "cs":
             continue
         found, low = 0, 0
