@@ -5,9 +5,11 @@ of two channels can crowd one queue long enough to fill what can be filled.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import combinations
 
+import numpy as np
 import pyrtl
 
 from hls.datapaths.crossbar import ADDRESS_BITS, BURST_BITS, OUTPUT_DEPTH, slot_bits
@@ -17,11 +19,11 @@ from hls.lower import Netlist
 from hls.simulate import open_simulator
 from models.config import AcceleratorConfig
 from models.memory.address_map import AddressMap
-from models.memory.interface import Memory
-from models.memory.variants import AdversarialMemory, IdealMemory
+from models.memory.interface import NONE, Memory, PortCycles
+from models.memory.variants import AdversarialMemory, IdealMemory, PortDriven
 from verification.equivalence.bits import Bits, concatenate, conjunction, total
 from verification.equivalence.sequential import Environment, Invariant, Signals
-from verification.evidence.fetcher_model import FetchList, HoardingMemory, fetch_with
+from verification.evidence.fetcher_model import FetchList, HoardingMemory, SilentMemoryError, fetch_with
 from verification.evidence.same_behaviour import Read, Recorder, Run, View
 from verification.evidence.stream_contracts import implies, now
 
@@ -36,10 +38,34 @@ INPUTS = {
 }
 
 
+class LopsidedMemory(PortDriven):
+    """Accepts everything; `silent` never answers, the others one request every `period_cycles`."""
+
+    def __init__(self, channels: int, silent: int, period_cycles: int) -> None:
+        super().__init__(channels)
+        self._silent, self._period_cycles, self._cycles = silent, period_cycles, 0
+        self._held: list[list[int]] = [[] for _ in range(channels)]
+
+    def _cycle(self, offers: Sequence[tuple[int, int, bool] | None]) -> PortCycles:
+        self._cycles += 1
+        tags = np.full((2, self._channels), NONE)
+        for c, (held, offer) in enumerate(zip(self._held, offers, strict=True)):
+            if held and c != self._silent and self._cycles % self._period_cycles == 0:
+                tags[0, c] = held.pop(0)
+            if offer is not None:
+                held.append(offer[1])
+        return PortCycles(np.array([offer is not None for offer in offers]), tags[0], tags[1])
+
+    def waiting(self) -> Sequence[str]:
+        """One line a channel that owes an answer."""
+        return [f"channel {c} owes {len(held)} answers" for c, held in enumerate(self._held) if held]
+
+
 def recorded_runs(netlist: Netlist, seed: int) -> tuple[Run, ...]:
     """Answers in crowds, late, at once; a memory that refuses, words that nobody takes; vectors of every place.
 
-    In the last one nothing is left of a list before the next one comes.
+    Two in which a channel falls silent and the other does not. In the last one nothing is left of a list before the
+    next one comes.
     """
     spread = [
         FetchList(tuple(range(0, 300, 8)), 0, 96, 96),
@@ -47,6 +73,7 @@ def recorded_runs(netlist: Netlist, seed: int) -> tuple[Run, ...]:
         FetchList(tuple(range(0, 400, 16)), 1 << 21, 96, 96),
         FetchList(tuple(range(8, 400, 16)), 1 << 22, 96, 96),
     ]
+    crowd = [FetchList(tuple(range(0, 60, 2)), 1 << 20, 384, 384)]
     near = [FetchList(tuple(range(0, 90, step)), 512 * 7 * step, 96, 96) for step in (1, 2, 5)]
     ends = [
         FetchList((1, 2, 3, 5, 8, 13), 512 * 4095, 384, 384),
@@ -67,6 +94,7 @@ def recorded_runs(netlist: Netlist, seed: int) -> tuple[Run, ...]:
     for memory, lists, offer, accept in (
         (HoardingMemory(2), spread, 1.0, 1.0),
         (HoardingMemory(2, 3), spread, 1.0, 1.0),
+        (HoardingMemory(2), crowd, 1.0, 1.0),
         (IdealMemory(2, 40), spread, 1.0, 1.0),
         (IdealMemory(2, 4, every), [*near, *ends], 1.0, 0.7),
         (weather(0.15, 1.0, 5), [*ends, *near], 1.0, 1.0),
@@ -77,6 +105,12 @@ def recorded_runs(netlist: Netlist, seed: int) -> tuple[Run, ...]:
         with open_simulator(netlist, "fast") as simulator:
             recorder = Recorder(simulator, INPUTS, seed)
             fetch_with(SMALL, recorder, memory, lists, seed, offer, accept)
+            found.append(tuple(recorder.rows))
+    for silent in range(SMALL.hbm_channels):
+        with open_simulator(netlist, "fast") as simulator:
+            recorder = Recorder(simulator, INPUTS, seed)
+            with suppress(SilentMemoryError):
+                fetch_with(SMALL, recorder, LopsidedMemory(2, silent, 100), near, seed)
             found.append(tuple(recorder.rows))
     with open_simulator(netlist, "fast") as simulator:
         recorder = Recorder(simulator, INPUTS, seed)

@@ -33,7 +33,7 @@ from verification.evidence.fetcher_model import (
     random_lists,
     random_memory,
 )
-from verification.evidence.fetcher_mutants import INPUTS, SMALL, view
+from verification.evidence.fetcher_mutants import INPUTS, SMALL, LopsidedMemory, view
 from verification.evidence.planted import MUTANT_LIMITS, faults
 from verification.evidence.same_behaviour import Recorder, first_broken_promise, prove_same_behaviour
 from verification.ports import from_port
@@ -244,6 +244,13 @@ def test_what_the_proof_of_equal_behaviour_takes_for_granted():
         assert check_bounded(fault.build(), seen.claims, 2, environment=seen.environment).kind is Kind.REFUTED
     (overwrites,) = faults(block, ("enable", "answer_0_skid_main$", "always"))
     assert prove_by_induction(overwrites.build(), seen.claims, environment=seen.environment).kind is Kind.UNKNOWN
+
+
+@pytest.mark.parametrize("silent", range(SMALL.hbm_channels))
+def test_a_channel_is_silent_while_the_other_answers(silent):
+    netlist, memory = fetcher.build(SMALL, patience_cycles=200), LopsidedMemory(2, silent, 60)
+    with pytest.raises(SilentMemoryError, match=rf"channels \[{silent}\] are silent"):
+        fetch(SMALL, netlist, memory, [FetchList(tuple(range(90)), 0, 96, 96)])
 
 
 def test_memories_keep_what_the_proof_takes_for_granted():
