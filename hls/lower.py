@@ -93,6 +93,13 @@ def building(block: pyrtl.Block) -> Iterator[pyrtl.Block]:
         pyrtl.set_working_block(before, no_sanity_check=True)
 
 
+def output_ports(outputs: Mapping[str, Wire]) -> None:
+    """Output ports of the working block, each driven by its wire."""
+    for name, wire in outputs.items():
+        port = pyrtl.Output(len(wire), name)
+        port <<= wire
+
+
 def instantiate(
     schedule: Schedule,
     inputs: Mapping[str, Wire | Sequence[Wire]],

@@ -38,7 +38,7 @@ from enum import IntEnum
 import pyrtl
 
 from hls import technology as technologies
-from hls.lower import Netlist, building, instantiate
+from hls.lower import Netlist, building, instantiate, output_ports
 from hls.schedule import Schedule, schedule
 from hls.technology import Technology
 from hls.trace import Bool, Graph, HlsError, SInt, UInt, Value, Vec, Vector, concat, select, table, trace, vector
@@ -240,9 +240,7 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
     with building(block):
         ports = {port.name: pyrtl.Input(port.type.total_bits, port.name) for port in parts.turn.graph.inputs}
         handshake = pyrtl.Input(1, "in_valid"), pyrtl.Input(1, "out_ready")
-        for name, wire in _lane(config, parts, block, ports, *handshake, "").items():
-            port = pyrtl.Output(len(wire), name)
-            port <<= wire
+        output_ports(_lane(config, parts, block, ports, *handshake, ""))
     block.sanity_check()
     return Netlist("bitwidth_converter", block, parts.latency_cycles)
 

@@ -26,7 +26,7 @@ import pyrtl
 
 from hls.datapaths.crossbar import BURST_ADDRESS_BITS, BURST_BITS
 from hls.datapaths.machine_sizes import Record
-from hls.lower import Netlist, building
+from hls.lower import Netlist, building, output_ports
 from hls.netlist import Wire
 from hls.stream import Stream, drive, fifo, register
 from hls.technology import Technology
@@ -118,9 +118,7 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
             "read_waits": asked.valid | awaited.valid,
             "read_moves": (outside.valid & outside.ready) | (answered != 0),
         }
-        for name, wire in outputs.items():
-            port = pyrtl.Output(len(wire), name)
-            port <<= wire
+        output_ports(outputs)
     block.sanity_check()
     return Netlist("control_read", block)
 

@@ -20,7 +20,7 @@ import pyrtl
 from hls.datapaths.crossbar import BURST_ADDRESS_BITS, BURST_BITS
 from hls.datapaths.fetcher_parts import BASE_ALIGNMENT_BITS
 from hls.datapaths.selection_heads import WORD_BITS
-from hls.lower import Netlist, building
+from hls.lower import Netlist, building, output_ports
 from hls.netlist import Wire
 from hls.stream import Stream, drive, fifo, payload_register, produced, register
 from hls.stream_flow import round_robin
@@ -75,9 +75,7 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
             "control_write_valid": out.valid,
             "write_busy": pyrtl.rtl_any(*busy, out.valid),
         }
-        for name, wire in outputs.items():
-            port = pyrtl.Output(len(wire), name)
-            port <<= wire
+        output_ports(outputs)
     block.sanity_check()
     return Netlist("control_write", block)
 

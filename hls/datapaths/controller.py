@@ -27,7 +27,6 @@ The answer is `answer_row_data` under `answer_row_valid`, `answer_row_ready`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyrtl
@@ -47,7 +46,7 @@ from hls.datapaths.fetcher_parts import BASE_ALIGNMENT_BITS
 from hls.datapaths.head_walk import KV_PLANES
 from hls.datapaths.machine_sizes import MachineSizes
 from hls.datapaths.watchdog import PATIENCE_CYCLES, Channel, Status, watchdog
-from hls.lower import Netlist, building
+from hls.lower import Netlist, building, output_ports
 from hls.netlist import Wire
 from hls.stream import register
 from hls.technology import Technology
@@ -74,12 +73,6 @@ BASES = {
 def graphs(config: AcceleratorConfig) -> dict[str, Graph]:
     """The traced part."""
     return {"checks": checks_graph(config)}
-
-
-def _ports(outputs: Mapping[str, Wire]) -> None:
-    for name, wire in outputs.items():
-        port = pyrtl.Output(len(wire), name)
-        port <<= wire
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +154,7 @@ def build(
         wrong = pyrtl.select(state.listing, list_status, request.layer["status"])
         ended = pyrtl.select(finishes, pyrtl.Const(LayerStatus.OK, STATUS_BITS), wrong)
         status.next <<= pyrtl.select(stopped, pyrtl.Const(LayerStatus.MEMORY_SILENT, STATUS_BITS), ended)
-        _ports(
+        output_ports(
             {
                 "start_ready": state.idle,
                 "done_valid": done,
@@ -215,7 +208,7 @@ def _reads(
             masked = wire & first.sign_extended(len(wire))
             chosen[name] = chosen[name] | masked if name in chosen else masked
     below = pyrtl.Const(0, BASE_ALIGNMENT_BITS - 5)
-    _ports(
+    output_ports(
         {
             "read_request_address": pyrtl.concat(chosen["address"], below),
             "read_request_count": chosen["count"],
@@ -279,5 +272,5 @@ def _answer(answering: Wire, request: Request, start: Wire, block: pyrtl.Block) 
         wire = values.get(field.name, pyrtl.Const(LayerStatus.OK, field.bits))
         parts.append(wire.zero_extended(field.bits))
     row = pyrtl.concat(*parts)
-    _ports({"answer_row_data": row.zero_extended(8 * ANSWER.size_bytes), "answer_row_valid": answering})
+    output_ports({"answer_row_data": row.zero_extended(8 * ANSWER.size_bytes), "answer_row_valid": answering})
     return pyrtl.Input(1, "answer_row_ready")

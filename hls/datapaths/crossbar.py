@@ -32,7 +32,7 @@ from dataclasses import dataclass
 import pyrtl
 
 from hls import technology as technologies
-from hls.lower import Netlist, building, instantiate
+from hls.lower import Netlist, building, instantiate, output_ports
 from hls.netlist import Wire
 from hls.schedule import Schedule, schedule
 from hls.stream import Stream, drive, fifo, register
@@ -321,9 +321,7 @@ def build_size(
             "out_item": pyrtl.concat(*[out.data for out in reversed(outputs)]),
             "out_valid": pyrtl.concat(*[out.valid for out in reversed(outputs)]),
         }
-        for port_name, wire in ports.items():
-            port = pyrtl.Output(len(wire), port_name)
-            port <<= wire
+        output_ports(ports)
     return Netlist(name, block)
 
 

@@ -25,7 +25,7 @@ import pyrtl
 
 from hls.datapaths.crossbar import BURST_BITS, burst_slots, queue_bits, slot_bits
 from hls.datapaths.fetcher_parts import FetcherTypes
-from hls.lower import Netlist, building
+from hls.lower import Netlist, building, output_ports
 from hls.netlist import Wire
 from hls.stream import Stream, drive, fifo, produced, register, ring_next, skid_buffer
 from models.config import AcceleratorConfig
@@ -183,9 +183,7 @@ def build(config: AcceleratorConfig) -> Netlist:
             "waiting": one.waits,
             "busy": one.busy,
         }
-        for name, wire in outputs.items():
-            port = pyrtl.Output(len(wire), name)
-            port <<= wire
+        output_ports(outputs)
     block.sanity_check()
     return Netlist("fetch_lane", block)
 

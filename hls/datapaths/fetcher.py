@@ -49,7 +49,7 @@ from hls.datapaths.crossbar import plan as crossbar_plan
 from hls.datapaths.fetch_lane import Vectors, lane
 from hls.datapaths.fetcher_parts import FetcherTypes, locate_graph, neighbours_graph
 from hls.datapaths.watchdog import PATIENCE_CYCLES, Channel, watchdog
-from hls.lower import Netlist, building, instantiate
+from hls.lower import Netlist, building, instantiate, output_ports
 from hls.netlist import Wire
 from hls.schedule import Schedule, schedule
 from hls.stream import Storage, Stream, drive, fifo, register, skid_buffer
@@ -152,9 +152,7 @@ def build(
             "out_valid": _joined([one.words.valid for one in lanes]),
             "waiting": _joined([one.waits for one in lanes]),
         }
-        for name, wire in outputs.items():
-            port = pyrtl.Output(len(wire), name)
-            port <<= wire
+        output_ports(outputs)
     block.sanity_check()
     return Netlist("fetcher", block)
 
@@ -194,9 +192,7 @@ def build_switch(
             "queue_answer_valid": _joined([place.valid for place in places]),
             "queue_request_ready": _joined([end.requests.ready for end in ends]),
         }
-        for name, wire in outputs.items():
-            port = pyrtl.Output(len(wire), name)
-            port <<= wire
+        output_ports(outputs)
     block.sanity_check()
     return Netlist("fetch_switch", block)
 
@@ -220,9 +216,7 @@ def _switch(
     owed = _requests(config, requests, answers, block)
     busy = pyrtl.rtl_any(sources, *[end.busy for end in ends], *[c.owes for c in owed])
     status, silent = watchdog(owed, patience_cycles, busy, block)
-    for name, wire in {"status": status, "silent": silent}.items():
-        port = pyrtl.Output(len(wire), name)
-        port <<= wire
+    output_ports({"status": status, "silent": silent})
 
 
 def _answers(config: AcceleratorConfig, block: pyrtl.Block) -> list[Stream]:
@@ -329,7 +323,5 @@ def _requests(
         "request_address": _joined([request.data[:width] for request in requests]),
         "request_tag": _joined([request.data[width:] for request in requests]),
     }
-    for name, wire in outputs.items():
-        port = pyrtl.Output(len(wire), name)
-        port <<= wire
+    output_ports(outputs)
     return channels

@@ -26,7 +26,7 @@ import pyrtl
 
 from hls import technology as technologies
 from hls.datapaths.softmax_arithmetic import PROBABILITY
-from hls.lower import Netlist, building, instantiate
+from hls.lower import Netlist, building, instantiate, output_ports
 from hls.schedule import Schedule, schedule
 from hls.technology import Technology
 from hls.trace import Bool, Graph, HlsError, UInt, Value, Vec, Vector, maximum, select, trace
@@ -176,8 +176,6 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
             register.next <<= pyrtl.select(advance, wire, register)
             port = pyrtl.Output(len(wire), name)
             port <<= register
-        for name, wire in {"in_ready": advance, "out_valid": out_valid}.items():
-            port = pyrtl.Output(1, name)
-            port <<= wire
+        output_ports({"in_ready": advance, "out_valid": out_valid})
     block.sanity_check()
     return Netlist("flat_decision", block, parts.latency_cycles)

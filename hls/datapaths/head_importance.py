@@ -29,7 +29,7 @@ import pyrtl
 
 from hls import technology as technologies
 from hls.datapaths.query_key import head_dims
-from hls.lower import Netlist, building, instantiate
+from hls.lower import Netlist, building, instantiate, output_ports
 from hls.schedule import Schedule, schedule
 from hls.technology import Technology
 from hls.trace import Bool, Graph, HlsError, SInt, UInt, Value, Vec, Vector, reduce_tree, select, trace
@@ -304,9 +304,7 @@ def build(config: AcceleratorConfig, technology: Technology | None = None, heads
             "idle": idle,
             "read_score": _next_cycle(score_of(read_head, "readout_"), "readout_register"),
         }
-        for name, wire in outputs.items():
-            port = pyrtl.Output(len(wire), name)
-            port <<= wire
+        output_ports(outputs)
     block.sanity_check()
     return Netlist("head_importance", block, parts.latency_cycles)
 

@@ -29,7 +29,7 @@ from hls.datapaths.control_read import KIND_BITS, ReadKind
 from hls.datapaths.crossbar import BURST_BITS
 from hls.datapaths.descriptor import HEAD_ENTRY, MAX_HEADS
 from hls.datapaths.machine_sizes import HEAD_BITS, MachineSizes, Record
-from hls.lower import Netlist, building
+from hls.lower import Netlist, building, output_ports
 from hls.netlist import Wire
 from hls.stream import Stream, drive, fifo, payload_register, produced, register
 from hls.stream_flow import fork
@@ -71,9 +71,7 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
                 port <<= wire
             drive(queue.ready, pyrtl.Input(1, f"job_{consumer}_ready"))
             waiting.append(queue.valid)
-        for name, wire in {"table_bad": bad, "walk_busy": pyrtl.rtl_any(busy, *waiting)}.items():
-            port = pyrtl.Output(1, name)
-            port <<= wire
+        output_ports({"table_bad": bad, "walk_busy": pyrtl.rtl_any(busy, *waiting)})
     block.sanity_check()
     return Netlist("head_walk", block)
 

@@ -36,9 +36,8 @@ from hls.datapaths.value_wires import (
     kept_list,
     kept_row,
     packed,
-    put,
 )
-from hls.lower import Netlist, building, instantiate
+from hls.lower import Netlist, building, instantiate, output_ports
 from hls.netlist import Wire
 from hls.schedule import Schedule, schedule
 from hls.stream import Stream, drive, fifo, payload_register, produced, register, sink_ports, skid_buffer, source_ports
@@ -145,7 +144,7 @@ def _results(sizes: MachineSizes, layer: _Layer, block: pyrtl.Block) -> Stream:
     hold(turn, takes & last, ~turn)
     drive(flats.ready, takes & last)
     ours = rows.ready & ~layer.selecting & flats.valid
-    put(
+    output_ports(
         {
             "engine_a_out_ready": pyrtl.select(layer.selecting, pyrtl.Input(1, "select_result_ready"), ours & turn),
             "engine_b_out_ready": ours & ~turn,

@@ -28,7 +28,7 @@ from hls.datapaths import bitwidth_converter
 from hls.datapaths.bitwidth_converter import LSB_BITS, BitwidthConverterTypes, Plane
 from hls.datapaths.machine_sizes import LINE_BITS, Destination, MachineSizes, Record
 from hls.datapaths.top_k_wires import align, hold, lanes_of
-from hls.lower import Netlist, building
+from hls.lower import Netlist, building, output_ports
 from hls.netlist import Wire
 from hls.stream import payload_register, register
 from hls.technology import Technology
@@ -124,9 +124,7 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
             "tag": align(held["tag"], latency, "tag", convert_ready),
             "lane_behind": behind,
         }
-        for name, wire in outputs.items():
-            port = pyrtl.Output(len(wire), name)
-            port <<= wire
+        output_ports(outputs)
     block.sanity_check()
     return Netlist("landing_lane", block)
 

@@ -39,7 +39,7 @@ from hls.datapaths.landing_lane import landing_tag
 from hls.datapaths.machine_sizes import LINE_BITS, Destination, MachineSizes, Source
 from hls.datapaths.operand_sram import PARITIES
 from hls.datapaths.top_k_wires import hold, lanes_of
-from hls.lower import Netlist, building
+from hls.lower import Netlist, building, output_ports
 from hls.netlist import Wire
 from hls.stream import Stream, drive, payload_register, register
 from hls.stream_flow import round_robin
@@ -133,9 +133,7 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
             "query_write_data": slow.data,
             **_landed(sizes, groups, slow, block),
         }
-        for name, wire in outputs.items():
-            port = pyrtl.Output(len(wire), name)
-            port <<= wire
+        output_ports(outputs)
     block.sanity_check()
     return Netlist("landing_write", block)
 

@@ -31,7 +31,7 @@ import pyrtl
 from hls.datapaths.control_read import ControlReadSize
 from hls.datapaths.crossbar import BURST_ADDRESS_BITS, BURST_BITS, tag_bits
 from hls.datapaths.write_back import OWED_BITS
-from hls.lower import Netlist, building
+from hls.lower import Netlist, building, output_ports
 from hls.netlist import Wire
 from hls.stream import Stream, drive, fifo, register
 from hls.stream_flow import round_robin
@@ -105,9 +105,7 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
             "writes_move": pyrtl.rtl_any(*moves),
             **_answers(size),
         }
-        for name, wire in outputs.items():
-            port = pyrtl.Output(len(wire), name)
-            port <<= wire
+        output_ports(outputs)
     block.sanity_check()
     return Netlist("memory_port", block)
 

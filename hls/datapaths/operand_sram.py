@@ -34,7 +34,7 @@ from dataclasses import dataclass
 import pyrtl
 
 from hls.datapaths.bitwidth_converter import LSB_BITS
-from hls.lower import Netlist, building
+from hls.lower import Netlist, building, output_ports
 from hls.netlist import Wire
 from hls.stream import payload_register, register
 from hls.technology import Technology
@@ -175,9 +175,7 @@ def build_size(name: str, size: OperandSramSize) -> Netlist:
                 held[part] = word
             slots.append(_joined(held["low"], held["high"], size))
         outputs = {"out_valid": valid, "out_lanes": lanes, "out_data": pyrtl.concat(*reversed(slots))}
-        for port_name, wire in outputs.items():
-            port = pyrtl.Output(len(wire), port_name)
-            port <<= wire
+        output_ports(outputs)
     block.sanity_check()
     return Netlist(name, block, latency_cycles=1)
 

@@ -14,9 +14,9 @@ import pyrtl
 
 from hls.datapaths.machine_sizes import HEAD_BITS, MachineSizes
 from hls.datapaths.top_k_wires import hold
-from hls.datapaths.value_wires import OUTPUT_JOB, by_dimension, elements_of, fitted, packed, put, shifted_up
+from hls.datapaths.value_wires import OUTPUT_JOB, by_dimension, elements_of, fitted, packed, shifted_up
 from hls.datapaths.write_back import WriteBackSize
-from hls.lower import Netlist, building
+from hls.lower import Netlist, building, output_ports
 from hls.netlist import Wire
 from hls.stream import Stream, drive, fifo, produced, register, skid_buffer, source_ports
 from hls.stream_flow import fork
@@ -65,7 +65,7 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
         all_done.next <<= (all_done | (done & ends)) & ~start
 
         size = WriteBackSize.of(config)
-        put(
+        output_ports(
             {
                 "output_element": fitted(to_memory.data, size.elements * sizes.width),
                 "output_count": fitted(
@@ -135,7 +135,7 @@ def _heads(
         ("shift", 7),
         ("last", 1),
     ):
-        put({f"head_{name}": out.data[position : position + bits]})
+        output_ports({f"head_{name}": out.data[position : position + bits]})
         position += bits
-    put({"head_valid": out.valid})
+    output_ports({"head_valid": out.valid})
     drive(out.ready, pyrtl.Input(1, "head_ready"))

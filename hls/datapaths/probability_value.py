@@ -29,7 +29,7 @@ import pyrtl
 
 from hls import technology as technologies
 from hls.datapaths.query_key import dimension_type, head_dims
-from hls.lower import Netlist, building, instantiate
+from hls.lower import Netlist, building, instantiate, output_ports
 from hls.schedule import Schedule, schedule
 from hls.technology import Technology
 from hls.trace import Bool, Graph, HlsError, SInt, UInt, Value, Vec, Vector, select, trace, vector
@@ -250,8 +250,6 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
 
         rounded = instantiate(parts.round_row, {"sums": sums}, block, advance, row_done, "round_")
         advance <<= out_ready | ~rounded.out_valid
-        for name, wire in {**rounded.outputs, "in_ready": advance, "out_valid": rounded.out_valid}.items():
-            port = pyrtl.Output(len(wire), name)
-            port <<= wire
+        output_ports({**rounded.outputs, "in_ready": advance, "out_valid": rounded.out_valid})
     block.sanity_check()
     return Netlist("probability_value", block, parts.latency_cycles)

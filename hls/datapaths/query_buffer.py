@@ -18,7 +18,7 @@ from __future__ import annotations
 import pyrtl
 
 from hls.datapaths.machine_sizes import LINE_BITS, QUERY_LINES, MachineSizes
-from hls.lower import Netlist, building
+from hls.lower import Netlist, building, output_ports
 from hls.stream import payload_register, register
 from hls.technology import Technology
 from hls.trace import Graph
@@ -45,8 +45,6 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
         landed = register(QUERY_LINES, "landed", block)
         lands = pyrtl.concat(*[write & (line == i) for i in reversed(range(QUERY_LINES))])
         landed.next <<= (landed & ~pyrtl.Input(QUERY_LINES, "query_clear")) | lands
-        for name, wire in (("query_line", read), ("query_valid", landed)):
-            port = pyrtl.Output(len(wire), name)
-            port <<= wire
+        output_ports({"query_line": read, "query_valid": landed})
     block.sanity_check()
     return Netlist("query_buffer", block)

@@ -35,7 +35,7 @@ from hls.datapaths.operand_loader import by_dimension
 from hls.datapaths.row_issue_replay import Progress, replays
 from hls.datapaths.row_issue_walk import Layer, RowSizes, first_passes, layer_inputs, row_record
 from hls.datapaths.row_queues import freed_bits, queue_beats
-from hls.lower import Netlist, building
+from hls.lower import Netlist, building, output_ports
 from hls.netlist import Wire
 from hls.stream import Stream, drive, fifo, register
 from hls.technology import Technology
@@ -86,12 +86,6 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
     return Netlist("row_issue", block)
 
 
-def _outputs(wires: Mapping[str, Wire]) -> None:
-    for name, wire in wires.items():
-        port = pyrtl.Output(len(wire), name)
-        port <<= wire
-
-
 def _issue(
     sizes: RowSizes, layer: Layer, row: Mapping[str, Wire], is_replay: Wire, taken: Wire, block: pyrtl.Block
 ) -> dict[str, Wire]:
@@ -123,8 +117,8 @@ def _issue(
     for name, wire in issued.items():
         held = register(len(wire), f"issued_{name}_held", block)
         held.next <<= wire
-        _outputs({f"issued_{name}": held})
-    _outputs({"softmax_mantissa": scales.stream.data[:16], "softmax_exponent": scales.stream.data[16:]})
+        output_ports({f"issued_{name}": held})
+    output_ports({"softmax_mantissa": scales.stream.data[:16], "softmax_exponent": scales.stream.data[16:]})
     return {
         "fetch_free": ~fetching | ends,
         "replay_read": ends & fetched_replay,
@@ -157,7 +151,7 @@ def _query_lines(
         held = register(machine.line_bits, f"query_staged_{number}", block)
         held.next <<= pyrtl.select(takes & (part == number), line, held)
         registers.append(held)
-    _outputs({"query_read_line": row["line"] | part.zero_extended(len(row["line"]))})
+    output_ports({"query_read_line": row["line"] | part.zero_extended(len(row["line"]))})
     return ends, registers
 
 
@@ -213,8 +207,8 @@ def _beats(
     for name, wire in later.items():
         held = register(len(wire), f"{name}_held", block)
         held.next <<= wire
-        _outputs({name: held})
-    _outputs(
+        output_ports({name: held})
+    output_ports(
         {
             "query_key_query": pyrtl.concat(*reversed(held_lines)),
             "key_read_valid": valid,

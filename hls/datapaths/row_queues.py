@@ -32,7 +32,7 @@ from dataclasses import dataclass
 import pyrtl
 
 from hls.datapaths.machine_sizes import PROBABILITY_BITS, MachineSizes, Record
-from hls.lower import Netlist, building
+from hls.lower import Netlist, building, output_ports
 from hls.netlist import Wire
 from hls.stream import Fifo, Stream, drive, fifo, register
 from hls.technology import Technology
@@ -139,9 +139,7 @@ def build(config: AcceleratorConfig, technology: Technology | None = None, decid
         for name, wire in pulses.items():
             outputs[name] = register(len(wire), f"{name}_held", block)
             outputs[name].next <<= wire
-        for name, wire in outputs.items():
-            port = pyrtl.Output(len(wire), name)
-            port <<= wire
+        output_ports(outputs)
     block.sanity_check()
     return Netlist("row_queues", block)
 

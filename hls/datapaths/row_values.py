@@ -38,12 +38,11 @@ from hls.datapaths.value_wires import (
     kept_beat,
     list_row,
     packed,
-    put,
     retired_beat,
     slots_from,
     survivor_list,
 )
-from hls.lower import Netlist, building, instantiate
+from hls.lower import Netlist, building, instantiate, output_ports
 from hls.netlist import Wire
 from hls.schedule import schedule
 from hls.stream import Stream, drive, fifo, payload_register, produced, register, sink_ports, skid_buffer
@@ -116,7 +115,7 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
             pyrtl.Input(1, "beat_valid"),
             pyrtl.WireVector(1, "beat_taken"),
         )
-        put({"beat_ready": arriving.ready})
+        output_ports({"beat_ready": arriving.ready})
         adding, pruning = fork(skid_buffer(arriving, block=block, prefix="beat_skid_"), 2, block=block)
         _importance(sizes, layer, adding, block)
 
@@ -154,7 +153,7 @@ def _importance(sizes: MachineSizes, layer: _Layer, beats: Stream, block: pyrtl.
     placed = Stream(pyrtl.concat(slot, fields["lanes"], fields["prob"]), beats.valid, beats.ready)
     out = skid_buffer(placed, block=block, prefix="importance_skid_")
     prob_bits = sizes.slots * PROBABILITY_BITS
-    put(
+    output_ports(
         {
             "importance_prob": out.data[:prob_bits],
             "importance_lanes": out.data[prob_bits : prob_bits + sizes.slots],
@@ -256,7 +255,7 @@ def _engines(sizes: MachineSizes, types: TopKTypes, layer: _Layer, rows: Stream,
     requested = pyrtl.Input(1, "select_request")
     to_a = entering("a", mixed, pyrtl.select(layer.selecting, requested, rows.valid & turn))
     drive(rows.ready, pyrtl.select(turn, to_a.ready & ~layer.selecting, to_b.ready))
-    put({"select_ready": layer.selecting & to_a.ready})
+    output_ports({"select_ready": layer.selecting & to_a.ready})
     for engine, stream, widths in (
         ("a", to_a, [len(wire) for wire in row]),
         ("b", to_b, [len(wire) for wire in only_probabilities]),
@@ -265,7 +264,7 @@ def _engines(sizes: MachineSizes, types: TopKTypes, layer: _Layer, rows: Stream,
         position = 0
         for name, width in zip(names, widths, strict=True):
             field = out.data[position : position + width]
-            put({f"engine_{engine}_{name}": fitted(field, types.count.width) if name == "k" else field})
+            output_ports({f"engine_{engine}_{name}": fitted(field, types.count.width) if name == "k" else field})
             position += width
-        put({f"engine_{engine}_in_valid": out.valid})
+        output_ports({f"engine_{engine}_in_valid": out.valid})
         drive(out.ready, pyrtl.Input(1, f"engine_{engine}_in_ready"))

@@ -28,7 +28,7 @@ constant from `lists_begin` to `selection_done` (`layer_last_row`, `layer_last_l
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyrtl
@@ -54,7 +54,7 @@ from hls.datapaths.selection_lists import (
 from hls.datapaths.selection_next import NextMode, NextPlan, graphs, plan, to_list
 from hls.datapaths.selection_tokens import EngineRequest, SweepRequest, engine_rows, sweep, token_rows
 from hls.datapaths.top_k_wires import align
-from hls.lower import Netlist, building, instantiate
+from hls.lower import Netlist, building, instantiate, output_ports
 from hls.netlist import Wire
 from hls.stream import Stream, drive, fifo, register
 from hls.technology import Technology
@@ -160,7 +160,7 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
         engine_rows(sizes, tokens, heads, request, block)
 
         _finish(ends, (tokens_done, heads_done, *lists_done), block)
-        _ports(
+        output_ports(
             {
                 "next_survivors": pyrtl.select(
                     layer.select_tokens, pyrtl.select(more, layer.next_keys, fixed_count), layer.keys
@@ -170,12 +170,6 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
         )
     block.sanity_check()
     return Netlist("selection", block)
-
-
-def _ports(outputs: Mapping[str, Wire]) -> None:
-    for name, wire in outputs.items():
-        port = pyrtl.Output(len(wire), name)
-        port <<= wire
 
 
 def _later(wire: Wire, name: str, block: pyrtl.Block) -> pyrtl.Register:
@@ -209,7 +203,7 @@ def _lists(sizes: MachineSizes, layer: Layer, block: pyrtl.Block) -> Stream:
             found = register(1, f"found_{name}_{what}", block)
             found.next <<= ~layer.begins & (found | (wire & mine))
             outputs[f"{name}_{what}"] = found
-    _ports(outputs)
+    output_ports(outputs)
     # short lists are checked while the mask of the one before is still being filled
     return fifo(intake.rows, 2, block=block, prefix="checked_").stream
 
@@ -225,7 +219,7 @@ def _merged(sizes: MachineSizes, lists: Stream, tokens_first: Wire, block: pyrtl
     kind = pyrtl.select(of_tokens, pyrtl.Const(KEPT_TOKENS, 2), pyrtl.Const(KEPT_HEADS, 2))
     there = pyrtl.concat(*((count > i) for i in reversed(range(lanes))))
     kept = id_row(sizes).pack({"ids": ids, "valid": there, "last": last, "kind": kind})
-    _ports({"select_result_ready": taken})
+    output_ports({"select_result_ready": taken})
     drive(lists.ready, room)
     merged = Stream(pyrtl.select(lists.valid, lists.data, kept), lists.valid | valid, room)
     return stage(merged, block=block, prefix="merged_row_")
@@ -268,7 +262,7 @@ def _masks(
         taken = register(1, f"all_{name}", block)
         taken.next <<= ~layer.begins & (taken | end)
         held.append(taken)
-    _ports({"lists_held": held[0] & (held[1] | (layer.protected_count == 0))})
+    output_ports({"lists_held": held[0] & (held[1] | (layer.protected_count == 0))})
 
     heads = register(MAX_HEADS, "next_heads_so_far", block)
     shifted = pyrtl.concat(mask["bits"], heads[sizes.top_k_lanes :])
@@ -287,7 +281,7 @@ def _masks(
     listed = to_list(sizes, made, fifo(row, 2, block=block, prefix="next_row_").stream, block)
     ready = pyrtl.Input(1, "list_row_ready")
     drive(listed.ready, ready)
-    _ports({"list_row_data": listed.data[:-1], "list_row_last": listed.data[-1], "list_row_valid": listed.valid})
+    output_ports({"list_row_data": listed.data[:-1], "list_row_last": listed.data[-1], "list_row_valid": listed.valid})
     return (listed.valid & ready & listed.data[-1], heads_done), heads
 
 
@@ -300,4 +294,4 @@ def _finish(ends: Wire, parts: Sequence[Wire], block: pyrtl.Block) -> None:
         left.append(waits)
     over = selecting & ~pyrtl.rtl_any(*left)
     selecting.next <<= ends | (selecting & ~over)
-    _ports({"layer_selecting": ends | selecting, "selection_done": over})
+    output_ports({"layer_selecting": ends | selecting, "selection_done": over})

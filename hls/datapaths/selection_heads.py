@@ -10,7 +10,7 @@ import pyrtl
 
 from hls.datapaths.descriptor import MAX_HEADS
 from hls.datapaths.machine_sizes import HEAD_BITS, HEAD_SCORE_BITS
-from hls.lower import building
+from hls.lower import building, output_ports
 from hls.netlist import Wire
 from hls.stream import Stream, drive, fifo, register
 from hls.stream_flow import fork
@@ -65,7 +65,5 @@ def head_scores(start: Wire, last_head: Wire, mask: Wire, clearing: Wire, block:
             "head_word_last": words.data[-1],
             "head_word_valid": words.valid,
         }
-        for name, wire in outputs.items():
-            port = pyrtl.Output(len(wire), name)
-            port <<= wire
+        output_ports(outputs)
         return items, words.valid & ready & words.data[-1]

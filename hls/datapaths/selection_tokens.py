@@ -14,7 +14,7 @@ import pyrtl
 from hls.datapaths.machine_sizes import HEAD_BITS, HEAD_SCORE_BITS, MachineSizes
 from hls.datapaths.selection_lists import lane_bits, stage
 from hls.datapaths.token_importance_parts import SCORE
-from hls.lower import building
+from hls.lower import building, output_ports
 from hls.netlist import Wire
 from hls.stream import Stream, drive, fifo, register
 from hls.stream_flow import fork
@@ -72,9 +72,7 @@ def _results(sizes: MachineSizes, clears: Wire, outputs: dict[str, Wire], block:
     room = pyrtl.WireVector(1, "sweep_results_room")
     given = Stream(pyrtl.concat(last, row, survivor, score), pyrtl.Input(1, "sweep_score_valid"), room)
     queued = fifo(given, 2, block=block, prefix="sweep_results_queue_").stream
-    for name, wire in {**outputs, "sweep_score_ready": room}.items():
-        port = pyrtl.Output(len(wire), name)
-        port <<= wire
+    output_ports({**outputs, "sweep_score_ready": room})
     dropping, taken = register(1, "dropping", block), pyrtl.WireVector(1, "scores_taken")
     dropping.next <<= clears | (dropping & ~(queued.valid & queued.data[-1]))
     drive(queued.ready, dropping | taken)
@@ -98,9 +96,7 @@ def token_rows(sizes: MachineSizes, scores: Stream, last_lane: Wire, block: pyrt
             "token_row_last": is_last,
             "token_row_valid": words.valid,
         }
-        for name, wire in outputs.items():
-            port = pyrtl.Output(len(wire), name)
-            port <<= wire
+        output_ports(outputs)
         return items, words.valid & ready & is_last
 
 

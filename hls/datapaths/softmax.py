@@ -38,7 +38,7 @@ from hls import technology as technologies
 from hls.datapaths import softmax_arithmetic as arithmetic
 from hls.datapaths.row_buffer import READ_CYCLES, row_buffer
 from hls.datapaths.softmax_arithmetic import SoftmaxTypes
-from hls.lower import Netlist, building, instantiate
+from hls.lower import Netlist, building, instantiate, output_ports
 from hls.netlist import Wire
 from hls.schedule import Schedule, schedule
 from hls.technology import Technology
@@ -182,9 +182,7 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
         advance <<= out_ready | ~normal.out_valid
         flags = normal.outputs["prob_flags"]
         results = {"prob": normal.outputs["prob"], "prob_valid": flags[:-1], "prob_last": flags[-1]}
-        for name, wire in {**results, "in_ready": advance, "out_valid": normal.out_valid}.items():
-            port = pyrtl.Output(len(wire), name)
-            port <<= wire
+        output_ports({**results, "in_ready": advance, "out_valid": normal.out_valid})
     block.sanity_check()
     return Netlist("softmax", block, parts.latency_cycles)
 

@@ -53,7 +53,7 @@ from hls.datapaths.token_importance_parts import (
     merge_graph,
     place_graph,
 )
-from hls.lower import Instance, Netlist, building, instantiate
+from hls.lower import Instance, Netlist, building, instantiate, output_ports
 from hls.schedule import Schedule, schedule
 from hls.technology import Technology
 from hls.trace import HlsError
@@ -156,9 +156,7 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
             "sweep_ready": sweep_ready,
             "idle": ~(sweeping | sweep_moves | add_moves),
         }
-        for name, wire in outputs.items():
-            port = pyrtl.Output(len(wire), name)
-            port <<= wire
+        output_ports(outputs)
     block.sanity_check()
     return Netlist("token_importance", block, parts.latency_cycles)
 

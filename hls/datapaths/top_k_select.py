@@ -20,7 +20,7 @@ import pyrtl
 
 from hls.datapaths.top_k_graphs import LFSR_POLYNOMIAL, LFSR_SEED, TopKPlan
 from hls.datapaths.top_k_wires import Chosen, align, hold, lanes_of
-from hls.lower import instantiate
+from hls.lower import instantiate, output_ports
 from hls.netlist import Wire
 from hls.stream import Stream, drive, payload_register, register
 from hls.stream_rows import Rows, row_packer
@@ -182,9 +182,7 @@ def build_select(
     hold(first_base, starts | passes_on, (first_base + shape["row_count"])[: len(first_base)])
     load(base, first_base, pyrtl.select(decided["up"], starts_of["larger"], starts_of["smaller"]))
 
-    for name, wire in (("pass_starts", rowing), ("pass_candidates", count)):
-        port = pyrtl.Output(len(wire), name)
-        port <<= wire
+    output_ports({"pass_starts": rowing, "pass_candidates": count})
     n_rows, n_rest = payload(types.row_count.width, "request_row_count"), payload(lanes, "request_rest_lanes")
     hold(n_rows, starts, shape["row_count"])
     hold(n_rest, starts, shape["rest_lanes"])

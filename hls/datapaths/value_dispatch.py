@@ -25,8 +25,8 @@ import pyrtl
 
 from hls.datapaths.machine_sizes import PROBABILITY_BITS, MachineSizes, Record
 from hls.datapaths.top_k_wires import hold
-from hls.datapaths.value_wires import VALUE_ROW, by_dimension, elements_of, kept_beat, packed, put
-from hls.lower import Netlist, building
+from hls.datapaths.value_wires import VALUE_ROW, by_dimension, elements_of, kept_beat, packed
+from hls.lower import Netlist, building, output_ports
 from hls.netlist import Wire
 from hls.stream import Stream, drive, fifo, payload_register, produced, register, ring_next, skid_buffer, source_ports
 from hls.technology import Technology
@@ -190,7 +190,7 @@ def _rows(sizes: MachineSizes, lanes: _Lanes, rows: Stream, permits: Stream, blo
         return by_dimension(dimension, [of[slot >> code] for code in range(len(sizes.parts))])
 
     valid_of = [lanes_read[lane] for lane in range(sizes.slots)]
-    put(
+    output_ports(
         {
             "value_read_valid": read_valid & go,
             "value_read_lanes": packed([source(slot, valid_of) for slot in range(sizes.slots)]),

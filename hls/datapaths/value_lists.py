@@ -25,8 +25,8 @@ import pyrtl
 from hls.datapaths.bitwidth_converter import Plane
 from hls.datapaths.machine_sizes import LINE_BITS, Destination, MachineSizes, Record, Source
 from hls.datapaths.top_k_wires import align, hold
-from hls.datapaths.value_wires import KEEP_ALL, OUTPUT_JOB, RATIO_BITS, VALUE_ROW, kept_list, kept_row, put, vectors
-from hls.lower import Netlist, building
+from hls.datapaths.value_wires import KEEP_ALL, OUTPUT_JOB, RATIO_BITS, VALUE_ROW, kept_list, kept_row, vectors
+from hls.lower import Netlist, building, output_ports
 from hls.netlist import Wire
 from hls.stream import Stream, drive, fifo, payload_register, produced, register, sink_ports, source_ports
 from hls.technology import Technology
@@ -133,7 +133,7 @@ def _requests(first: _Asking, second: _Asking, bits: int, block: pyrtl.Block) ->
     occupied.next <<= loads | (occupied & ~accepted)
     hold(owner, loads, second.loads)
     hold(data, loads, pyrtl.select(first.wants, first.data, second.data))
-    put({"value_request_data": data, "value_request_valid": occupied})
+    output_ports({"value_request_data": data, "value_request_valid": occupied})
 
 
 def _request(
@@ -219,8 +219,8 @@ def _lists(sizes: MachineSizes, started: Wire, block: pyrtl.Block) -> tuple[Wire
         "row": pyrtl.select(missing_write, pyrtl.Input(sizes.list_row_bits, "missing_row"), number),
         "ids": pyrtl.select(missing_write, pyrtl.Input(ids_bits, "missing_ids"), row["ids"]),
     }
-    put({f"kept_{name}": align(wire, 1, f"kept_{name}_register") for name, wire in writes.items()})
-    put(
+    output_ports({f"kept_{name}": align(wire, 1, f"kept_{name}_register") for name, wire in writes.items()})
+    output_ports(
         {
             "sparse_slots": align(pyrtl.Input(ids_bits, "missing_slots"), 1, "slots_register"),
             "kept_write": align(missing_write | (takes & (row["count"] != 0)), 1, "kept_write_register"),
@@ -311,6 +311,6 @@ def _rows(
     # `asked` is forgotten before the first flat row of every K/V head
     kv_ends = done & is_last & job["kv_last"]
     cleared.next <<= (cleared | goes) & ~kv_ends
-    put({"sparse_go": goes, "sparse_clear": ~cleared})
+    output_ports({"sparse_go": goes, "sparse_clear": ~cleared})
     sink_ports(permit, block, "value_row_")
     return main_loads

@@ -30,12 +30,11 @@ from hls.datapaths.value_wires import (
     list_row,
     log2,
     packed,
-    put,
     slots_from,
     survivor_list,
 )
 from hls.datapaths.zero_eliminator import zero_eliminator_graph
-from hls.lower import Netlist, building, instantiate
+from hls.lower import Netlist, building, instantiate, output_ports
 from hls.netlist import Wire
 from hls.schedule import Schedule, schedule
 from hls.stream import drive, payload_register, register, source_ports
@@ -170,7 +169,7 @@ def _write(sizes: MachineSizes, rows: Rows, go: Wire, block: pyrtl.Block) -> Non
     added = pyrtl.select(valid, (total + count)[: len(total)], total)
     total.next <<= pyrtl.select(go, pyrtl.Const(0, len(total)), added)
     finished.next <<= ~go & (finished | (valid & last))
-    put(
+    output_ports(
         {
             "missing_write": valid & (count != 0),
             "missing_row": number,

@@ -7,7 +7,7 @@ pruned values its place is its position among the kept ones.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyrtl
@@ -151,13 +151,6 @@ def elements_of(packed: Wire, bits: int) -> list[Wire]:
 def packed(elements: Sequence[Wire]) -> Wire:
     """Elements as one wire, the first lowest."""
     return pyrtl.concat(*reversed(elements))
-
-
-def put(outputs: Mapping[str, Wire]) -> None:
-    """Output ports of the working block."""
-    for name, wire in outputs.items():
-        port = pyrtl.Output(len(wire), name)
-        port <<= wire
 
 
 @dataclass(frozen=True, eq=False)

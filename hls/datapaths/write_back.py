@@ -23,7 +23,7 @@ import pyrtl
 from hls.datapaths.crossbar import BURST_ADDRESS_BITS, BURST_BITS
 from hls.datapaths.fetcher_parts import BASE_ALIGNMENT_BITS
 from hls.datapaths.watchdog import PATIENCE_CYCLES, Channel, watchdog
-from hls.lower import Netlist, building
+from hls.lower import Netlist, building, output_ports
 from hls.netlist import Wire
 from hls.stream import Stream, drive, fifo, register, skid_buffer
 from hls.stream_rows import Rows, as_rows, as_stream, row_packer
@@ -87,9 +87,7 @@ def build(
         channels = _writes(queues, block)
         busy = pyrtl.rtl_any(is_open, cut.valid, packed.valid, rows.valid, *[channel.owes for channel in channels])
         status, silent = watchdog(channels, patience_cycles, busy, block)
-        for name, wire in {"status": status, "silent": silent}.items():
-            port = pyrtl.Output(len(wire), name)
-            port <<= wire
+        output_ports({"status": status, "silent": silent})
     block.sanity_check()
     return Netlist("write_back", block)
 
@@ -172,7 +170,5 @@ def _writes(queues: Sequence[Stream], block: pyrtl.Block) -> list[Channel]:
         "write_address": pyrtl.concat(*[queue.data[:BURST_ADDRESS_BITS] for queue in reversed(queues)]),
         "write_data": pyrtl.concat(*[queue.data[BURST_ADDRESS_BITS:] for queue in reversed(queues)]),
     }
-    for name, wire in outputs.items():
-        port = pyrtl.Output(len(wire), name)
-        port <<= wire
+    output_ports(outputs)
     return channels
