@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.config import AcceleratorConfig, KeepSchedule, PruningConfig, QuantizationConfig
+from models.config import AcceleratorConfig
 from models.memory.hbm2 import Hbm2Memory
 from models.memory.interface import Memory
 from models.memory.timing import Hbm2Timing
@@ -16,11 +16,11 @@ from models.memory.variants import AdversarialMemory, IdealMemory
 from models.transaction import machine_timing
 from models.transaction.fetch_run import FetchRun
 from models.transaction.fetch_state import TO_KEY
-from models.transaction.generated import Profile, generate
 from models.transaction.machine_timing import MachineTiming
 from models.transaction.roofline import Roof, RooflinePoint
 from models.transaction.system import LayerResult, SystemResult, simulate
-from models.transaction.workload import IntArray, ModelShape, Workload
+from models.transaction.workload import IntArray, Workload
+from verification.tests.small_workloads import small_workload, small_workloads
 
 TINY = AcceleratorConfig.preset("tiny")
 ANOMALY = 1.02
@@ -30,33 +30,8 @@ ANOMALY_CYCLES = 64
 """Of a layer: a row of DRAM more that must be opened, and a refresh more that is met, however short the run."""
 
 
-def _workload(tokens: int, generated: int, value_ratio: float, lsb_bits: int, dim: int, seed: int) -> Workload:
-    return generate(
-        Profile(
-            name="random",
-            model=ModelShape("random", 2, 2, 2, dim),
-            tokens=tokens,
-            generated=generated,
-            encoder=generated == 0,
-            prompt_pass=generated > 0,
-            pruning=PruningConfig(tokens=KeepSchedule(ratios=(1.0, 0.7)), value_ratio=value_ratio),
-            quantization=QuantizationConfig(6, lsb_bits, 0.2 if lsb_bits else 0.0),
-            flat_share=0.25 if lsb_bits else 0.0,
-            seed=seed,
-        )
-    )
-
-
-WORKLOADS = st.builds(
-    _workload,
-    st.integers(2, 20),
-    st.integers(0, 2),
-    st.sampled_from([1.0, 0.5]),
-    st.sampled_from([0, 4]),
-    st.sampled_from([8, 16]),
-    st.integers(0, 100),
-)
-FIXED = _workload(12, 1, 0.5, 4, 16, 0)
+WORKLOADS = small_workloads(20, most_seed=100)
+FIXED = small_workload(12, 1, 0.5, 4, 16, 0)
 
 
 def list_bursts(ids: IntArray, parts: int, bits: int) -> int:
@@ -114,7 +89,7 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("forgetful")
 def test_lists_without_their_last_vectors_are_found() -> None:
-    assert any(unbalanced(layer) for layer in simulate(_workload(20, 0, 1.0, 0, 16, 0), TINY).layers)
+    assert any(unbalanced(layer) for layer in simulate(small_workload(20, 0, 1.0, 0, 16, 0), TINY).layers)
 
 
 @settings(max_examples=3, deadline=None)

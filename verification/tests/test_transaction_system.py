@@ -5,49 +5,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from models.config import AcceleratorConfig, KeepSchedule, PruningConfig, QuantizationConfig
+from models.config import AcceleratorConfig
 from models.memory.hbm2 import Hbm2Memory
 from models.transaction import machine_timing
 from models.transaction.counting import payload
-from models.transaction.generated import Profile, generate
 from models.transaction.machine_timing import MachineTiming
 from models.transaction.roofline import Roof
 from models.transaction.summary import simulate_as_json, simulate_as_timeline
 from models.transaction.system import SystemResult, simulate
-from models.transaction.workload import ModelShape, Workload
+from models.transaction.workload import Workload
+from verification.tests.small_workloads import small_workload, small_workloads
 
 TINY = AcceleratorConfig.preset("tiny")
 
 
-def _workload(prompt: int, generated: int, value_ratio: float, lsb_bits: int, dim: int = 8, heads: int = 2) -> Workload:
-    pruning = PruningConfig(tokens=KeepSchedule(ratios=(1.0, 0.7)), value_ratio=value_ratio)
-    quantization = QuantizationConfig(6, lsb_bits, 0.2 if lsb_bits else 0.0)
-    shape = ModelShape("small", 2, heads, heads, dim)
-    return generate(
-        Profile(
-            name="small",
-            model=shape,
-            tokens=prompt,
-            generated=generated,
-            encoder=generated == 0,
-            prompt_pass=generated > 0,
-            pruning=pruning,
-            quantization=quantization,
-            flat_share=0.25 if lsb_bits else 0.0,
-        )
-    )
-
-
-WORKLOADS = st.builds(
-    _workload,
-    st.integers(2, 24),
-    st.integers(0, 2),
-    st.sampled_from([1.0, 0.5]),
-    st.sampled_from([0, 4]),
-    st.sampled_from([8, 16]),
-)
+WORKLOADS = small_workloads(24)
 
 
 def _bursts(result: SystemResult) -> dict[str, int]:
@@ -95,7 +68,7 @@ def test_rows_come_and_go_in_order(workload: Workload) -> None:
 
 
 def test_runs_are_deterministic() -> None:
-    workload = _workload(12, 1, 0.5, 4)
+    workload = small_workload(12, 1, 0.5, 4)
     first, second = simulate(workload, TINY), simulate(workload, TINY)
     for a, b in zip(first.layers, second.layers, strict=True):
         assert a.cycles == b.cycles
@@ -105,7 +78,7 @@ def test_runs_are_deterministic() -> None:
 @pytest.mark.parametrize("generated", [0, 2])
 def test_a_slower_stage_delays_every_row(generated: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrong latency shows in the rows' cycles: every row of a layer is later by as much."""
-    workload = _workload(8, generated, 1.0, 0)
+    workload = small_workload(8, generated, 1.0, 0)
     before = simulate(workload, TINY)
     slower = replace(MachineTiming.of(TINY), normalize=MachineTiming.of(TINY).normalize + 3)
     monkeypatch.setattr(machine_timing, "_timing", lambda machine: slower)
@@ -114,7 +87,7 @@ def test_a_slower_stage_delays_every_row(generated: int, monkeypatch: pytest.Mon
 
 
 def test_summary_adds_up() -> None:
-    result = simulate(_workload(12, 1, 0.5, 4), TINY)
+    result = simulate(small_workload(12, 1, 0.5, 4), TINY)
     found = simulate_as_json(result)
     total = found["total"]
     assert total["cycles"] == sum(layer["cycles"] for layer in found["layers"]) == result.cycles
