@@ -10,6 +10,8 @@ a channel sees, and so what DRAM gives: bandwidth cannot be had from groups of b
 alone. A cycle of 16 busy channels takes 1.5 us at the memory's ports, 16 bursts in a group 5.4 us (one core).
 """
 
+from typing import Any
+
 from hls.datapaths.landing_lane import LISTS
 from models.memory.compilation import Array, Record, compiled
 from models.transaction.fetch_channels import (
@@ -229,19 +231,6 @@ def add_list(
 
 
 @compiled
-def add_list_to(
-    states: Array,
-    stream: int,
-    ids: Array,
-    parts: int,
-    first: int,
-    count: int,
-    base_burst: int,
-    bits: int,
-    destination: int,
-    buffer: int,
-    place: int,
-    purpose: int,
-) -> None:
+def add_list_to(states: Array, *order: Any) -> None:
     """`add_list` for callers that hold the array, not the record."""
-    add_list(states[0], stream, ids, parts, first, count, base_burst, bits, destination, buffer, place, purpose)
+    add_list(states[0], *order)

@@ -168,19 +168,8 @@ class FetchRun:
         v = self.values
         self.layer = layer
         layer.enter(v)
-        for name in (
-            "known",
-            "jobs_given",
-            "job_next",
-            "retired_n",
-            "left_n",
-            "second_left_n",
-            "started_n",
-            "first_row",
-            "second_row",
-        ):
-            v[name] = 0
-        for name in ("out_row", "output_row", "event_row", "row", "job_granted"):
+        counts = ("known", "jobs_given", "job_next", "retired_n", "left_n", "second_left_n", "started_n")
+        for name in (*counts, *("first_row", "second_row", "out_row", "output_row", "event_row", "row", "job_granted")):
             v[name] = 0
         v["output_burst"] = output_address >> 5
         v["importance_from"] = importance_from
