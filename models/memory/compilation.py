@@ -1,14 +1,30 @@
 """How the engine is compiled: Numba's nopython mode, cached on disk where there is a place for a cache."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, TypeVar, cast
 
 import numba
+import numpy as np
 import numpy.typing as npt
 
 Record = Any  # one element of a structured array
 Array = npt.NDArray[Any]
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def record_dtype(shapes: Mapping[str, tuple[Any, tuple[int, ...]]]) -> np.dtype[Any]:
+    """Of a record with these fields, each of a type and shape: one object for equal ones.
+
+    At each call from Python, Numba looks up what was compiled for a dtype; for one that only equals the first it has
+    seen it compares all fields, which takes 20 us and more.
+    """
+    return _record_dtype(tuple((name, of, shape) for name, (of, shape) in shapes.items()))
+
+
+@cache
+def _record_dtype(fields: tuple[tuple[str, Any, tuple[int, ...]], ...]) -> np.dtype[Any]:
+    return np.dtype(list(fields))
 
 
 def compiled(function: F, inline: bool = False) -> F:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from models.memory.compilation import record_dtype
 from models.memory.engine import NEVER, NONE
 from models.memory.timing import Delays
 
@@ -68,22 +69,21 @@ def channel_dtype(d: Delays, layout: Records) -> np.dtype[Any]:
         "last_done",
         "traced",
     )
-    return np.dtype(
-        [(name, np.int64) for name in scalars]
-        + [
-            ("log", np.int64, (2, LOG_WIDTH)),
-            ("delays", DELAYS),
-            ("layout", np.int64, layout.shape),
-            ("due", np.int64, (2, answers)),
-            ("pseudo_channel", PSEUDO_CHANNEL, (p,)),
-            ("port", PORT, (p, 2)),
-            *((name, np.int64, (p, d.banks)) for name in PER_BANK),
-            *((name, np.int64, (p, 2, d.banks)) for name in PER_QUEUE),
-            ("bank", BANK, (p, d.banks)),
-            ("queue", QUEUE, (p, 2, d.banks)),
-            ("slot", SLOT, (p, 2, d.queue_depth)),
-        ]
-    )
+    shapes: dict[str, tuple[Any, tuple[int, ...]]] = {
+        **dict.fromkeys(scalars, (np.int64, ())),
+        "log": (np.int64, (2, LOG_WIDTH)),
+        "delays": (DELAYS, ()),
+        "layout": (np.int64, layout.shape),
+        "due": (np.int64, (2, answers)),
+        "pseudo_channel": (PSEUDO_CHANNEL, (p,)),
+        "port": (PORT, (p, 2)),
+        **dict.fromkeys(PER_BANK, (np.int64, (p, d.banks))),
+        **dict.fromkeys(PER_QUEUE, (np.int64, (p, 2, d.banks))),
+        "bank": (BANK, (p, d.banks)),
+        "queue": (QUEUE, (p, 2, d.banks)),
+        "slot": (SLOT, (p, 2, d.queue_depth)),
+    }
+    return record_dtype(shapes)
 
 
 def new_state(channels: int, d: Delays, layout: Records, trace_capacity: int) -> State:

@@ -19,6 +19,7 @@ from hls.datapaths.list_sequencer import WINDOW_PER_QUEUE
 from hls.datapaths.machine_sizes import QUERY_LINES, MachineSizes
 from hls.datapaths.operand_sram import PARITIES
 from models.config import AcceleratorConfig
+from models.memory.compilation import record_dtype
 
 QUERY, KEY_LSB, VALUE, KEY = range(4)
 """Streams of list requests, the most urgent first."""
@@ -165,7 +166,7 @@ def new_state(machine: AcceleratorConfig) -> NDArray[np.void]:
     s = FetchSizes.of(machine)
     shapes = _shapes(s)
     shapes |= dict.fromkeys(_SCALARS, ())
-    state = np.zeros(1, np.dtype([(name, np.int64, shape) for name, shape in shapes.items()]))
+    state = np.zeros(1, record_dtype({name: (np.int64, shape) for name, shape in shapes.items()}))
     state["room"], state["credit"] = s.address_depth, OUTPUT_DEPTH
     state["word_shift"] = s.word_shift
     state["window"] = WINDOW_PER_QUEUE * s.queues

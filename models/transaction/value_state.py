@@ -21,6 +21,7 @@ from hls.datapaths.output_stage import JOBS as OUTPUT_JOBS
 from hls.datapaths.top_k import RESULT_ROWS, WAITING_REQUESTS
 from hls.schedule import schedule
 from models.config import AcceleratorConfig
+from models.memory.compilation import record_dtype
 
 BEAT = 20
 """A beat is `row << BEAT | number`."""
@@ -218,7 +219,7 @@ def new_value_state(machine: AcceleratorConfig) -> NDArray[np.void]:
     """The state after reset: an array of one record."""
     s = ValueSizes.of(machine)
     shapes = _shapes(s, machine.context_keys) | dict.fromkeys(_SCALARS, ())
-    state = np.zeros(1, np.dtype([(name, np.int64, shape) for name, shape in shapes.items()]))
+    state = np.zeros(1, record_dtype({name: (np.int64, shape) for name, shape in shapes.items()}))
     for name in ("slots", "top_k_lanes", "lane_entries", "ring_rows", "missing_cycles", "weigh_cycles"):
         state[name] = getattr(s, name)
     state["fill_depth"], state["pass_cycles"] = s.fill_cycles, s.pass_cycles
