@@ -139,7 +139,11 @@ def test_a_slower_stage_is_found_to_be_slower(monkeypatch: pytest.MonkeyPatch) -
 @given(WORKLOADS)
 def test_twice_the_multipliers_are_never_slower(workload: Workload) -> None:
     wide = replace(
-        TINY, qk_multipliers=2 * TINY.qk_multipliers, pv_multipliers=2 * TINY.pv_multipliers, softmax_lanes=8
+        TINY,
+        qk_multipliers=2 * TINY.qk_multipliers,
+        pv_multipliers=2 * TINY.pv_multipliers,
+        softmax_lanes=8,
+        top_k_lanes=8,
     )
     assert not slower(simulate(workload, wide), simulate(workload, TINY))
 
