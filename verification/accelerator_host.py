@@ -18,6 +18,7 @@ from hls.datapaths import descriptor
 from hls.datapaths.descriptor import ANSWER, DESCRIPTOR, HEAD_ENTRY, Stage
 from hls.datapaths.machine_sizes import QUERY_LINES
 from models.config import AcceleratorConfig
+from models.memory.operand_layout import OperandLayout, operand_layout
 from models.reference.arithmetic import hold_scale
 from models.reference.cascade import PassKind, PassPlan, plan_pass
 from models.reference.integer import IntegerArithmetic
@@ -95,18 +96,17 @@ class Host:
                 "pruning.importance = 'cumulative'"
             )
         self.run, self.machine = run, machine
-        bits = run.quantization.bits
-        element_bytes = sequence.tokens * sequence.head_dim * max(bits, machine.datapath_bits) // 8
-        operands = 4 * sum(len(k) for k in sequence.k) * (element_bytes + 512)
+        queries = sequence.heads * (sequence.tokens * sequence.head_dim * machine.datapath_bits // 8 + 512)
+        layouts = [self._layout(k, v) for k, v in zip(run.k, run.v, strict=True)]
         outputs = sequence.heads * sequence.tokens * sequence.head_dim * 2
-        self.image = MemoryImage(operands + 4 * sequence.heads * (element_bytes + 512) + outputs + (1 << 18))
+        self.image = MemoryImage(queries + sum(layout.end for layout in layouts) + outputs + (1 << 18))
         self._control = self._regions()
         self.operands_from = self.image.allocate(1).address
         self._query = self.image.allocate(
             -(-sequence.tokens * sequence.head_dim * machine.datapath_bits // 8), sequence.heads
         )
-        self._keys = [self._operand(k) for k in run.k]
-        self._values = [self._operand(v) for v in run.v]
+        operands = [self._operands(*planes) for planes in zip(run.k, run.v, layouts, strict=True)]
+        self._keys, self._values = [keys for keys, _ in operands], [values for _, values in operands]
         self.operands_to = self.image.allocate(1).address
         self._outputs = self.image.allocate(outputs)
 
@@ -124,17 +124,29 @@ class Host:
         }
         return {name: self.image.allocate(-(-size // BURST_BYTES) * BURST_BYTES) for name, size in sizes.items()}
 
-    def _operand(self, planes: Planes) -> Operand:
-        """Write K or V of a layer."""
-        heads, tokens, dim = planes.q.shape
-        elements = tokens * dim
-        msb = self.image.allocate(-(-elements * planes.msb_bits // 8), heads)
-        lsb = self.image.allocate(-(-elements * planes.lsb_bits // 8), heads) if planes.lsb_bits else None
-        for head in range(heads):
-            self.image.write(msb.part(head), packed(planes.msb[head].numpy(), planes.msb_bits))
-            if lsb is not None:
-                self.image.write(lsb.part(head), packed(planes.lsb[head].numpy(), planes.lsb_bits))
-        return Operand(msb, lsb)
+    def _layout(self, keys: Planes, values: Planes) -> OperandLayout:
+        """Where K and V of a layer go."""
+
+        def sizes(planes: Planes) -> list[int]:
+            _, tokens, dim = planes.q.shape
+            widths = (planes.msb_bits, *((planes.lsb_bits,) if planes.lsb_bits else ()))
+            return [-(-tokens * dim * width // 8) for width in widths]
+
+        return operand_layout(sizes(keys), sizes(values), len(keys.q), self.machine.hbm_channels)
+
+    def _operands(self, keys: Planes, values: Planes, layout: OperandLayout) -> tuple[Operand, Operand]:
+        """Write K and V of a layer."""
+        address, heads = self.image.allocate(layout.end).address, len(keys.q)
+
+        def written(planes: Planes, offsets: tuple[int, ...], stride: int) -> Operand:
+            regions = [Region(address + offset, stride, heads) for offset in offsets]
+            for head in range(heads):
+                self.image.write(regions[0].part(head), packed(planes.msb[head].numpy(), planes.msb_bits))
+                if planes.lsb_bits:
+                    self.image.write(regions[1].part(head), packed(planes.lsb[head].numpy(), planes.lsb_bits))
+            return Operand(regions[0], regions[1] if planes.lsb_bits else None)
+
+        return written(keys, layout.keys, layout.key_stride), written(values, layout.values, layout.value_stride)
 
     def requests(self) -> Iterator[Request]:
         """A descriptor after the other, in DRAM when it is yielded; the answer is read when the next one is asked for.

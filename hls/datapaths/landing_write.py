@@ -24,7 +24,7 @@ LSB planes change the 4 low bits of every element of a row, all else all of them
 Ports: by lane `landing_valid`, `landing_ready`, `landing_tag`, `landing_data`; `layer_dimension`;
 `kept_write`, `kept_which`, `kept_row`, `sparse_slots`; for each SRAM (`key_`, `value_`) by bank `write_valid`,
 `write_address`, `write_data`, `write_lsb`; `query_write`, `query_write_line`, `query_write_data`; vectors that have
-been written, a cycle later, `landed_key`, `landed_value` (by buffer), `landed_sparse`, `landed_all`.
+been written, a cycle later, `landed_key`, `landed_value` (by buffer and segment), `landed_sparse`, `landed_all`.
 Paths through the module: `landing_valid` and `landing_tag` to `landing_ready`.
 """
 
@@ -141,6 +141,13 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
 def _address(sizes: MachineSizes, buffer: Wire, vector: Wire) -> Wire:
     """Of vector `vector` in its bank: {buffer, row div 2}."""
     low, bits = (PARITIES * sizes.slots).bit_length() - 1, sizes.row_bits - 1
+    return pyrtl.concat(buffer, vector[low : low + bits].zero_extended(bits)) if bits else buffer
+
+
+def segment_of(sizes: MachineSizes, buffer: Wire, vector: Wire) -> Wire:
+    """{buffer, segment} of vector `vector` of a list."""
+    bits = sizes.segment_bits
+    low = sizes.slots.bit_length() - 1 + sizes.row_bits - bits
     return pyrtl.concat(buffer, vector[low : low + bits].zero_extended(bits)) if bits else buffer
 
 
@@ -267,9 +274,12 @@ def _landed(
     moved_keys = [group.is_key for group in groups]
     moved_values = [group.is_value & group.moves for group in groups]
     for name, goes in (("key", moved_keys), ("value", moved_values)):
-        buffers = [group.tag["buffer"] for group in groups]
-        by_buffer = [[g & (b == number) for g, b in zip(goes, buffers, strict=True)] for number in range(2)]
-        found[f"landed_{name}"] = counted(name, by_buffer)
+        places = [segment_of(sizes, group.tag["buffer"], group.tag["index"]) for group in groups]
+        by_segment = [
+            [g & (place == number) for g, place in zip(goes, places, strict=True)]
+            for number in range(2 * sizes.segments)
+        ]
+        found[f"landed_{name}"] = counted(name, by_segment)
     fast = [key | value for key, value in zip(moved_keys, moved_values, strict=True)]
     found["landed_all"] = counted("all", [[*fast, slow.valid]])
     sparse = register(1, "count_sparse", block)

@@ -16,14 +16,14 @@ A list is accepted when the row before is the last of its list, so rows follow e
 while fewer than `window` vectors are on their way, so that an urgent list does not wait behind more than that.
 
 The lists that are accepted are shown to the landing lanes (`hls.datapaths.landing_lane`), and the vectors not yet
-landed are counted for every buffer: `key_pending`, `value_pending`, `sparse_pending` are 1 from the cycle after a
-request was accepted until its last vector is in its memory.
+landed are counted for every segment of every buffer (`MachineSizes.segments`): `key_pending`, `value_pending` and
+`sparse_pending` are 1 from the cycle after a request was accepted until its last vector there is in its memory.
 
 Ports: `layer_dimension`, `layer_msb_length`, `layer_lsb_length`, `layer_query_length`; `survivor_write`,
 `survivor_row`, `survivor_ids`; `kept_write`, `kept_which`, `kept_row`, `kept_ids`; each stream's `_data`, `_valid`,
 `_ready`; to the fetcher `fetch_ids`, `fetch_count`, `fetch_last`, `fetch_base`, `fetch_stride`, `fetch_length`,
 `fetch_valid`, `fetch_ready`; to the lanes `list_table`, `list_next`, from them `lane_behind`; from the landing
-`landed_key`, `landed_value` (vectors by buffer), `landed_sparse`, `landed_all`; the pending bits.
+`landed_key`, `landed_value` (vectors by buffer and segment), `landed_sparse`, `landed_all`; the pending bits.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from hls.technology import Technology
 from hls.trace import Graph, UInt, Value, Vec, Vector, concat, select, trace, vector
 from models.config import AcceleratorConfig
 
-STREAMS = ("query_request", "key_lsb_request", "value_request", "key_request")
+STREAMS = ("query_request", "key_lsb_request", "key_request", "value_request")
 """The most urgent first."""
 WINDOW_PER_QUEUE = 32
 """Vectors on their way for each queue from which on no list begins: enough to cover DRAM's latency and refresh."""
@@ -149,30 +149,50 @@ def _count_pending(
 ) -> Wire:
     """Vectors on their way: by destination, for the pending bits, and all, which are returned."""
     landed = landed_bits(sizes)
-    by_buffer = {name: pyrtl.Input(2 * landed, f"landed_{name}") for name in ("key", "value")}
+    places = 2 * sizes.segments
+    by_place = {name: pyrtl.Input(places * landed, f"landed_{name}") for name in ("key", "value")}
     sparse, every = pyrtl.Input(1, "landed_sparse"), pyrtl.Input(landed, "landed_all")
     buffer = request["place"][0]
 
-    def counter(name: str, bits: int, counts: Wire, fewer: Wire) -> pyrtl.Register:
+    def counter(name: str, bits: int, counts: Wire, more: Wire, fewer: Wire) -> pyrtl.Register:
         count = register(bits, f"on_the_way_{name}", block)
         remaining = (count - fewer)[:bits]
-        count.next <<= pyrtl.select(counts, (remaining + request["count"])[:bits], remaining)
+        count.next <<= pyrtl.select(counts, (remaining + more)[:bits], remaining)
         return count
 
     def goes_to(destination: Destination) -> Wire:
         return accepted & (request["destination"] == destination)
 
+    shares = _by_segment(sizes, request["count"])
     for name, destination in (("key", Destination.KEY), ("value", Destination.VALUE)):
         waiting = []
-        for b in range(2):
+        for place in range(places):
+            b, segment = divmod(place, sizes.segments)
             counts = goes_to(destination) & (buffer == b)
-            fewer = by_buffer[name][b * landed : (b + 1) * landed]
-            waiting.append(counter(f"{name}_{b}", sizes.count_bits + 1, counts, fewer) != 0)
+            fewer = by_place[name][place * landed : (place + 1) * landed]
+            # of both planes of the same ids
+            bits = len(shares[segment]) + 1
+            waiting.append(counter(f"{name}_{b}_{segment}", bits, counts, shares[segment], fewer) != 0)
         _output(f"{name}_pending", pyrtl.concat(*reversed(waiting)))
-    _output("sparse_pending", counter("sparse", sizes.count_bits, goes_to(Destination.SPARSE), sparse) != 0)
+    count = request["count"]
+    on_the_way = counter("sparse", sizes.count_bits, goes_to(Destination.SPARSE), count, sparse)
+    _output("sparse_pending", on_the_way != 0)
     # of the lists that are accepted before the window is seen to be full, one comes in each cycle
     most = window + 2 * (1 << sizes.count_bits)
-    return counter("all", most.bit_length(), accepted, every)
+    return counter("all", most.bit_length(), accepted, count, every)
+
+
+def _by_segment(sizes: MachineSizes, count: Wire) -> list[Wire]:
+    """How many of the `count` vectors of a list go to each segment of their buffer."""
+    whole = sizes.slots * sizes.segment_rows
+    below = whole.bit_length() - 1
+    wide = count.zero_extended(max(len(count), below + sizes.segment_bits + 1))
+    above, rest = wide[below:], wide[:below].zero_extended(below + 1)
+    full, none = (pyrtl.Const(number, below + 1) for number in (whole, 0))
+    return [
+        pyrtl.select(above > segment, full, pyrtl.select(above == segment, rest, none))
+        for segment in range(sizes.segments)
+    ]
 
 
 def _show(sizes: MachineSizes, request: dict[str, Wire], accepted: Wire, block: pyrtl.Block) -> Wire:

@@ -150,6 +150,21 @@ class MachineSizes:
         return max(1, (self.rows - 1).bit_length())
 
     @property
+    def segment_bits(self) -> int:
+        """Bits of the number of a segment of a buffer, its highest: a quarter of it, of at least 2 rows."""
+        return min(2, self.row_bits - 1)
+
+    @property
+    def segments(self) -> int:
+        """Segments of a buffer, whose landing is known one by one."""
+        return 1 << self.segment_bits
+
+    @property
+    def segment_rows(self) -> int:
+        """Rows of a segment."""
+        return 1 << (self.row_bits - self.segment_bits)
+
+    @property
     def list_row_bits(self) -> int:
         """Bits of the number of a row of a list of ids."""
         return max(1, (self.context // self.top_k_lanes - 1).bit_length())
@@ -203,3 +218,9 @@ class MachineSizes:
                 ("place", LINE_BITS + 1),
             )
         )
+
+
+def segment_bit(sizes: MachineSizes, segments: Wire, row: Wire) -> Wire:
+    """The bit of a segment that a row of a buffer is in."""
+    bits = sizes.segment_bits
+    return pyrtl.mux(row[sizes.row_bits - bits :], *segments) if bits else segments

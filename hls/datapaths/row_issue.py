@@ -2,8 +2,8 @@
 
 First passes of the rows in order (`hls.datapaths.row_issue_walk`) and second passes of the flat ones, also in order
 (`hls.datapaths.row_issue_replay`), which go first. A row is only chosen when nothing can keep it: its keys and queries
-are there, and the queue behind the flat-row decision has room for all its beats. So Q x K, softmax and decision never
-stall. Three places, a row in each:
+begin to be there, and the queue behind the flat-row decision has room for all its beats. So Q x K, softmax and decision
+never stall; beats wait for the keys of their segment. Three places, a row in each:
 
     chosen -> its query lines are read into `staged`, 2 cycles a line -> its beats, one a cycle
 
@@ -14,8 +14,8 @@ stall. Three places, a row in each:
     query_key_valid                        a0   a1   b0
 
 Ports, beside those of the two parts: `layer_*` (the layer bus), `job_rows_*`; `key_loads` (`operand_loader`),
-`key_pending` (`list_sequencer`: 1 from the cycle after a request for a buffer was taken until its last vector is
-written); `query_valid`, `query_read_line`, `query_line` (a cycle later); `key_read_valid`, `key_read_lanes`,
+`key_pending` (`list_sequencer`: by buffer and segment, 1 from the cycle after a request was taken until its last vector
+there is written); `query_valid`, `query_read_line`, `query_line` (a cycle later); `key_read_valid`, `key_read_lanes`,
 `key_read_address` ({buffer, row}, for all slots), and beside the data that this reads, a cycle later:
 `query_key_valid`, `query_key_query` (n lines of it mean something), `query_key_lane_valid`, `query_key_last`,
 `key_full` (0: first pass of progressive quantization). `softmax_mantissa` and `softmax_exponent` of the row that leaves
@@ -26,11 +26,12 @@ from `row_queues`. Outputs come from registers, `key_read_lanes` and `query_read
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import pyrtl
 
-from hls.datapaths.machine_sizes import MachineSizes
+from hls.datapaths.machine_sizes import MachineSizes, segment_bit
 from hls.datapaths.operand_loader import by_dimension
 from hls.datapaths.row_issue_replay import Progress, replays
 from hls.datapaths.row_issue_walk import Layer, RowSizes, first_passes, layer_inputs, row_record
@@ -66,7 +67,7 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
     block = pyrtl.Block()
     with building(block):
         layer = layer_inputs(sizes.machine, block)
-        names = ("first_taken", "replay_taken", "replay_read", "first_ended", "replays_issue", "cleared")
+        names = ("first_taken", "replay_taken", "replay_read", "first_passed", "replays_issue", "cleared")
         told = {name: pyrtl.WireVector(1, name) for name in names}
         first = first_passes(sizes, layer, told["first_taken"], told["cleared"], block)
         progress = Progress(**{name: wire for name, wire in told.items() if name != "cleared"}, row=first.row)
@@ -78,8 +79,8 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
         told["first_taken"] <<= first.eligible & fetch_free & ~second.eligible
         chosen = {name: pyrtl.select(second.eligible, second.row[name], first.row[name]) for name in first.row}
         taken = told["replay_taken"] | told["first_taken"]
-        issued = _issue(sizes, layer, chosen, second.eligible, taken, block)
-        for name in ("replay_read", "first_ended", "replays_issue"):
+        issued = _issue(sizes, layer, chosen, second.eligible, taken, second.landed, block)
+        for name in ("replay_read", "first_passed", "replays_issue"):
             told[name] <<= issued[name]
         fetch_free <<= issued["fetch_free"]
     block.sanity_check()
@@ -87,7 +88,13 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
 
 
 def _issue(
-    sizes: RowSizes, layer: Layer, row: Mapping[str, Wire], is_replay: Wire, taken: Wire, block: pyrtl.Block
+    sizes: RowSizes,
+    layer: Layer,
+    row: Mapping[str, Wire],
+    is_replay: Wire,
+    taken: Wire,
+    landed: Sequence[tuple[Wire, Wire]],
+    block: pyrtl.Block,
 ) -> dict[str, Wire]:
     """Reads the queries of chosen rows, then sends their beats; what the choice must know of it, by name."""
     fetched, fetching = register(sizes.row.bits, "fetched", block), register(1, "fetching", block)
@@ -111,8 +118,8 @@ def _issue(
         prefix="scales_",
     )
     drive(scales.stream.ready, pyrtl.Input(1, "score_valid") & pyrtl.Input(1, "score_last"))
-    beats, beats_last, beats_replay, passed = _beats(sizes, layer, known, staged_replay, staged_takes, lines, block)
-    staged_takes <<= staged_valid & (~beats | beats_last) & (scales.count != SCALES)
+    beats = _beats(sizes, layer, known, staged_replay, staged_takes, lines, landed, block)
+    staged_takes <<= staged_valid & beats.free & (scales.count != SCALES)
     issued = {"replay": staged_replay, "visible": known["visible"], "buffer": known["buffer"], "valid": staged_takes}
     for name, wire in issued.items():
         held = register(len(wire), f"issued_{name}_held", block)
@@ -122,10 +129,8 @@ def _issue(
     return {
         "fetch_free": ~fetching | ends,
         "replay_read": ends & fetched_replay,
-        "first_ended": beats & beats_last & ~beats_replay,
-        "replays_issue": (fetching & fetched_replay)
-        | (staged_valid & staged_replay)
-        | (beats & beats_replay & ~passed),
+        "first_passed": beats.first_passed,
+        "replays_issue": (fetching & fetched_replay) | (staged_valid & staged_replay) | beats.replay_issues,
     }
 
 
@@ -155,6 +160,15 @@ def _query_lines(
     return ends, registers
 
 
+@dataclass(frozen=True)
+class _Beats:
+    """Whether a new row may come, whether a first pass is nearly over, and whether a second one is before that."""
+
+    free: Wire
+    first_passed: Wire
+    replay_issues: Wire
+
+
 def _beats(
     sizes: RowSizes,
     layer: Layer,
@@ -162,30 +176,41 @@ def _beats(
     is_replay: Wire,
     takes: Wire,
     lines: list[Wire],
+    landed: Sequence[tuple[Wire, Wire]],
     block: pyrtl.Block,
-) -> tuple[Wire, Wire, Wire, Wire]:
+) -> _Beats:
     """The beats of a row: the reads of its keys, and a cycle later what Q x K needs beside them.
 
-    Returns:
-        Whether there is a beat, whether it is the last of its row, whether this is a second pass, and whether no more
-        key rows are left than a new list for this buffer cannot reach before them (`hls.datapaths.row_issue_replay`).
+    A row has `passed` when all its keys are there and no more of their rows are left than a new list for this buffer
+    cannot reach before them (`hls.datapaths.row_issue_replay`).
     """
     slots = sizes.machine.slots
     beat, valid = register(sizes.machine.row_bits, "beat", block), register(1, "beat_there", block)
     span, buffer = register(sizes.span_bits, "beat_span", block), register(1, "beat_buffer", block)
     replay, begins = register(1, "beat_replay", block), register(1, "query_begins", block)
     last = beat == span[sizes.lane_bits :]
-    beat.next <<= pyrtl.select(
-        takes, pyrtl.Const(0, len(beat)), pyrtl.select(valid & ~last, (beat + 1)[: len(beat)], beat)
-    )
-    valid.next <<= takes | (valid & ~last)
+    may, all_there = register(1, "beat_may", block), register(1, "keys_there", block)
+    goes = valid & may
+    following = pyrtl.select(goes, (beat + 1)[: len(beat)], beat)
+    beat.next <<= pyrtl.select(takes, pyrtl.Const(0, len(beat)), following)
+    ends = goes & last
+    valid.next <<= takes | (valid & ~ends)
+    of_pass = [pyrtl.select(replay, with_lsb, first) for first, with_lsb in landed]
+    segments = pyrtl.select(buffer, of_pass[1], of_pass[0])
+    # the row's first keys are there, else it would not have been chosen
+    all_there.next <<= ~takes & (all_there | pyrtl.corecircuits.rtl_all(*segments))
+    may.next <<= takes | all_there | segment_bit(sizes.machine, segments, following)
     for held, wire in ((span, row["span"]), (buffer, row["buffer"]), (replay, is_replay)):
         held.next <<= pyrtl.select(takes, wire, held)
     begins.next <<= takes
     passed = register(1, "beats_passed", block)
-    rate_bits = max(1, sizes.machine.queues // slots).bit_length() - 1
+    rate_bits = max(1, sizes.machine.fetch_lanes // slots).bit_length() - 1
     left = (span[sizes.lane_bits :] - beat)[: len(beat)]
-    passed.next <<= ~takes & ~(pyrtl.shift_right_logical(span[sizes.lane_bits :], rate_bits) < left)
+    nearly = ~(pyrtl.shift_right_logical(span[sizes.lane_bits :], rate_bits) < left)
+    passed.next <<= ~takes & all_there & nearly
+    told = register(1, "first_pass_told", block)
+    first_passed = ~replay & ~told & (ends | (valid & passed))
+    told.next <<= ~takes & (told | first_passed)
     held_lines = [register(len(line), f"query_{number}", block) for number, line in enumerate(lines)]
     for held, line in zip(held_lines, lines, strict=True):
         held.next <<= pyrtl.select(begins, line, held)
@@ -199,7 +224,7 @@ def _beats(
         for j in range(slots)
     ]
     later = {
-        "query_key_valid": valid,
+        "query_key_valid": goes,
         "query_key_last": last,
         "query_key_lane_valid": pyrtl.concat(*reversed(keys)),
         "key_full": replay | ~layer.progressive,
@@ -211,9 +236,9 @@ def _beats(
     output_ports(
         {
             "query_key_query": pyrtl.concat(*reversed(held_lines)),
-            "key_read_valid": valid,
+            "key_read_valid": goes,
             "key_read_lanes": pyrtl.concat(*reversed(lanes)),
             "key_read_address": pyrtl.concat(buffer, beat),
         }
     )
-    return valid, last, replay, passed
+    return _Beats(~valid | ends, first_passed, valid & replay & ~passed)

@@ -1,23 +1,27 @@
 """Rows that still need K, in order: second passes of flat ones, the LSB plane of their keys, and what becomes free.
 
 A row is known by what it needs from its first pass on. The oldest one is looked at: if it is not flat it is done, if it
-is flat it is issued a second time when the LSBs of its keys have landed and queue 2 has room, and is done when its
-query has been read. Without progressive quantization it is done with its only pass. Then its query lines are free; and
-with the last row of a K/V head its K buffer, when its second passes are over or nearly so (algorithm page, section 5).
+is flat it is issued a second time when the LSBs of its first keys have landed and queue 2 has room, and is done when
+its query has been read. Without progressive quantization it is done when its only pass is nearly over. Then its query
+lines are free; and with the last row of a K/V head its K buffer, when its second passes are nearly over (algorithm
+page, section 5).
 
-What is nearly over: a lane of the fetcher lands its vectors in order, at most one a cycle, so row r of the next keys is
-not written before r * P / Q cycles have passed (Q lanes, P vectors a row). With rows of b beats, the last b * P / Q
-beats read their rows before, so the buffer is free when these are left.
+What is nearly over: a list goes to the fetcher in order, F vectors a cycle, so row r of the next keys is not written
+before r * P / F cycles have passed (P vectors a row). With rows of b beats, the last b * P / F beats read their rows
+before, so the buffer is free when these are left, and nothing can keep them: all keys are there.
 
 The LSBs are asked for as soon as one row of the K/V head is decided to be flat, whatever rows are before it; so those
 of the next K/V head are fetched beside the second passes of this one. A buffer's LSBs:
 
     nothing -> wanted (first flat row) -> requested -> waiting (taken; `SETTLE_CYCLES`) -> landed (not pending)
+
+What has landed is known segment by segment: of the first passes' plane from the opening of the K/V head on, of the LSBs
+from `waiting` on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyrtl
@@ -43,7 +47,7 @@ class Progress:
         first_taken: `row` begins its first pass.
         replay_taken: the oldest row begins its second pass.
         replay_read: its query has been read.
-        first_ended: the last beat of a first pass is issued.
+        first_passed: a first pass is nearly over.
         replays_issue: some second pass is between its beginning and its last beats.
         row: the row of `first_taken`.
     """
@@ -51,18 +55,22 @@ class Progress:
     first_taken: Wire
     replay_taken: Wire
     replay_read: Wire
-    first_ended: Wire
+    first_passed: Wire
     replays_issue: Wire
     row: Mapping[str, Wire]
 
 
 @dataclass(frozen=True)
 class Replays:
-    """The oldest row, whether it may be issued a second time, and whether its query lines become free."""
+    """The oldest row, whether it may be issued a second time, and whether its query lines become free.
+
+    `landed`: segments that have landed, for each buffer those of the first passes and those with LSBs.
+    """
 
     row: Mapping[str, Wire]
     eligible: Wire
     cleared: Wire
+    landed: Sequence[tuple[Wire, Wire]]
 
 
 def replays(sizes: RowSizes, layer: Layer, opened: Opened, progress: Progress, block: pyrtl.Block) -> Replays:
@@ -71,7 +79,7 @@ def replays(sizes: RowSizes, layer: Layer, opened: Opened, progress: Progress, b
         issued = Stream(sizes.row.pack(progress.row), progress.first_taken, pyrtl.WireVector(1, "rows_room"))
         rows = fifo(issued, PENDING_ROWS, block=block, storage="memory", prefix="rows_").stream
         decided = {name: pyrtl.Input(1, f"row_{name}") for name in ("decided", "flat", "buffer")}
-        known = pyrtl.select(layer.progressive, decided["decided"], progress.first_ended)
+        known = pyrtl.select(layer.progressive, decided["decided"], progress.first_passed)
         flats = fifo(
             Stream(decided["flat"] & layer.progressive, known, pyrtl.WireVector(1, "flats_room")),
             PENDING_ROWS,
@@ -103,7 +111,7 @@ def replays(sizes: RowSizes, layer: Layer, opened: Opened, progress: Progress, b
         wide = max(len(room), len(beats_less_one))
         fits = room.zero_extended(wide) > beats_less_one.zero_extended(wide)
         eligible = register(1, "replay_eligible", block)
-        there = pyrtl.select(row["buffer"], landed[1], landed[0])
+        there = pyrtl.select(row["buffer"], landed[1][1][0], landed[0][1][0])
         eligible.next <<= valid & flat & ~sent & there & fits & ~progress.replay_taken & ~load
 
         lines = pyrtl.concat(*reversed([_holds(sizes.machine, layer, row["line"], i) for i in range(QUERY_LINES)]))
@@ -112,7 +120,7 @@ def replays(sizes: RowSizes, layer: Layer, opened: Opened, progress: Progress, b
             held.next <<= wire
             port = pyrtl.Output(len(wire), name)
             port <<= held
-    return Replays(row, eligible, done)
+    return Replays(row, eligible, done, landed)
 
 
 def _holds(sizes: MachineSizes, layer: Layer, line: Wire, number: int) -> Wire:
@@ -128,8 +136,8 @@ def _lsb_planes(
     decided: Mapping[str, Wire],
     frees: Wire,
     block: pyrtl.Block,
-) -> list[Wire]:
-    """For each K buffer whether its LSBs have landed; asks for them."""
+) -> list[tuple[Wire, Wire]]:
+    """For each K buffer which segments have landed, those of the first passes and with LSBs; asks for these."""
     oldest_buffer = register(1, "oldest_buffer", block)
     oldest_buffer.next <<= oldest_buffer ^ frees
     request_valid, request_buffer = register(1, "lsb_there", block), register(1, "lsb_buffer", block)
@@ -145,7 +153,9 @@ def _lsb_planes(
         base = register(sizes.base_bits, f"lsb_base_{b}", block)
         base.next <<= pyrtl.select(mine, opened.lsb_base, base)
         bases.append(base)
-        called, waiting, here = (register(1, f"lsb_{name}_{b}", block) for name in ("called", "waiting", "landed"))
+        called, waiting = (register(1, f"lsb_{name}_{b}", block) for name in ("called", "waiting"))
+        first, here = (register(sizes.segments, f"{name}_landed_{b}", block) for name in ("first", "lsb"))
+        arrived = ~opened.pending[b * sizes.segments : (b + 1) * sizes.segments]
         calls = decided["decided"] & decided["flat"] & (decided["buffer"] == b) & ~called
         asked = asks & (choice == b)
         taken = request_valid & ready & (request_buffer == b)
@@ -157,8 +167,10 @@ def _lsb_planes(
             later = register(1, f"lsb_settled_{b}_{stage}", block)
             later.next <<= waiting & settled
             settled = later
-        here.next <<= ~mine & (here | (waiting & settled & ~opened.pending[b]))
-        landed.append(here)
+        kept = (~mine).sign_extended(sizes.segments)
+        first.next <<= kept & (first | arrived)
+        here.next <<= kept & (here | ((waiting & settled).sign_extended(sizes.segments) & arrived))
+        landed.append((first, here))
     request_valid.next <<= asks | (request_valid & ~ready)
     request_buffer.next <<= pyrtl.select(asks, choice, request_buffer)
     request_base.next <<= pyrtl.select(asks, pyrtl.select(choice, bases[1], bases[0]), request_base)

@@ -4,8 +4,9 @@ A row of v visible keys of n vectors each reads span + 1 = v * n slots of the Ke
 (span div P) + 1 beats, the last one of (span mod P) + 1 slots. A causal row r sees the keys 0 .. r, all others see all
 of them (algorithm page, section 1: visible).
 
-The row may be issued when K of its K/V head is there, its n query lines are, queue 1 has room for its beats, and fewer
-than `PENDING_ROWS` rows are under way. What is true once remains so until it is issued, so all that is registered:
+The row may be issued when the first segment of K of its K/V head is there (`MachineSizes.segments`; its beats wait for
+the others), its n query lines are, queue 1 has room for its beats, and fewer than `PENDING_ROWS` rows are under way.
+What is true once remains so until it is issued, so all that is registered:
 
     cycle      0      1       2      3       4
     row        r                     r + 1                 issued in cycle 1: a row every 2 cycles at most
@@ -70,7 +71,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class Opened:
-    """A K/V head begins (`now`) in K buffer `buffer`; the LSB plane of its keys is at `lsb_base`. `pending` buffers."""
+    """A K/V head begins (`now`) in K buffer `buffer`; the LSB plane of its keys is at `lsb_base`.
+
+    `pending`: the segments of both buffers that vectors are on their way to.
+    """
 
     now: Wire
     buffer: Wire
@@ -194,8 +198,8 @@ def _rows(sizes: RowSizes, layer: Layer, take: Wire, block: pyrtl.Block) -> tupl
         field.next <<= pyrtl.select(load, job[name], field)
 
     buffer = begun[0]
-    pending = pyrtl.Input(2, "key_pending")
-    landed = ~pyrtl.select(buffer, pending[1], pending[0])
+    pending = pyrtl.Input(2 * machine.segments, "key_pending")
+    landed = ~pyrtl.select(buffer, pending[machine.segments], pending[0])
     buffer_now = register(1, "kv_buffer", block)
     opens = job_valid & ~kv_open & (pyrtl.Input(LOADS_BITS, "key_loads") != begun) & landed
     begun.next <<= pyrtl.select(opens, (begun + 1)[:LOADS_BITS], begun)

@@ -3,12 +3,19 @@
 Every slot of the Value SRAM is a bank with its own address, so a lane goes through its own entries (prob, row of the
 SRAM), and a row takes as many cycles as its fullest lane has entries. A lane's FIFO holds two of the longest rows. A
 row starts when all its beats are in the FIFOs, and all its values on chip: its record of `value_row` comes when they
-have been asked for, `value_pending` and `sparse_pending` say when they have landed.
+have been asked for, `value_pending` and `sparse_pending` say when they have landed. In generation entry i of a lane is
+row i of the SRAM, so a row starts with the first segment (`MachineSizes.segments`) and waits for each of the others.
 
     cycle         0      1                    2
     entries       read   value_read_*         weigh_*, value_full, beside the SRAM's data
-    value_started 1
+    value_started 1, when all values of a row that is under way have landed
     value_release                             1, if the row is the buffer's last one, and this was its last cycle
+
+In generation a buffer is released before that: a list goes to the fetcher in order, F vectors a cycle, so row r of the
+next values is not written before r * P / F cycles have passed (P vectors a row), and the last P / F of a row's entries
+may be left. They must be read without a pause: all values are there, and prob x V does not stall, which it only does
+for a result that is not taken; that of the row before is gone after as many entries as prob x V has stages, or these
+entries would not have come so far.
 
 All three move together where prob x V takes what it is offered: `value_read_valid` is 0 elsewhere, and the SRAM must
 keep its data until the next read. So `weigh_ready` goes through a gate to `value_read_valid`; `value_beat_ready` and
@@ -23,7 +30,8 @@ from dataclasses import dataclass
 
 import pyrtl
 
-from hls.datapaths.machine_sizes import PROBABILITY_BITS, MachineSizes, Record
+from hls.datapaths import probability_value
+from hls.datapaths.machine_sizes import PROBABILITY_BITS, MachineSizes, Record, segment_bit
 from hls.datapaths.top_k_wires import hold
 from hls.datapaths.value_wires import VALUE_ROW, by_dimension, elements_of, kept_beat, packed
 from hls.lower import Netlist, building, output_ports
@@ -34,6 +42,7 @@ from hls.trace import Graph
 from models.config import AcceleratorConfig
 
 ROWS_UNDER_WAY = 8
+DISPATCH_STAGES = 2
 FIFO_ROWS = 2
 BANK_ENTRIES = 512
 """A deeper FIFO is several memories in turn, chosen from in the cycle after they are read."""
@@ -65,8 +74,11 @@ class _Lanes:
 
 
 def build(config: AcceleratorConfig, technology: Technology | None = None) -> Netlist:
-    """The module as a netlist; `technology` changes nothing."""
-    del technology
+    """The module as a netlist.
+
+    Raises:
+        HlsError: if the clock is too fast for prob x V, whose latency it knows.
+    """
     sizes = MachineSizes.of(config)
     block = pyrtl.Block()
     with building(block):
@@ -76,7 +88,8 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
         permits = fifo(
             source_ports(VALUE_ROW.bits, block, "value_row_"), ROWS_UNDER_WAY, block=block, prefix="permits_"
         ).stream
-        _rows(sizes, lanes, rows, permits, block)
+        result_cycles = probability_value.plan(config, technology).latency_cycles
+        _rows(sizes, lanes, rows, permits, result_cycles + DISPATCH_STAGES, block)
     block.sanity_check()
     return Netlist("value_dispatch", block)
 
@@ -135,26 +148,31 @@ def _lanes(sizes: MachineSizes, beats: Stream, block: pyrtl.Block) -> tuple[_Lan
     return lanes, counted
 
 
-def _rows(sizes: MachineSizes, lanes: _Lanes, rows: Stream, permits: Stream, block: pyrtl.Block) -> None:
-    """Rows, one after another, through the Value SRAM to prob x V."""
+def _rows(sizes: MachineSizes, lanes: _Lanes, rows: Stream, permits: Stream, stalling: int, block: pyrtl.Block) -> None:
+    """Rows, one after another, through the Value SRAM to prob x V, which stalls in the first `stalling` at most."""
     bits = _count_bits(sizes)
     dimension = pyrtl.Input(sizes.dimension_bits, "layer_dimension")
-    value_pending, sparse_pending = pyrtl.Input(2, "value_pending"), pyrtl.Input(1, "sparse_pending")
+    generation = pyrtl.Input(1, "layer_generation")
+    pending, sparse_pending = pyrtl.Input(2 * sizes.segments, "value_pending"), pyrtl.Input(1, "sparse_pending")
+    by_buffer = [~pending[: sizes.segments], ~pending[sizes.segments :]]
     weigh_valid = register(1, "weigh_occupied", block)
     go = pyrtl.Input(1, "weigh_ready") | ~weigh_valid
 
     row, counts = VALUE_ROW.unpack(permits.data), _counts(sizes).unpack(rows.data)
-    landed = ~pyrtl.select(row["buffer"], value_pending[1], value_pending[0]) & ~(row["sparse"] & sparse_pending)
+    there = pyrtl.select(row["buffer"], by_buffer[1], by_buffer[0])
+    enough = pyrtl.select(generation, there[0], pyrtl.corecircuits.rtl_all(*there))
+    landed = enough & ~(row["sparse"] & sparse_pending)
     running = register(1, "running", block)
     left = payload_register(bits, "left", block)
     current = payload_register(VALUE_ROW.bits, "current", block)
     ends = left == 1
-    free = ~running | (go & ends)
+    may, all_there = register(1, "entries_may", block), register(1, "values_there", block)
+    free = ~running | (go & may & ends)
     starts = free & rows.valid & permits.valid & landed
     drive(rows.ready, free & permits.valid & landed)
     drive(permits.ready, free & rows.valid & landed)
     hold(running, free, starts)
-    moves = running & go
+    moves = running & go & may
     fewer = pyrtl.select(moves, (left - 1)[:bits], left)
     left.next <<= pyrtl.select(starts, counts["cycles"], fewer)
     hold(current, starts, permits.data)
@@ -174,13 +192,32 @@ def _rows(sizes: MachineSizes, lanes: _Lanes, rows: Stream, permits: Stream, blo
         return held
 
     at = VALUE_ROW.unpack(current)
-    read_valid = stage(running, "read_occupied", decides=True)
+    index, span = payload_register(sizes.row_bits, "index", block), payload_register(bits, "span", block)
+    following = pyrtl.select(moves, (index + 1)[: sizes.row_bits], index)
+    index.next <<= pyrtl.select(starts, pyrtl.Const(0, sizes.row_bits), following)
+    hold(span, starts, counts["cycles"])
+    segments = pyrtl.select(at["buffer"], by_buffer[1], by_buffer[0])
+    all_there.next <<= ~starts & (all_there | pyrtl.corecircuits.rtl_all(*segments))
+    may.next <<= starts | all_there | segment_bit(sizes, segments, following)
+    rate_bits = max(1, sizes.fetch_lanes // sizes.slots).bit_length() - 1
+    nearly, flowing = register(1, "nearly_read", block), register(1, "flowing", block)
+    nearly.next <<= ~starts & ~(pyrtl.shift_right_logical(span, rate_bits) < fewer)
+    flows = index >= stalling if stalling < 1 << sizes.row_bits else pyrtl.Const(0, 1)
+    flowing.next <<= ~starts & (flowing | flows)
+    early = running & generation & at["release"] & all_there & nearly & flowing
+    told = register(1, "release_told", block)
+    told.next <<= ~starts & (told | early)
+    # the row's list of ids is not read any more
+    arrived = register(1, "arrived_told", block)
+    arrives = running & ~arrived & (all_there | (moves & ends))
+    arrived.next <<= ~starts & (arrived | arrives)
+    read_valid = stage(running & may, "read_occupied", decides=True)
     lanes_read = stage(packed(taken), "read_lanes")
     entries_read = []
     for lane, (entries, bank) in enumerate(zip(lanes.entries, lanes.banks, strict=True)):
         held = [stage(entry, f"read_entry_{lane}_{b}") for b, entry in enumerate(entries)]
         entries_read.append(held[0] if len(held) == 1 else pyrtl.mux(stage(bank, f"read_bank_{lane}"), *held))
-    last, release = stage(ends, "read_last"), stage(at["release"], "read_release")
+    last, release = stage(ends, "read_last"), stage(at["release"] & ~early & ~told, "read_release")
     buffer, full = stage(at["buffer"], "read_buffer"), stage(at["full"], "read_full")
 
     hold(weigh_valid, go, read_valid)
@@ -200,8 +237,8 @@ def _rows(sizes: MachineSizes, lanes: _Lanes, rows: Stream, permits: Stream, blo
             "weigh_last": stage(last, "weigh_is_last"),
             "weigh_valid": weigh_valid,
             "value_full": stage(full, "weigh_full"),
-            "value_release": _later(read_valid & go & last & release, "released", block),
-            "value_started": _later(starts, "row_started", block),
+            "value_release": _later((early & ~told) | (read_valid & go & last & release), "released", block),
+            "value_started": _later(arrives, "values_arrived", block),
         }
     )
 

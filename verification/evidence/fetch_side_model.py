@@ -244,11 +244,12 @@ def run_layer(bench: Bench, expected: Expected, layer: Layer, rounds: Sequence[S
     return Finished(bench.cycle - begun, vectors, most)
 
 
-def _pending(seen: dict[str, int], request: Request) -> int:
+def _pending(sizes: MachineSizes, seen: dict[str, int], request: Request) -> int:
     if request.destination is Destination.SPARSE:
         return seen["sparse_pending"]
     name = "key" if request.destination is Destination.KEY else "value"
-    return seen[f"{name}_pending"] >> request.buffer & 1
+    segments = seen[f"{name}_pending"] >> (request.buffer * sizes.segments)
+    return segments & ((1 << sizes.segments) - 1)
 
 
 def _run_round(bench: Bench, expected: Expected, layer: Layer, requests: Sequence[Request]) -> int:
@@ -270,7 +271,7 @@ def _run_round(bench: Bench, expected: Expected, layer: Layer, requests: Sequenc
                 lines = sum(1 << (request.place + i) % QUERY_LINES for i in range(request.count))
                 if seen["query_valid"] & lines == lines:
                     landed.append(request)
-            elif not _pending(seen, request):
+            elif not _pending(sizes, seen, request):
                 landed.append(request)
         outstanding = [request for request in outstanding if request not in landed]
         for request in landed:

@@ -20,8 +20,10 @@ PRESETS = ("tiny", "spatten-1-8", "spatten")
 MUTANT_SEEDS = range(14)
 
 
-def checks(build: Callable[[AcceleratorConfig], Netlist], runs: Runs, least_rate: float) -> tuple[Check, ...]:
-    """The evidence for a module: runs of every preset, and a share of mutants of `tiny` that the runs notice."""
+def checks(
+    build: Callable[[AcceleratorConfig], Netlist], runs: Runs, least_rate: float, mutated: AcceleratorConfig = TINY
+) -> tuple[Check, ...]:
+    """The evidence for a module: runs of every preset, and a share of mutants of `mutated` that the runs notice."""
 
     def random_runs(settings: Settings) -> Verdict:
         compared, count = 0, max(1, settings.samples // 20)
@@ -33,10 +35,10 @@ def checks(build: Callable[[AcceleratorConfig], Netlist], runs: Runs, least_rate
 
     def noticed(block: pyrtl.Block) -> bool:
         with open_simulator(Netlist("mutant", block), "fast") as simulator:
-            return runs(TINY, simulator, MUTANT_SEEDS) < 1
+            return runs(mutated, simulator, MUTANT_SEEDS) < 1
 
     def mutants(settings: Settings) -> Verdict:
-        block = build(TINY).block
+        block = build(mutated).block
         every = netlist_mutants(block)
         count = settings.samples if settings.full else max(1, settings.samples // 2)
         chosen = sample_mutants(every, count, settings.seed)

@@ -142,17 +142,23 @@ def _joined(sizes: MachineSizes, old: int, new: int, is_lsb: int) -> int:
     return (old & ~mask) | (new & mask)
 
 
-def _counter_of(tag: Fields) -> str:
+def _place(sizes: MachineSizes, buffer: int, row: int) -> int:
+    """Number of the count of a segment."""
+    return buffer * sizes.segments + row // sizes.segment_rows
+
+
+def _counter_of(sizes: MachineSizes, tag: Fields) -> str:
     """Which of the landed counts a row belongs to."""
-    by_buffer = {Destination.KEY: f"key {tag['buffer']}", Destination.VALUE: f"value {tag['buffer']}"}
-    return by_buffer.get(Destination(tag["destination"]), "query" if tag["destination"] == 2 else "sparse")
+    place = _place(sizes, tag["buffer"], tag["index"] // sizes.slots)
+    by_segment = {Destination.KEY: f"key {place}", Destination.VALUE: f"value {place}"}
+    return by_segment.get(Destination(tag["destination"]), "query" if tag["destination"] == 2 else "sparse")
 
 
 @dataclass
 class Written:
-    """What the ports wrote in a cycle: rows by SRAM and buffer, query lines."""
+    """What the ports wrote in a cycle: rows by SRAM and segment, query lines."""
 
-    rows: dict[str, list[int]] = field(default_factory=lambda: {name: [0, 0] for name in SRAMS})
+    rows: dict[str, list[int]]
     lines: int = 0
 
 
@@ -174,9 +180,12 @@ class Landing:
         self.dimension = dimension
         self.landed = Landed(self.sizes)
         self.slots: list[int] = []
-        self._written = Written()
+        self._written = self._nothing_written()
         self.counted: Counter[str] = Counter()
         self.lines: list[int] = []
+
+    def _nothing_written(self, lines: int = 0) -> Written:
+        return Written({name: [0] * (2 * self.sizes.segments) for name in SRAMS}, lines)
 
     def write_slots(self, slots: list[int]) -> None:
         """The slot numbers of a sparse list."""
@@ -197,7 +206,7 @@ class Landing:
         """
         sizes, record = self.sizes, landing_tag(self.sizes)
         total, cycles, most = sum(map(len, queues)), 0, 0
-        expected = Counter(_counter_of(tag) for queue in queues for tag, _ in queue)
+        expected = Counter(_counter_of(self.sizes, tag) for queue in queues for tag, _ in queue)
         offering, waited = [False] * sizes.queues, [0] * sizes.queues
         # each lane of the group once, behind a row of each other group; and the sparse rows, which have priority
         groups = min(sizes.queues, 2 * sizes.slots)
@@ -245,7 +254,8 @@ class Landing:
         """One cycle; what is written is put into the arrays, and must be counted in the next."""
         sizes, seen = self.sizes, self.simulator.step(ports)
         bits, before = self.simulator.netlist.outputs["landed_all"], self._written
-        key, value = ([seen[f"landed_{name}"] >> (b * bits) & ((1 << bits) - 1) for b in range(2)] for name in SRAMS)
+        places = range(2 * sizes.segments)
+        key, value = ([seen[f"landed_{name}"] >> (p * bits) & ((1 << bits) - 1) for p in places] for name in SRAMS)
         assert key == before.rows["key"], f"{key} key rows are counted, not {before.rows['key']}"
         with_sparse = sum(value) + seen["landed_sparse"]
         assert with_sparse == sum(before.rows["value"]), f"{with_sparse} value rows are counted, not {before.rows}"
@@ -253,7 +263,7 @@ class Landing:
         self.counted += Counter({f"key {b}": n for b, n in enumerate(key)})
         self.counted += Counter({f"value {b}": n for b, n in enumerate(value)})
         self.counted += Counter(sparse=seen["landed_sparse"], query=before.lines)
-        self._written = Written(lines=seen["query_write"])
+        self._written = self._nothing_written(seen["query_write"])
         for name in SRAMS:
             for bank in range(2 * sizes.slots):
                 if seen[f"{name}_write_valid"] >> bank & 1:
@@ -273,7 +283,7 @@ class Landing:
         cell = buffer, 2 * half + bank // sizes.slots, bank % sizes.slots
         got = self.landed.got[name]
         got[cell] = _joined(sizes, got[cell], of_bank("data", sizes.line_bits), of_bank("lsb", 1))
-        self._written.rows[name][buffer] += 1
+        self._written.rows[name][_place(sizes, buffer, cell[1])] += 1
 
 
 def random_queues(

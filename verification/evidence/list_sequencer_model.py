@@ -1,6 +1,7 @@
 """List sequencer beside a plain model: rows of ids, list table, pending bits and order of requests, cycle by cycle."""
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -45,20 +46,38 @@ def fetch_rows(sizes: MachineSizes, request: Fields, ids: list[int], dimension: 
 
 @dataclass
 class Counts:
-    """Vectors that have been asked for and have not landed, by destination and buffer."""
+    """Vectors that have been asked for and have not landed, by destination, buffer and segment."""
 
-    key: list[int] = field(default_factory=lambda: [0, 0])
-    value: list[int] = field(default_factory=lambda: [0, 0])
+    sizes: MachineSizes
+    key: list[int] = field(init=False)
+    value: list[int] = field(init=False)
     query: int = 0
     sparse: int = 0
+
+    def __post_init__(self) -> None:
+        self.key, self.value = ([0] * (2 * self.sizes.segments) for _ in range(2))
+
+    def may_ask(self, request: Fields, offered: Iterable[Fields]) -> bool:
+        """Whether no list for a buffer is on its way or offered beside this one but that of another plane."""
+        if request["destination"] not in (Destination.KEY, Destination.VALUE):
+            return True
+        buffer = request["place"] & 1
+        counts = self.key if request["destination"] == Destination.KEY else self.value
+        waiting = counts[buffer * self.sizes.segments : (buffer + 1) * self.sizes.segments]
+        same = [
+            r for r in offered if r["destination"] == request["destination"] and r["place"] & 1 == request["place"] & 1
+        ]
+        whole = self.sizes.slots * self.sizes.segment_rows
+        return len(same) + (max(waiting) > 0) < 2 and max(waiting) <= whole
 
     def add(self, request: Fields) -> None:
         """A request is accepted."""
         destination, buffer = request["destination"], request["place"] & 1
-        if destination == Destination.KEY:
-            self.key[buffer] += request["count"]
-        elif destination == Destination.VALUE:
-            self.value[buffer] += request["count"]
+        if destination in (Destination.KEY, Destination.VALUE):
+            counts = self.key if destination == Destination.KEY else self.value
+            for vector in range(request["count"]):
+                row = vector // self.sizes.slots
+                counts[buffer * self.sizes.segments + row // self.sizes.segment_rows] += 1
         elif destination == Destination.QUERY:
             self.query += request["count"]
         else:
@@ -85,8 +104,8 @@ def _land(counts: Counts, rng: np.random.Generator, most: int, bits: int) -> Fie
     counts.query -= query
     counts.sparse -= sparse
     return {
-        "landed_key": key[0] | key[1] << bits,
-        "landed_value": value[0] | value[1] << bits,
+        "landed_key": sum(n << (place * bits) for place, n in enumerate(key)),
+        "landed_value": sum(n << (place * bits) for place, n in enumerate(value)),
         "landed_sparse": sparse,
         "landed_all": sum(key) + sum(value) + query + sparse,
     }
@@ -140,7 +159,7 @@ def run_sequencer(
             simulator.step(
                 {f"{name}_write": 1, f"{name}_row": start // lanes, f"{name}_ids": packed, "kept_which": source}
             )
-    counts, shown = Counts(), 0
+    counts, shown = Counts(sizes), 0
     offered: dict[str, Fields] = {}
     wanted: deque[Fields] = deque()
     table: list[int] = []
@@ -151,7 +170,9 @@ def run_sequencer(
     for _ in range(cycles):
         for stream in STREAMS:
             if stream not in offered and rng.random() < 0.1:
-                offered[stream] = _random_request(sizes, rng, 1 << dimension, {s: len(i) for s, i in lists.items()})
+                request = _random_request(sizes, rng, 1 << dimension, {s: len(i) for s, i in lists.items()})
+                if counts.may_ask(request, offered.values()):
+                    offered[stream] = request
         behind = int(rng.random() < 0.1)
         # what has landed before this cycle is what the pending bits must show in it
         pending = {

@@ -1,8 +1,9 @@
 """Surroundings of the value side of the accelerator, which check it cycle by cycle.
 
-They are naive: they offer beats and jobs, take what comes out, and land lists some time after their requests. A buffer
-of the Value SRAM is empty from the acceptance of the list that fills it until that lands, and ids are read from the
-lists only then: what is read too early, or is overwritten too early, is noticed.
+They are naive: they offer beats and jobs, take what comes out, and land lists some time after their requests, segment
+by segment. From the acceptance of the list that fills a buffer of the Value SRAM on, a place is empty until that lands,
+except that it keeps what was there as long as the fetcher cannot have been given its vector; ids are read from the
+lists only when they land: what is read too early, or is overwritten too early, is noticed.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ class Surroundings:
         self.lists: dict[tuple[int, int], int] = {}
         self.slots: dict[int, int] = {}
         self.sram: list[dict[tuple[int, int], Vector]] = [{}, {}]
+        self.before: list[dict[tuple[int, int], Vector]] = [{}, {}]
+        self.asked_at = [0, 0]
         self.cycle = 0
 
     def run(self, layer: Layer, limit_cycles: int = 20_000) -> Seen:
@@ -111,8 +114,8 @@ class Surroundings:
     def _start(self) -> None:
         self.beats, self.jobs = deque(self._all_beats()), deque(self._all_jobs())
         self.offered: dict[str, dict[str, int] | None] = {"beat": None, "job": None}
-        self.pending, self.sparse_pending = [0, 0], 0
-        self.landing: list[tuple[int, dict[str, int]]] = []
+        self.pending, self.sparse_pending = [0] * (2 * self.sizes.segments), 0
+        self.landing: list[tuple[int, dict[str, int], int]] = []
         self.data = 0
         self.read = [(-1, -1, -1, False)] * self.sizes.slots
         self.current: list[tuple[int, int, int]] = []
@@ -170,7 +173,7 @@ class Surroundings:
             "value_request_ready": self._accepts(),
             "output_ready": self._accepts(),
             "head_ready": self._accepts(),
-            "value_pending": sum((count > 0) << b for b, count in enumerate(self.pending)),
+            "value_pending": sum((count > 0) << place for place, count in enumerate(self.pending)),
             "sparse_pending": int(self.sparse_pending > 0),
             "value_data": self.data,
         }
@@ -221,24 +224,39 @@ class Surroundings:
             self.sparse_pending += 1
         else:
             assert request["destination"] == Destination.VALUE
-            self.pending[buffer] += 1
+            for segment in range(self._segments(request)):
+                self.pending[buffer * self.sizes.segments + segment] += 1
         lists = self.seen.lsb_lists if is_lsb else self.seen.main_lists
         request["number"] = len(lists)
         lists.append((-1, ()))
         if not is_lsb:
             assert request["plane"] == (Plane.MSB if self.layer.progressive else Plane.WHOLE)
-            self.sram[buffer] = {}
+            self.before[buffer], self.sram[buffer], self.asked_at[buffer] = self.sram[buffer], {}, self.cycle
             self.seen.requested_at.append(self.cycle)
         ready_at = self.cycle + int(self.rng.integers(*self.pace.landing_cycles))
-        earlier = [at for at, other in self.landing if other["place"] == buffer]
-        self.landing.append((max([ready_at, *earlier]), request))
+        ready_at = max([ready_at, *(at for at, other, _ in self.landing if other["place"] == buffer)])
+        for segment in range(self._segments(request)):
+            last = min(request["count"], (segment + 1) * self._per_segment) - 1
+            ready_at = max(ready_at, self.cycle + 1 + last // self.sizes.fetch_lanes)
+            self.landing.append((ready_at, request, segment))
+            ready_at += int(self.rng.integers(0, 3))
+
+    @property
+    def _per_segment(self) -> int:
+        return self.sizes.slots * self.sizes.segment_rows
+
+    def _segments(self, request: dict[str, int]) -> int:
+        """Parts of a list that land one after another; a sparse one lands as a whole."""
+        if request["destination"] == Destination.SPARSE:
+            return 1
+        return -(-request["count"] // self._per_segment)
 
     def _land(self) -> None:
         """Write what has landed by now; it is read in later cycles."""
         due = [item for item in self.landing if item[0] <= self.cycle]
         for item in due:
             self.landing.remove(item)
-            self._write(item[1])
+            self._write(item[1], item[2])
 
     def _tokens(self, request: dict[str, int]) -> list[int]:
         count = request["count"] // self.layer.parts
@@ -248,25 +266,27 @@ class Surroundings:
         lanes = self.sizes.top_k_lanes
         return [_field(self.lists[request["source"], i // lanes], self.sizes.id_bits, i % lanes) for i in range(count)]
 
-    def _write(self, request: dict[str, int]) -> None:
+    def _write(self, request: dict[str, int], segment: int) -> None:
         tokens, buffer, parts = self._tokens(request), request["place"], self.layer.parts
         is_lsb, group = request["plane"] == Plane.LSB, request["group"]
         lists = self.seen.lsb_lists if is_lsb else self.seen.main_lists
         lists[request["number"]] = (group, tuple(tokens))
-        lanes = self.sizes.top_k_lanes
+        lanes, is_sparse = self.sizes.top_k_lanes, request["destination"] == Destination.SPARSE
         for i, token in enumerate(tokens):
             place = i
-            if request["destination"] == Destination.SPARSE:
+            if is_sparse:
                 place = _field(self.slots[i // lanes], self.sizes.id_bits, i % lanes)
             for part in range(parts):
+                if not is_sparse and (i * parts + part) // self._per_segment != segment:
+                    continue
                 row, slot = divmod(place * parts + part, self.sizes.slots)
                 if is_lsb:
                     assert self.sram[buffer].get((row, slot)) == (group, token, part, False), "LSBs meet other MSBs"
                 self.sram[buffer][row, slot] = (group, token, part, is_lsb or not self.layer.progressive)
-        if request["destination"] == Destination.SPARSE:
+        if is_sparse:
             self.sparse_pending -= 1
         else:
-            self.pending[buffer] -= 1
+            self.pending[buffer * self.sizes.segments + segment] -= 1
 
     def _read(self, out: dict[str, int]) -> None:
         data = self.data
@@ -276,7 +296,9 @@ class Surroundings:
                 continue
             address = _field(out["value_read_address"], 1 + self.sizes.row_bits, slot)
             buffer, row = divmod(address, 1 << self.sizes.row_bits)
-            found = self.sram[buffer].get((row, slot))
+            given_at = self.asked_at[buffer] + 1 + row * self.sizes.slots // self.sizes.fetch_lanes
+            old = self.before[buffer].get((row, slot)) if self.cycle < given_at else None
+            found = old or self.sram[buffer].get((row, slot))
             assert found is not None, f"slot {slot}, row {row} of buffer {buffer} is read before it has landed"
             self.read[slot] = found
             mask = ((1 << vector_bits) - 1) << (slot * vector_bits)

@@ -70,13 +70,13 @@ class Row:
 
 @dataclass
 class Buffer:
-    """What a K buffer holds."""
+    """What a K buffer holds: segments that have landed, whole and with LSBs; `pending` is of `kv`'s lists by segment."""
 
     kv: int = -1
-    landed: bool = False
+    landed: int = 0
     lsb_requested: bool = False
-    lsb_landed: bool = False
-    pending: int = 0
+    lsb_landed: int = 0
+    pending: list[int] = field(default_factory=list)
     before: int = -1
     requested_at: int = 0
 

@@ -55,11 +55,12 @@ class RowSide:
         self.lines: list[int | None] = [None] * LINES
         self.line_busy = [False] * LINES
         self.next_line = 0
-        self.buffers = [Buffer(), Buffer()]
+        self.buffers = [Buffer(pending=[0] * self.sizes.segments) for _ in range(2)]
         self.loads = 0
         self.first_buffer: int | None = None
         self.query_next = 0
         self.landings: list[tuple[int, int, object]] = []
+        self.list_end = 0
         self.memory_free = 0
         self.read_line = 0
         self.read: tuple[int, int] | None = None
@@ -119,7 +120,8 @@ class RowSide:
             give[f"{name}_valid"] = int(offered)
             give[f"{name}_data"] = self._packed(jobs[0]) if offered else self.random.getrandbits(60)
         self._land()
-        give["key_pending"] = sum((buffer.pending > 0) << b for b, buffer in enumerate(self.buffers))
+        waiting = [count > 0 for buffer in self.buffers for count in buffer.pending]
+        give["key_pending"] = sum(bit << place for place, bit in enumerate(waiting))
         give["query_valid"] = sum((line is not None) << i for i, line in enumerate(self.lines))
         line = self.lines[self.read_line]
         give["query_line"] = self.random.getrandbits(self.sizes.line_bits) if line is None else line
@@ -151,18 +153,30 @@ class RowSide:
         self.memory_free = max(self.memory_free, self.cycle) + round(vectors * timing.cycles_per_vector * share)
         return self.memory_free + timing.latency_cycles
 
+    def _fetch_keys(self, buffer: Buffer, place: int, plane: str, share: float) -> None:
+        """Lands the segments of a list one after another, none before the fetcher can have been given its last vector."""
+        sizes, vectors = self.sizes, self.case.keys * self.parts
+        per_segment = sizes.slots * sizes.segment_rows
+        for segment in range(-(-vectors // per_segment)):
+            these = min(per_segment, vectors - segment * per_segment)
+            given_at = self.cycle + 1 + (segment * per_segment + these - 1) // sizes.fetch_lanes
+            self.list_end = max(self.list_end, given_at, self._landing_time(these, share))
+            self.landings.append((self.list_end, place, (plane, segment)))
+            buffer.pending[segment] += 1
+
     def _land(self) -> None:
         due = [landing for landing in self.landings if landing[0] <= self.cycle]
         self.landings = [landing for landing in self.landings if landing[0] > self.cycle]
         for _, place, what in due:
-            if isinstance(what, str):
+            if isinstance(what, tuple):
+                plane, segment = what
                 buffer = self.buffers[place]
-                buffer.pending -= 1
-                if what == "msb":
-                    buffer.landed = True
+                buffer.pending[segment] -= 1
+                if plane == "msb":
+                    buffer.landed += 1
                     self.measured.key_landed[buffer.kv] = self.cycle
                 else:
-                    buffer.lsb_landed = True
+                    buffer.lsb_landed += 1
                     self.measured.lsb_landed[buffer.kv] = self.cycle
             else:
                 assert isinstance(what, int)
@@ -185,14 +199,14 @@ class RowSide:
             if self.first_buffer is None:
                 self.first_buffer = place
             assert place == (self.first_buffer + kv) % 2
-            assert self.buffers[place].pending == 0
+            assert not any(self.buffers[place].pending)
             old = self.buffers[place].kv
             for row in self.table:
                 if row.kv == old:
-                    assert row.first_beats == row.beats, "K still needed"
+                    assert row.first_beats == row.beats or not case.progressive, "K still needed"
                     assert not row.flat or row.replay_beats > 0, "K still needed by a second pass"
-            self.buffers[place] = Buffer(kv=kv, pending=1, before=old, requested_at=self.cycle)
-            self.landings.append((self._landing_time(case.keys * n), place, "msb"))
+            self.buffers[place] = Buffer(kv=kv, pending=[0] * self.sizes.segments, before=old, requested_at=self.cycle)
+            self._fetch_keys(self.buffers[place], place, "msb", 1.0)
             self.measured.key_requested.append(self.cycle)
             self.loads += 1
         if "key_lsb_request" in taken:
@@ -201,13 +215,13 @@ class RowSide:
             wanted = {"source": 0, "first": 0, "count": case.keys * n, "plane": 2, "destination": 0}
             assert wanted.items() <= asked.items()
             assert asked["base"] == firsts[buffer.kv]["key_lsb_base"]
-            assert buffer.landed, "LSBs before MSBs"
+            assert buffer.landed, "LSBs before any MSBs"
             assert not buffer.lsb_requested, "LSBs twice"
             assert any(row.kv == buffer.kv and row.flat and row.decided for row in self.table), (
                 "LSBs without a flat row"
             )
-            buffer.lsb_requested, buffer.pending = True, 1
-            self.landings.append((self._landing_time(case.keys * n, 0.5), asked["place"], "lsb"))
+            buffer.lsb_requested = True
+            self._fetch_keys(buffer, asked["place"], "lsb", 0.5)
         if "query_request" in taken:
             self._query_request(taken["query_request"])
 
@@ -263,13 +277,15 @@ class RowSide:
         assert out["key_full"] == (number == 2 or not case.progressive)
         buffer = self.buffers[address >> self.sizes.row_bits]
         if buffer.before == row.kv:
-            # a list may land as fast as a vector a lane and cycle: the row must be read before it is written
-            written_at = buffer.requested_at + 1 + beat * slots // self.sizes.queues
-            assert number == 2, f"row {row} reads keys of {buffer}"
+            # a list may land as fast as the fetcher is given it: the row must be read before it is written
+            written_at = buffer.requested_at + 1 + beat * slots // self.sizes.fetch_lanes
+            assert number == 2 or not case.progressive, f"row {row} reads keys of {buffer}"
             assert self.cycle - 1 < written_at, f"row {row} reads keys that may be written in cycle {written_at}"
         else:
-            assert (buffer.kv, buffer.landed) == (row.kv, True), f"row {row} reads keys of {buffer}"
-            assert number == 1 or buffer.lsb_landed, "second pass without LSBs"
+            segment = beat // self.sizes.segment_rows
+            assert buffer.kv == row.kv, f"row {row} reads keys of {buffer}"
+            assert segment < buffer.landed, f"row {row} reads keys of {buffer} before they have landed"
+            assert number == 1 or segment < buffer.lsb_landed, "second pass without LSBs"
         assert address & ((1 << self.sizes.row_bits) - 1) == beat
         used = min(slots, row.visible * n - beat * slots)
         assert lanes == (1 << used) - 1

@@ -62,10 +62,12 @@ def built(name: str):
     """A machine and its netlist.
 
     `shallow` and `early` have queues of a few beats, so that most rows wait for room; `early` decides rows with their
-    first beat.
+    first beat. `wide` has a fetcher of 16 channels.
     """
     config = machine("tiny")
-    if name != "tiny":
+    if name == "wide":
+        config = replace(config, hbm_channels=16, fetch_queues=16, top_k_lanes=16)
+    elif name != "tiny":
         small = {"key_sram_bytes": 384, "value_sram_bytes": 384, "softmax_fifo_rows": 4, "top_k_fifo_rows": 4}
         config = replace(config, context_keys=16, **small)
     return config, composed(config, decides_first=name == "early")
@@ -126,7 +128,7 @@ def test_generation_without_replays_is_bound_by_memory():
 
 def test_lsbs_of_the_next_head_come_beside_second_passes():
     """All rows flat: a head's LSBs are asked for when it is decided, whatever heads before it still wait for."""
-    config, netlist = built("tiny")
+    config, netlist = built("wide")
     case = LayerCase(True, False, True, config.context_keys, 0, groups=(1,) * 6, flat=(True,))
     measured = RowSide(config, netlist).run(case, Timing(landing_cycles=(60, 60)))
     for kv in range(case.heads):
@@ -148,7 +150,7 @@ OPENED, MOVED = row_issue_walk.Opened, row_issue_walk.moved
 
 def opened_without_pending(now, buffer, lsb_base, pending):
     """A K/V head as it begins, but its LSBs count as landed as soon as they are asked for."""
-    return OPENED(now, buffer, lsb_base, pyrtl.Const(0, 2, block=pending._block))
+    return OPENED(now, buffer, lsb_base, pyrtl.Const(0, len(pending), block=pending._block))
 
 
 BUSY = LayerCase(False, False, True, 16, 0, groups=(1, 2, 1), flat=(True, False, True, True, False))
@@ -201,14 +203,14 @@ def test_every_line_of_the_ring(dimension):
 
 
 def test_a_buffer_is_free_before_the_last_rows_are_read():
-    """Four lanes of the fetcher for a slot: a quarter of the rows is read before a new list can reach them.
+    """The fetcher is given four vectors for a slot: a quarter of the rows is read before a new list can reach them.
 
     The model checks that every row is read before it can be written; here, that the buffer is free as early as that.
     """
-    config = replace(machine("tiny"), fetch_queues=16)
+    config, netlist = built("wide")
     beats = 64
     case = LayerCase(True, False, True, beats * config.softmax_lanes, 0, groups=(1, 1, 1), flat=(True,))
-    measured = RowSide(config, composed(config)).run(case, Timing())
+    measured = RowSide(config, netlist).run(case, Timing())
     for kv in range(case.heads):
         assert measured.released[kv] - measured.replay_issued[kv] <= beats - beats // 4 + 3
 

@@ -148,7 +148,9 @@ def test_no_lsbs_without_flat_rows(simulator):
 def test_longest_rows(simulator):
     mode = {"generation": True, "keys": SIZES.context, "progressive": False, "jobs": 3}
     whole, pruned = run(simulator, [made(6, ratio16=KEEP_ALL, **mode), made(7, ratio16=KEEP_ALL - 1, **mode)])
-    assert np.diff(whole.weighed_at).tolist() == [SIZES.rows] * 2  # a beat a cycle, over the borders of heads
+    second, third = np.diff(whole.weighed_at).tolist()
+    assert second == SIZES.rows  # a beat a cycle, over the border of heads
+    assert third <= SIZES.context // SIZES.fetch_lanes  # as fast as the fetcher is given its values
     assert len(pruned.weighed) == 3
 
 
