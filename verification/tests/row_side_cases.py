@@ -70,7 +70,7 @@ class Row:
 
 @dataclass
 class Buffer:
-    """What a K buffer holds: segments that have landed, whole and with LSBs; `pending` is of `kv`'s lists by segment."""
+    """What a K buffer holds: how many segments have landed, and with LSBs; `pending`: lists on their way by segment."""
 
     kv: int = -1
     landed: int = 0

@@ -154,7 +154,7 @@ class RowSide:
         return self.memory_free + timing.latency_cycles
 
     def _fetch_keys(self, buffer: Buffer, place: int, plane: str, share: float) -> None:
-        """Lands the segments of a list one after another, none before the fetcher can have been given its last vector."""
+        """Lands the segments of a list one after another, none before its last vector can be with the fetcher."""
         sizes, vectors = self.sizes, self.case.keys * self.parts
         per_segment = sizes.slots * sizes.segment_rows
         for segment in range(-(-vectors // per_segment)):
