@@ -164,8 +164,8 @@ def test_values_of_two_heads_are_asked_for_before_their_rows(simulator):
     layer = made(9, generation=True, keys=40, ratio16=KEEP_ALL, progressive=False, jobs=4)
     seen = run(simulator, [layer])[0]
     assert seen.requested_at[1] < seen.weighed_at[0] - 40 // SIZES.slots
-    # the next buffer is free as soon as a row has been weighed
-    assert [later - row for later, row in zip(seen.requested_at[2:], seen.weighed_at[:2], strict=True)] == [2, 2]
+    # the next buffer is free at the latest as soon as a row has been weighed
+    assert all(later - row <= 2 for later, row in zip(seen.requested_at[2:], seen.weighed_at[:2], strict=True))
 
 
 @pytest.mark.parametrize(
