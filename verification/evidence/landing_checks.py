@@ -1,6 +1,7 @@
 """Checks that the modules of the fetch side share: random runs beside a plain model, and mutants of the module."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pyrtl
 
@@ -16,6 +17,8 @@ Runs = Callable[[AcceleratorConfig, Simulator, range], int]
 """Runs by seed in a simulator of a machine; returns what was compared, raises AssertionError for a difference."""
 
 TINY = AcceleratorConfig.preset("tiny")
+SMALL = replace(TINY, context_keys=32, key_sram_bytes=768, value_sram_bytes=768, softmax_fifo_rows=8, top_k_fifo_rows=8)
+"""Buffers of 8 rows, so that short lists reach all their segments."""
 PRESETS = ("tiny", "spatten-1-8", "spatten")
 MUTANT_SEEDS = range(14)
 

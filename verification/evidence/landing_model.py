@@ -289,8 +289,12 @@ class Landing:
 def random_queues(
     sizes: MachineSizes, rng: np.random.Generator, rows: int, tokens: int, dimension: int
 ) -> tuple[Rows, list[int]]:
-    """Up to `rows` rows a lane, each place once a destination and plane; and the slot numbers of the sparse ones."""
+    """Up to `rows` rows a lane, each place once a destination and plane; and the slot numbers of the sparse ones.
+
+    Of at most `tokens` tokens, and no more than a buffer holds.
+    """
     n = 1 << dimension
+    tokens = min(tokens, sizes.rows * sizes.slots // n)
     queues: Rows = [deque() for _ in range(sizes.queues)]
     kept = np.flatnonzero(rng.random(tokens) < 0.6).tolist() or [0]
     # rows of one place never meet, so that their order does not matter
