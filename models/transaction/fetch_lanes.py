@@ -20,19 +20,19 @@ def land(f: Record) -> None:
     f.on_the_way -= f.landed_all
     for kind in range(2):
         for b in range(2):
-            n = f.landed[kind, b]
-            if n:
-                f.left[kind, b] -= n
-                if f.left[kind, b] == 0:
-                    f.event |= LANDED
-    if f.landed_sparse:
-        f.sparse_left -= f.landed_sparse
-        if f.sparse_left == 0:
-            f.event |= LANDED
+            for segment in range(f.left.shape[2]):
+                n = f.landed[kind, b, segment]
+                if n:
+                    f.landed[kind, b, segment] = 0
+                    f.left[kind, b, segment] -= n
+                    if f.left[kind, b, segment] == 0:
+                        f.landed_at[kind, b, segment] = f.now + 1
+                        if kind == TO_VALUE:
+                            f.values_pending[b] &= ~(1 << segment)
+                        else:
+                            f.event |= LANDED
+    f.sparse_left -= f.landed_sparse
     f.landed_all = f.landed_sparse = 0
-    for kind in range(2):
-        for b in range(2):
-            f.landed[kind, b] = 0
     if f.slow_2 != NOTHING:
         v = f.slow_2
         f.landed_all += 1
@@ -73,7 +73,7 @@ def leave_groups(f: Record) -> None:
             to = f.list_destination[i]
             if to <= TO_VALUE:
                 moves = True
-                f.landed[to, f.list_buffer[i]] += 1
+                f.landed[to, f.list_buffer[i], f.v_index[v] >> f.segment_shift] += 1
                 f.landed_all += 1
             else:
                 moves = g == granted

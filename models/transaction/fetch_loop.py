@@ -24,7 +24,7 @@ from models.transaction.fetch_channels import (
     take_answers,
 )
 from models.transaction.fetch_lanes import land, lane_begin, lane_end, leave_groups
-from models.transaction.fetch_state import ACCEPTED, LIST_RING, NOTHING, RING, TO_QUERY, TO_SPARSE
+from models.transaction.fetch_state import ACCEPTED, LIST_RING, NOTHING, RING, TO_QUERY, TO_SPARSE, TO_VALUE
 
 BURST_BYTES = 32
 LISTS_BEHIND = LISTS - 1
@@ -121,7 +121,13 @@ def _accept(f: Record, i: int) -> None:
     if to == TO_SPARSE:
         f.sparse_left += count
     elif to != TO_QUERY:
-        f.left[to, f.list_buffer[n]] += count
+        b, first = f.list_buffer[n], 0
+        for segment in range(f.left.shape[2]):
+            if first < count:
+                f.left[to, b, segment] += min(count - first, 1 << f.segment_shift)
+                if to == TO_VALUE:
+                    f.values_pending[b] |= 1 << segment
+            first += 1 << f.segment_shift
     f.event |= ACCEPTED
 
 

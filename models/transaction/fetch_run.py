@@ -27,7 +27,7 @@ from models.transaction import (
     value_state,
 )
 from models.transaction.fetch_loop import BURST_BYTES, add_list_to, settle
-from models.transaction.fetch_state import NOTHING, RING, TO_VALUE, VALUE, new_state
+from models.transaction.fetch_state import NOTHING, RING, VALUE, new_state
 from models.transaction.fields import Fields
 from models.transaction.value_layer import ValueLayer
 from models.transaction.value_loop import FAR, value_cycle
@@ -44,7 +44,7 @@ def _loops(fingerprint: int) -> tuple[Callable[..., None], Callable[..., None], 
         """A cycle, when the memory has answered."""
         _ = fingerprint
         cycle, sent, offered = f.now, f.out_sent, f.offer[VALUE] != NOTHING
-        pending = (f.left[TO_VALUE, 0] > 0, f.left[TO_VALUE, 1] > 0, f.sparse_left > 0)
+        pending = (f.values_pending[0], f.values_pending[1], f.sparse_left > 0)
         settle(f)
         if v.wakes <= cycle:
             value_cycle(v, f, rows, cycle, offered and f.offer[VALUE] == NOTHING, pending, f.out_sent - sent)
@@ -65,7 +65,7 @@ def _loops(fingerprint: int) -> tuple[Callable[..., None], Callable[..., None], 
             f.now = min(until, max(f.now, v.wakes))
             if f.now == until:
                 return
-            value_cycle(v, f, rows, f.now, False, (False, False, False), 0)
+            value_cycle(v, f, rows, f.now, False, (0, 0, False), 0)
             f.now += 1
 
     @compiled

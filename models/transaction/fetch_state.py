@@ -15,21 +15,21 @@ from numpy.typing import NDArray
 from hls.datapaths import bitwidth_converter, fetcher
 from hls.datapaths.crossbar import OUTPUT_DEPTH, burst_slots
 from hls.datapaths.fetch_lane import BURSTS_AHEAD, VECTORS_AHEAD
-from hls.datapaths.list_sequencer import WINDOW_PER_QUEUE
+from hls.datapaths.list_sequencer import STREAMS, WINDOW_PER_QUEUE
 from hls.datapaths.machine_sizes import QUERY_LINES, MachineSizes
 from hls.datapaths.operand_sram import PARITIES
 from models.config import AcceleratorConfig
 from models.memory.compilation import record_dtype
 
-QUERY, KEY_LSB, VALUE, KEY = range(4)
-"""Streams of list requests, the most urgent first."""
+QUERY, KEY_LSB, KEY, VALUE = (STREAMS.index(f"{name}_request") for name in ("query", "key_lsb", "key", "value"))
+"""Streams of list requests: the less, the more urgent."""
 TO_KEY, TO_VALUE, TO_QUERY, TO_SPARSE = range(4)
 """Where lists go (`hls.datapaths.machine_sizes.Destination`)."""
 PURPOSES = ("q", "k_msb", "k_lsb", "v_msb", "v_lsb", "control_read", "output", "control_write")
 """What bursts are for."""
 ACCEPTED, LANDED, LINE, READ, WRITTEN = 1, 2, 4, 8, 16
-"""Bits of `event`: a list is accepted, nothing is pending for a buffer, a query line has landed, all control reads are
-answered, all writes acknowledged."""
+"""Bits of `event`: a list is accepted, nothing is pending for a segment of a K buffer, a query line has landed, all
+control reads are answered, all writes acknowledged."""
 LIST_RING = 32
 """Lists that lanes and landing may be at; those that are offered stand behind them, one a stream."""
 RING = 1 << 14
@@ -39,7 +39,7 @@ NOTHING = -1
 
 @dataclass(frozen=True)
 class FetchSizes:
-    """Sizes and latencies of the fetch side of a machine."""
+    """Sizes and latencies of the fetch side of a machine; a segment has 2^`segment_shift` vectors."""
 
     queues: int
     channels: int
@@ -50,6 +50,8 @@ class FetchSizes:
     groups: int
     vectors: int
     word_shift: int
+    segments: int
+    segment_shift: int
 
     @classmethod
     def of(cls, machine: AcceleratorConfig) -> "FetchSizes":
@@ -70,11 +72,13 @@ def _sizes(machine: AcceleratorConfig) -> FetchSizes:
         groups=min(sizes.queues, PARITIES * sizes.slots),
         vectors=16 * machine.context_keys,
         word_shift=(8 * machine.data_queue_bytes).bit_length() - 1,
+        segments=sizes.segments,
+        segment_shift=(sizes.slots * sizes.segment_rows).bit_length() - 1,
     )
 
 
 _SCALARS = (
-    *("now", "event", "idle", "word_shift", "lists_taken", "vectors_made", "active"),
+    *("now", "event", "idle", "word_shift", "segment_shift", "lists_taken", "vectors_made", "active"),
     *("sent", "row_there", "row_at", "row_count", "row_last", "skid_n", "begins"),
     *("behind_any", "on_the_way", "window", "group", "got_there", "got_at", "got_count"),
     *("got_last", "slow_first", "slow_granted", "slow_1", "slow_2", "landed_all"),
@@ -108,6 +112,7 @@ _SCALARS = (
 
 def _shapes(s: FetchSizes) -> dict[str, tuple[int, ...]]:
     q, c, d = s.queues, s.channels, s.address_depth
+    places = (2, 2, s.segments)
     of_lists = ["count", "first", "destination", "buffer", "place", "purpose"]
     of_vectors = ["burst", "span", "from", "to", "before", "after", "list", "index"]
     of_lanes = (
@@ -126,8 +131,8 @@ def _shapes(s: FetchSizes) -> dict[str, tuple[int, ...]]:
         "offer": (4,),
         "skid": (2, 3),
         "pipe": (max(1, s.locate_cycles), 4),
-        "landed": (2, 2),
-        "left": (2, 2),
+        **dict.fromkeys(("landed", "left", "landed_at"), places),
+        "values_pending": (2,),
         **{f"list_{name}": (LIST_RING + 4,) for name in of_lists},
         **{f"v_{name}": (s.vectors,) for name in of_vectors},
         **dict.fromkeys(of_lanes, (q,)),
@@ -168,7 +173,7 @@ def new_state(machine: AcceleratorConfig) -> NDArray[np.void]:
     shapes |= dict.fromkeys(_SCALARS, ())
     state = np.zeros(1, record_dtype({name: (np.int64, shape) for name, shape in shapes.items()}))
     state["room"], state["credit"] = s.address_depth, OUTPUT_DEPTH
-    state["word_shift"] = s.word_shift
+    state["word_shift"], state["segment_shift"] = s.word_shift, s.segment_shift
     state["window"] = WINDOW_PER_QUEUE * s.queues
     state["lane_awake"] = 1
     for name in ("oldest", "converting", "convert", "data_grant", "route", "group_held", "offer"):

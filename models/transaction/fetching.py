@@ -24,7 +24,7 @@ from models.transaction.fetch_state import (
     PURPOSES,
     QUERY,
     READ,
-    TO_SPARSE,
+    TO_KEY,
     VALUE,
     WRITTEN,
 )
@@ -58,12 +58,9 @@ class FetchSide(Module):
         self._lines: list[int] = [0] * QUERY_LINES
         self._missing: list[int] = []
         self._parts = 1
-        self._landed_at = [[0, 0], [0, 0]]
-        self._sparse_at = 0
-        self._left_before = [[0, 0], [0, 0]]
         self._offered: dict[int, int] = {}
         self._accepted = {s: Event(simulation, f"{n} list accepted") for s, n in STREAM_NAMES.items()}
-        self._landed = Event(simulation, "lists landed")
+        self._landed = Event(simulation, "segments of K landed")
         self._query = Event(simulation, "query landed")
         self._read = Event(simulation, "control reads answered")
         self._written = Event(simulation, "writes acknowledged")
@@ -113,24 +110,12 @@ class FetchSide(Module):
         yield self._accepted[stream].wait()
         return self.simulation.now_cycle - 1
 
-    def landed(self, kind: int, buffer: int) -> Generator[simpy.Event, Any, int]:
-        """When nothing is pending for a buffer: the cycle from which that is seen; 0 if nothing ever was."""
-        if kind == TO_SPARSE:
-            while self.run.state["sparse_left"]:
-                yield self._landed.wait()
-            return self._sparse_at
-        while self.run.state["left"][kind, buffer]:
+    def landed(self, buffer: int, segment: int) -> Generator[simpy.Event, Any, int]:
+        """When nothing is pending for a segment of a K buffer: the cycle from which that is seen; 0 if nothing was."""
+        state = self.run.state
+        while state["left"][TO_KEY, buffer, segment]:
             yield self._landed.wait()
-        return self._landed_at[kind][buffer]
-
-    def is_pending(self, kind: int, buffer: int) -> bool:
-        """Vectors for the buffer are under way."""
-        return bool(self.run.state["left"][kind, buffer])
-
-    @property
-    def landed_event(self) -> Event:
-        """Happens when a buffer has everything that was asked for."""
-        return self._landed
+        return int(state["landed_at"][TO_KEY, buffer, segment])
 
     def query(self, row: int) -> Generator[simpy.Event, Any, int]:
         """The cycle from which the query of a row is there."""
@@ -192,16 +177,7 @@ class FetchSide(Module):
                     del self._offered[stream]
                     self._accepted[stream].notify()
         if events & LANDED:
-            left = state["left"]
-            for kind in range(2):
-                for b in range(2):
-                    if not left[kind, b] and self._left_before[kind][b]:
-                        self._landed_at[kind][b] = now
-            if not state["sparse_left"]:
-                self._sparse_at = now
             self._landed.notify()
-        if events & (ACCEPTED | LANDED):
-            self._left_before = state["left"].tolist()
         if events & LINE:
             there = state["line_there"]
             for line in there.nonzero()[0].tolist():

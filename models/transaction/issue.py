@@ -1,20 +1,18 @@
-"""Row issue: which row goes through Q x K next, and when its probabilities come out of the flat-row decision.
+"""Row issue: which row goes through Q x K next.
 
-As `hls.datapaths.row_issue` and the two parts of it: a first pass when its keys and query are there and everything
-behind has room, a second one, which goes before, when the LSBs of its keys are there. From then on nothing stalls, so
-softmax and decision follow by their latencies (`hls.datapaths.softmax`):
-
-    taken T -> query read E >= T + 2n -> first beat S + 1, S >= E + 1 -> Q x K -> softmax -> decided D
+As `hls.datapaths.row_issue` and the two parts of it: a first pass when its query and the first segment of its keys are
+there and everything behind has room, a second one, which goes before, when the first segment has its LSBs too. What
+follows from then on is computed by `models.transaction.row_beats`.
 """
 
 from collections import deque
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import simpy
 
-from hls.datapaths.machine_sizes import QUERY_LINES, MachineSizes
+from hls.datapaths.machine_sizes import QUERY_LINES
+from hls.datapaths.row_issue_replay import SETTLE_CYCLES
 from models.config import AcceleratorConfig
 from models.transaction.channel import Fifo, In, Out
 from models.transaction.fetch_state import KEY_LSB, PURPOSES, TO_KEY
@@ -24,39 +22,21 @@ from models.transaction.layer_plan import LayerPlan
 from models.transaction.loader import BUFFERS, SHOWN_CYCLES, Jobs, OperandLoader
 from models.transaction.machine_timing import CLEAR, PENDING, MachineTiming
 from models.transaction.observation import Pass
+from models.transaction.row_beats import Chosen, Row, RowBeats
 from models.transaction.times import Times
 from models.transaction.value_loop import FAR
+from models.transaction.waits import TransactionError
 
 LINES_SEEN = 2
 """From a query that is there until its row may be taken."""
 ROOM_SEEN = 3
 """From a beat or a row that leaves `row_queues` until a row may be taken for its place."""
 LINES_FREE_SEEN = CLEAR + 2
-SETTLED = 5
-"""From the acceptance of a list of LSBs until it is believed to have landed."""
-
-
-@dataclass(slots=True)
-class Row:
-    """A query row of a head: what it is, and cycles as they become known.
-
-    `decided`: its probabilities are out, of the second pass where it is flat; `begins`: the first beat of these.
-    """
-
-    job: int
-    row: int
-    beats: int
-    visible: int
-    flat: bool
-    ends_key: bool
-    kv: int
-    taken: int = 0
-    begins: int = 0
-    decided: int = 0
-    dropped: int = 0
-    retire_first: int = 0
-    retired: int = 0
-    output: int = 0
+SETTLED = SETTLE_CYCLES + 3
+"""From the acceptance of a list of LSBs until a row may be taken because it is believed to have landed: registers of
+the acceptance, of what has landed, and of the row that may be."""
+LSB_SEEN = 2
+"""From LSBs that have landed until a row may be taken."""
 
 
 class RowIssue(Module):
@@ -66,7 +46,7 @@ class RowIssue(Module):
         beats: of all passes.
         passes: first and second ones.
         log: those of the layer, in order.
-        key_there: cycle from which the n-th K of the layer is there.
+        key_there: cycle from which the first segment of the n-th K of the layer is there.
         key_taken: cycle in which its first row was taken.
     """
 
@@ -88,29 +68,32 @@ class RowIssue(Module):
         self.log: list[Pass] = []
         self.key_there: list[int] = []
         self.key_taken: list[int] = []
-        slots = MachineSizes.of(machine).slots
-        self._spare_shift = max(1, machine.fetch_queues // slots).bit_length() - 1
-        self._scores_end = self._exponentials_end = 0
-        self._begun = self._begun_end = self._read = 0
+        self._row_beats = RowBeats(machine, timing)
+        self._keys: list[list[int]] = []  # landing of the segments of each K
         self._taken = Times(simulation, "rows taken")
         self._changed = Event(simulation, "row issue changed")
         self._first: tuple[Row, int] | None = None
-        self._lsbs: dict[int, int] = {}
+        self._lsbs: dict[int, tuple[int, list[int]]] = {}
+        self._dues: Fifo[int] = Fifo(simulation, "passes that end", 1 << 16)
+        self._ended = self._due = 0
         self._asks: Fifo[tuple[LayerPlan, int, int]] = Fifo(simulation, "LSB lists", 1 << 16)
         self._asked: set[int] = set()
         self._beats_in = self._dropped_beats = self._freed_beats = self._freed_at = 0
         self._drops: deque[tuple[int, int]] = deque()  # dropped first passes: when, and their beats
         self._number = 0
         self._is_progressive, self._layers = False, 0
+        self._plan: LayerPlan
         self._last_steps = Times(simulation, "last rows of jobs seen")
         self.start(self._main())
         self.start(self._ask(), "LSBs")
+        self.start(self._wait_due(), "ends of passes")
 
     def clear(self) -> None:
         """A layer begins."""
         self._taken.clear()
         self._last_steps.clear()
         self._lsbs.clear()
+        self._keys, self._ended = [], 0
         self.log, self.key_there, self.key_taken = [], [], []
 
     def _main(self) -> Steps:
@@ -118,6 +101,8 @@ class RowIssue(Module):
             plan, _ = yield self.layers.fifo.get(rest=True)
             self._is_progressive = plan.progressive
             self._layers += 1
+            self._plan = plan
+            self._row_beats.begin(plan.parts, plan.progressive)
             self.start(self._take_jobs(plan), f"jobs {self._layers}")
             if plan.progressive:
                 self._number += 1
@@ -127,26 +112,54 @@ class RowIssue(Module):
             else:
                 yield from self._static(plan)
 
-    def _issue(self, row: Row, taken: int, parts: int) -> int:
-        """A pass of `row` is taken; the cycle of its last beat."""
-        t = self.timing
-        self._read = max(taken + 2 * parts, self._begun + 1 + 2 * (parts - 1))
-        begin = max(self._read + 1, self._begun_end)
-        self._begun, self._begun_end = begin, begin + row.beats
-        scores = max(begin + 1 + row.beats + t.query_key + t.maximum, self._scores_end)
-        exponentials = max(scores + row.beats - 1 + t.sums, self._exponentials_end)
-        self._scores_end, self._exponentials_end = scores + row.beats, exponentials + row.beats
-        row.begins = exponentials + t.normalize + t.decision
-        row.decided = row.begins + row.beats - 1
-        self.beats += row.beats
-        self.busy_cycles += row.beats
-        self.passes += 1
-        second = row.taken > 0
+    def _choose(self, row: Row, cycle: int, second: bool) -> Chosen:
+        """A pass of `row` is taken."""
         if row.kv == len(self.key_taken):
-            self.key_taken.append(taken)
-        row.taken = taken
-        self.log.append(Pass(row.job, row.row, begin, row.beats, row.decided, row.kv, second))
-        return begin + row.beats
+            self.key_taken.append(cycle)
+        landed = self._lsbs[row.kv][1] if second else self._keys[row.kv]
+        chosen = self._row_beats.choose(row, cycle, second, landed)
+        self._advance()
+        return chosen
+
+    def _advance(self) -> None:
+        """What follows from what is known by now."""
+        for chosen in self._row_beats.advance(self.simulation.now_cycle):
+            row = chosen.row
+            self.beats += row.beats
+            self.busy_cycles += row.beats
+            self.passes += 1
+            self.log.append(
+                Pass(row.job, row.row, chosen.begun, row.beats, row.decided, row.kv, chosen.second, chosen.last)
+            )
+            if not self._is_progressive:
+                self._ended = max(chosen.passed + 2, self._ended + 1)
+                self._end(row, self._ended)
+                if not self.rows.try_put(row):
+                    raise TransactionError(f"more rows under way than the {PENDING} that there is room for")
+            elif row.flat and not chosen.second:
+                self._drops.append((row.decided, row.beats))
+                self._dropped_beats += row.beats
+                self._left.notify()
+                if row.kv not in self._lsbs and row.kv not in self._asked:
+                    self._asked.add(row.kv)
+                    self._asks.try_put((self._plan, row.kv, row.decided + 3))
+        due = self._row_beats.due
+        if due > self._due:
+            self._due = due
+            self._dues.try_put(due)
+        self._changed.notify()
+
+    def _wait_due(self) -> Steps:
+        while True:
+            due = yield self._dues.get(rest=True)
+            yield self.simulation.wait(max(0, due - self.simulation.now_cycle))
+            self._advance()
+
+    def _land(self, buffer: int, landed: list[int]) -> Generator[simpy.Event, Any, None]:
+        """Segments of a buffer land behind the first one."""
+        for segment in range(1, self._row_beats.segments):
+            landed.append((yield from self.fetch.landed(buffer, segment)))
+            self._advance()
 
     def _next_rows(self, plan: LayerPlan) -> Iterator[tuple[Row, bool, int]]:
         """Rows in order, whether a job begins with it, and the number of its K."""
@@ -169,9 +182,12 @@ class RowIssue(Module):
         load = yield from self.jobs.taken["rows"].at(row.job)
         if plan.jobs[row.job][2]:
             shown = SHOWN_CYCLES + (yield from self.loader.key_accepts.at(row.kv))
-            landed = yield from self.fetch.landed(TO_KEY, (self.loader.loads + row.kv) % BUFFERS)
+            buffer = (self.loader.loads + row.kv) % BUFFERS
+            landed = yield from self.fetch.landed(buffer, 0)
             self.key_there.append(max(shown, landed))
             state[1] = max(load + 1, shown, landed) + 1
+            self._keys.append([landed])
+            self.start(self._land(buffer, self._keys[-1]), f"keys {self._layers}.{row.kv}")
         state[0] = load
 
     def _eligible(self, plan: LayerPlan, index: int, state: list[int]) -> Generator[simpy.Event, Any, int]:
@@ -243,19 +259,19 @@ class RowIssue(Module):
 
     def _static(self, plan: LayerPlan) -> Generator[simpy.Event, Any, None]:
         self._begin()
-        state, ended = [0, 0, 0], 0
+        state = [0, 0, 0]
         for index, (row, begins, _) in enumerate(self._next_rows(plan)):
             if begins:
                 yield from self._load(plan, row, state)
             taken = yield from self._eligible(plan, index, state)
-            taken = max(taken, (yield from self._room(row.beats)), self._read)
-            last = self._issue(row, taken, plan.parts)
+            taken = max(taken, (yield from self._room(row.beats)))
+            latest = self._row_beats.latest
+            if latest is not None:
+                while not latest.read:
+                    yield self._changed.wait()
+                taken = max(taken, latest.read)
+            self._choose(row, taken, False)
             state[2] = taken
-            ended = max(last + 2, ended + 1)
-            self.loader.row_ends.append(ended)
-            if row.ends_key:
-                self.loader.key_ends.append(ended)
-            yield self.rows.put(row)
 
     def _walk(self, plan: LayerPlan) -> Generator[simpy.Event, Any, None]:
         self._begin()
@@ -273,60 +289,64 @@ class RowIssue(Module):
         """The earlier of the next first pass and the oldest second one, where it is known that nothing comes before."""
         sim, total = self.simulation, plan.work.flat.size
         pending: deque[Row] = deque()  # after their first pass, still needing K
-        second_beats, ended, over, taken_rows, done_rows = 0, 0, 0, 0, 0
+        second_beats, ended, taken_rows, done_rows = 0, 0, 0, 0
+        replay: Chosen | None = None  # the last second pass
         self._first = None
         while done_rows < total:
             oldest = pending[0] if pending else None
-            if oldest is not None and not oldest.flat:
+            done = self._done(oldest, replay, ended) if oldest is not None else 0
+            if oldest is not None and done:
                 pending.popleft()
-                ended = max(oldest.decided + 3, ended + 1)
-                self._end(oldest, max(ended, over) if oldest.ends_key else ended)
-                ended = self.loader.row_ends.values[-1]
+                ended = done
+                self._end(oldest, ended)
                 done_rows += 1
                 yield self.rows.put(oldest)
                 continue
+            latest = self._row_beats.latest
+            read = 0 if latest is None else latest.read
             second: int | None = None
-            if oldest is not None:
-                landed, room = self._lsbs.get(oldest.kv), self._second_room(second_beats + oldest.beats)
-                if landed is not None and room is not None:
-                    second = max(max(oldest.decided + 2, ended) + 2, landed, room, self._read)
-            first = None if self._first is None else max(self._first[1], self._read)
+            if oldest is not None and oldest.flat and oldest.decided and not (replay and replay.row is oldest):
+                lsbs, room = self._lsbs.get(oldest.kv), self._second_room(second_beats + oldest.beats)
+                if lsbs is not None and room is not None:
+                    second = max(max(oldest.decided + 2, ended) + 2, lsbs[0], room, read)
+            first = None if self._first is None else max(self._first[1], read)
             known = [cycle for cycle in (first, second) if cycle is not None]
             is_open = (first is None and taken_rows < total) or (oldest is not None and second is None)
-            if not known or (is_open and min(known) > sim.now_cycle):
+            if not known or not (latest is None or read) or (is_open and min(known) > sim.now_cycle):
                 waits = [self._changed.wait()]
-                if known:
+                if known and min(known) > sim.now_cycle:
                     waits.append(sim.wait(min(known) - sim.now_cycle))
                 yield sim.any_of(waits) if len(waits) > 1 else waits[0]
                 continue
             if oldest is not None and second is not None and (first is None or second <= first):
-                pending.popleft()
-                oldest.dropped = oldest.decided
-                self._issue(oldest, second, plan.parts)
-                beats = oldest.beats - 1
-                over = self._begun + 2 + beats - (beats >> self._spare_shift)
-                ended = self._read + 1
                 second_beats += oldest.beats
-                self._end(oldest, max(ended, over) if oldest.ends_key else ended)
-                ended = self.loader.row_ends.values[-1]
-                done_rows += 1
-                yield self.rows.put(oldest)
+                replay = self._choose(oldest, second, True)
             else:
                 assert self._first is not None
                 assert first is not None
                 row = self._first[0]
                 self._first = None
-                self._issue(row, first, plan.parts)
-                if row.flat:
-                    self._drops.append((row.decided, row.beats))
-                    self._dropped_beats += row.beats
                 taken_rows += 1
-                if row.flat and row.kv not in self._lsbs and row.kv not in self._asked:
-                    self._asked.add(row.kv)
-                    yield self._asks.put((plan, row.kv, row.decided + 3))
                 pending.append(row)
+                self._choose(row, first, False)
                 self._taken.append(first)
         self._asked.clear()
+
+    def _done(self, row: Row, replay: Chosen | None, ended: int) -> int:
+        """When the oldest row, the one before it having `ended`, needs K no more, if that is known, else 0."""
+        replays = replay is not None and replay.row is row
+        if replays:
+            assert replay is not None
+            if not replay.read:
+                return 0
+            ended = replay.read + 1
+        elif row.flat or not row.decided:
+            return 0
+        else:
+            ended = max(row.decided + 3, ended + 1)
+        if not row.ends_key or replay is None:
+            return ended
+        return max(ended, replay.passed) if replay.passed else 0
 
     def _end(self, row: Row, cycle: int) -> None:
         """The row needs K no more."""
@@ -367,6 +387,7 @@ class RowIssue(Module):
             self.start(self._wait_lsb(number, buffer, accepted), f"LSBs {self._number}.{number}")
 
     def _wait_lsb(self, number: int, buffer: int, accepted: int) -> Generator[simpy.Event, Any, None]:
-        landed = yield from self.fetch.landed(TO_KEY, buffer)
-        self._lsbs[number] = max(accepted + SETTLED, landed + 2)
+        landed = yield from self.fetch.landed(buffer, 0)
+        self._lsbs[number] = (max(accepted + SETTLED, landed + LSB_SEEN), [landed])
         self._changed.notify()
+        yield from self._land(buffer, self._lsbs[number][1])

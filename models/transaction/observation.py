@@ -17,7 +17,7 @@ KEY_BUFFERS = 2
 
 
 class Pass(NamedTuple):
-    """A pass of a row through Q x K: cycles of its first beat and of its decision; `second` with all bits."""
+    """A pass through Q x K: cycles before its first beat, of its decision, of its last beat; `second`: all bits."""
 
     job: int
     row: int
@@ -26,6 +26,7 @@ class Pass(NamedTuple):
     decided: int
     kv: int
     second: bool
+    last: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +34,7 @@ class LayerEvents:
     """Cycles of a layer, from the cycle in which it was asked for.
 
     Attributes:
-        passes: as `Pass`, in order, shape (passes, 7).
+        passes: as `Pass`, in order, shape (passes, 8).
         keys: of each list of keys: asked for, all there, first row taken, released; shape (lists, 4).
         rows: left the row queues, shape (rows,).
         outputs: went to the write-back, shape (rows,).
@@ -62,15 +63,16 @@ class LayerEvents:
         return int((self.keys[:, 3] - self.keys[:, 2]).sum()) // KEY_BUFFERS
 
     def stalls(self) -> dict[str, int]:
-        """Cycles in which Q x K has no beat between its first and its last one, by what the next pass waited for."""
-        begins, ends = self.passes[:, 2], self.passes[:, 2] + self.passes[:, 3]
-        gaps = np.maximum(0, begins[1:] - ends[:-1])
+        """Cycles in which Q x K has no beat between its first and its last one, by what the next one waited for."""
+        begins, ends = self.passes[:, 2], self.passes[:, 7]
+        gaps, inside = np.maximum(0, begins[1:] - ends[:-1]), ends - begins - self.passes[:, 3]
+        with_lsb = self.passes[:, 6] > 0
         kv, second = self.passes[1:, 5], self.passes[1:, 6] > 0
         news = (np.diff(np.maximum.accumulate(self.passes[:, 5])) > 0) & ~second
         keys = np.where(news, np.clip(self.keys[kv, 1] - ends[:-1], 0, gaps), 0)
         return {
-            "Q x K, keys not landed": int(keys.sum()),
-            "Q x K, LSBs or decision of a flat row": int(gaps[second].sum()),
+            "Q x K, keys not landed": int(keys.sum() + inside[~with_lsb].sum()),
+            "Q x K, LSBs or decision of a flat row": int(gaps[second].sum() + inside[with_lsb].sum()),
             "Q x K, queries or room behind": int((gaps - keys)[~second].sum()),
         }
 
@@ -130,7 +132,7 @@ def events_of(
     """
     started, ended, done = cycles
     taken = np.array(passes, np.int64)
-    taken[:, [2, 4]] -= asked
+    taken[:, [2, 4, 7]] -= asked
     at = np.array(keys, np.int64).T - asked
     phases = {
         "descriptor and lists": started - asked,

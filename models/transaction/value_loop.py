@@ -29,7 +29,7 @@ def value_cycle(
     d: Array,
     cycle: int,
     accepted: bool,
-    pending: tuple[bool, bool, bool],
+    pending: tuple[int, int, bool],
     bursts_left: int,
 ) -> None:
     """The cycle, after the fetch side's.
@@ -40,7 +40,8 @@ def value_cycle(
         d: what is known of the layer's rows.
         cycle: its number.
         accepted: a list of values was accepted in it.
-        pending: when it began, values for each buffer, and LSBs of single ones, were under way.
+        pending: when it began, values for these segments of each buffer, a bit each, and LSBs of single ones, were
+            under way.
         bursts_left: bursts of outputs that went to the channels in it.
     """
     outputs0, output_jobs0, back0 = v.outputs_n, v.output_jobs_n, v.back_n
@@ -156,7 +157,7 @@ def _weigh(
     v: Record,
     d: Array,
     cycle: int,
-    pending: tuple[bool, bool, bool],
+    pending: tuple[int, int, bool],
     outputs0: int,
     rows_in0: int,
     permits0: int,
@@ -171,30 +172,48 @@ def _weigh(
         v.weighing = (v.weighing << 1 & ((2 << end) - 1)) | (v.weigh_there & v.weigh_last)
     goes = advance or not v.weigh_there
     ends = v.left == 1
-    free = not v.running or (goes and ends)
-    was_running, releases = v.running, v.run_release
-    if v.running and goes:
+    is_read = 1 if v.running and v.may else 0
+    moves = is_read and goes
+    free = not v.running or (moves and ends)
+    early = v.running and v.generation and v.run_release and v.all_there and v.nearly and v.flowing
+    releases = v.run_release and not early and not v.told
+    v.row_started = 1 if v.running and not v.arrived and (v.all_there or (moves and ends)) else 0
+    v.release = 1 if (early and not v.told) or (goes and v.read_there and v.read_last and v.read_release) else 0
+    if goes:
+        v.weigh_there, v.weigh_last = v.read_there, v.read_last
+        v.read_there, v.read_last, v.read_release = is_read, 1 if ends else 0, 1 if releases else 0
+    v.told |= 1 if early else 0
+    v.arrived |= v.row_started
+    v.flowing |= 1 if v.index >= v.stalling else 0
+    if moves:
         v.product_cycles += 1
         v.left -= 1
+        v.index += 1
         for lane in range(v.slots):
             if v.remaining[lane] > 0:
                 v.remaining[lane] -= 1
                 v.level[lane] -= 1
-    v.release = v.row_started = 0
-    if goes:
-        v.release = 1 if v.read_there and v.read_last and v.read_release else 0
-        v.weigh_there, v.weigh_last = v.read_there, v.read_last
-        v.read_there, v.read_last, v.read_release = was_running, 1 if ends else 0, releases
+    elif v.running and goes:
+        v.waited_cycles += 1
+    under_way = pending[1] if v.run_buffer else pending[0]
+    segment = v.index >> v.segment_shift & v.segments - 1
+    v.may = 1 if v.all_there or not under_way >> segment & 1 else 0
+    v.all_there |= 1 if under_way == 0 else 0
+    v.nearly = 1 if v.left <= v.span >> v.rate_shift else 0
     if not free:
         return
     v.running = 0
     if rows_in0 == 0 or permits0 == 0:
         return
-    if pending[v.permits[0, 0]] or (v.permits[0, 2] and pending[2]):
+    under_way = pending[1] if v.permits[0, 0] else pending[0]
+    # in generation a row starts with the first segment
+    if (under_way & 1 if v.generation else under_way) or (v.permits[0, 2] and pending[2]):
         v.waited_cycles += 1
         return
-    v.running = v.row_started = 1
-    v.left, v.run_release = v.rows_in[0, 0], v.permits[0, 1]
+    v.running = v.may = 1
+    v.all_there = v.nearly = v.flowing = v.told = v.arrived = v.index = 0
+    v.run_buffer, v.run_release = v.permits[0, 0], v.permits[0, 1]
+    v.left = v.span = v.rows_in[0, 0]
     d[v.d_started + v.started_n] = cycle
     v.started_n += 1
     for lane in range(v.slots):

@@ -53,6 +53,10 @@ class ValueSizes:
         gather_cycles: of its gathering.
         missing_cycles: of counting and packing what a beat lacks.
         weigh_cycles: of prob x V.
+        segment_shift: a segment of a buffer of the Value SRAM has 2^this rows.
+        segments: of a buffer.
+        rate_shift: the fetcher takes 2^this rows of vectors in a cycle.
+        stalling: entries of a row behind which prob x V does not stall.
     """
 
     slots: int
@@ -68,6 +72,10 @@ class ValueSizes:
     gather_cycles: int
     missing_cycles: int
     weigh_cycles: int
+    segment_shift: int
+    segments: int
+    rate_shift: int
+    stalling: int
 
     @classmethod
     def of(cls, machine: AcceleratorConfig) -> "ValueSizes":
@@ -87,6 +95,7 @@ def _sizes(machine: AcceleratorConfig) -> ValueSizes:
     counting = longest(dict(row_values.graphs(machine)))
     fills = tuple(max(e.fill_pack.latency_cycles, e.fill_tally.latency_cycles) for e in engines)
     packs = tuple(max(e.kept_pack.latency_cycles, e.kept_tally.latency_cycles) for e in engines)
+    weigh_cycles = probability_value.plan(machine, library).latency_cycles
     return ValueSizes(
         slots=sizes.slots,
         top_k_lanes=sizes.top_k_lanes,
@@ -100,7 +109,11 @@ def _sizes(machine: AcceleratorConfig) -> ValueSizes:
         group_cycles=kept["grouping"],
         gather_cycles=kept["gather"],
         missing_cycles=value_sparse.ID_CYCLES + max(missing.values()),
-        weigh_cycles=probability_value.plan(machine, library).latency_cycles,
+        weigh_cycles=weigh_cycles,
+        segment_shift=sizes.segment_rows.bit_length() - 1,
+        segments=sizes.segments,
+        rate_shift=max(1, sizes.fetch_lanes // sizes.slots).bit_length() - 1,
+        stalling=weigh_cycles + value_dispatch.DISPATCH_STAGES,
     )
 
 
@@ -135,9 +148,14 @@ and cycles, as they happen:
     started, taken    each row in prob x V; each job
 """
 
+MACHINE = (
+    *("slots", "top_k_lanes", "lane_entries", "ring_rows", "missing_cycles", "weigh_cycles"),
+    *("segment_shift", "segments", "rate_shift", "stalling"),
+)
+"""What a machine is, of `ValueSizes`."""
 _SCALARS = (
     # of the machine
-    *("slots", "top_k_lanes", "lane_entries", "ring_rows", "missing_cycles", "weigh_cycles"),
+    *MACHINE,
     # of the layer
     *LAYER,
     *(f"d_{name}" for name in ROWS),
@@ -175,6 +193,7 @@ _SCALARS = (
     *("clearing", "working", "cleared_row", "missing_n", "missing_last", "counted_at"),
     # dispatch
     *("dispatch_skid_n", "counting", "rows_in_n", "permits_n", "running", "left", "run_release"),
+    *("run_buffer", "may", "all_there", "index", "span", "nearly", "flowing", "told", "arrived"),
     *("read_there", "read_last", "read_release", "weigh_there", "weigh_last", "weighing"),
     # output stage and write-back
     *("outputs_n", "output_jobs_n", "served_memory", "served_heads", "output_beat", "output_part", "output_row"),
@@ -220,7 +239,7 @@ def new_value_state(machine: AcceleratorConfig) -> NDArray[np.void]:
     s = ValueSizes.of(machine)
     shapes = _shapes(s, machine.context_keys) | dict.fromkeys(_SCALARS, ())
     state = np.zeros(1, record_dtype({name: (np.int64, shape) for name, shape in shapes.items()}))
-    for name in ("slots", "top_k_lanes", "lane_entries", "ring_rows", "missing_cycles", "weigh_cycles"):
+    for name in MACHINE:
         state[name] = getattr(s, name)
     state["fill_depth"], state["pass_cycles"] = s.fill_cycles, s.pass_cycles
     # a row is read and judged before it is packed

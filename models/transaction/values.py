@@ -13,10 +13,11 @@ import simpy
 from models.config import AcceleratorConfig
 from models.transaction.channel import In, Out
 from models.transaction.fetching import FetchSide
-from models.transaction.issue import Row, RowIssue
+from models.transaction.issue import RowIssue
 from models.transaction.kernel import Module, Simulation, Steps
 from models.transaction.layer_plan import LayerPlan
 from models.transaction.loader import Jobs
+from models.transaction.row_beats import Row
 from models.transaction.value_layer import value_layer
 from models.transaction.value_state import DONE, JOB, RETIRED
 
