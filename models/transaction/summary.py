@@ -189,10 +189,10 @@ def _layer_timeline(timeline: Timeline, layer: LayerResult, lists: int) -> None:
         track = f"{KEY_SRAM}, {(lists + i) % KEY_BUFFERS}"
         timeline.slice(track, f"keys {i}, fetch", asked, max(asked, there))
         timeline.slice(track, f"keys {i}, rows", taken, released)
-    for job, row, begins, beats, decided, _, second in events.passes.tolist():
+    for job, row, begins, _, decided, _, second, last in events.passes.tolist():
         name = f"head {heads[job]}, row {row}{', all bits' if second else ''}"
-        timeline.slice("Q x K", name, start + begins, start + begins + beats)
-        timeline.slice("softmax", name, start + begins + beats, start + decided)
+        timeline.slice("Q x K", name, start + begins, start + last)
+        timeline.slice("softmax", name, start + last, start + decided)
     for i, (left, output) in enumerate(zip(events.rows.tolist(), events.outputs.tolist(), strict=True)):
         name = f"head {heads[i // rows]}, row {i % rows}"
         timeline.slice("values", name, start + left, start + max(left, output))
