@@ -70,6 +70,7 @@ class RowIssue(Module):
         self.key_taken: list[int] = []
         self._row_beats = RowBeats(machine, timing)
         self._keys: list[list[int]] = []  # landing of the segments of each K
+        self._coming: deque[Row] = deque()  # of which the value path does not know yet
         self._taken = Times(simulation, "rows taken")
         self._changed = Event(simulation, "row issue changed")
         self._first: tuple[Row, int] | None = None
@@ -116,6 +117,8 @@ class RowIssue(Module):
         """A pass of `row` is taken."""
         if row.kv == len(self.key_taken):
             self.key_taken.append(cycle)
+        if not second:
+            self._coming.append(row)
         landed = self._lsbs[row.kv][1] if second else self._keys[row.kv]
         chosen = self._row_beats.choose(row, cycle, second, landed)
         self._advance()
@@ -131,11 +134,10 @@ class RowIssue(Module):
             self.log.append(
                 Pass(row.job, row.row, chosen.begun, row.beats, row.decided, row.kv, chosen.second, chosen.last)
             )
+            row.settled = chosen.second or not (row.flat and self._is_progressive)
             if not self._is_progressive:
                 self._ended = max(chosen.passed + 2, self._ended + 1)
                 self._end(row, self._ended)
-                if not self.rows.try_put(row):
-                    raise TransactionError(f"more rows under way than the {PENDING} that there is room for")
             elif row.flat and not chosen.second:
                 self._drops.append((row.decided, row.beats))
                 self._dropped_beats += row.beats
@@ -143,6 +145,9 @@ class RowIssue(Module):
                 if row.kv not in self._lsbs and row.kv not in self._asked:
                     self._asked.add(row.kv)
                     self._asks.try_put((self._plan, row.kv, row.decided + 3))
+        while self._coming and self._coming[0].settled:
+            if not self.rows.try_put(self._coming.popleft()):
+                raise TransactionError(f"more rows under way than the {PENDING} that there is room for")
         due = self._row_beats.due
         if due > self._due:
             self._due = due
@@ -300,7 +305,6 @@ class RowIssue(Module):
                 ended = done
                 self._end(oldest, ended)
                 done_rows += 1
-                yield self.rows.put(oldest)
                 continue
             latest = self._row_beats.latest
             read = 0 if latest is None else latest.read

@@ -27,7 +27,8 @@ LANDED_SEEN = 2
 class Row:
     """A query row of a head: what it is, and cycles as they become known.
 
-    `decided`: its probabilities are out, of the latest pass, 0 before; `begins`: the first beat of these.
+    `decided`: its probabilities are out, of the latest pass, 0 before; `begins`: the first beat of these; `settled`:
+    that is its last pass.
     """
 
     job: int
@@ -39,6 +40,7 @@ class Row:
     kv: int
     begins: int = 0
     decided: int = 0
+    settled: bool = False
 
 
 @dataclass(slots=True)

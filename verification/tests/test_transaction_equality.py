@@ -84,6 +84,16 @@ def test_hbm2_gives_the_same_cycles(prompt: int | None, value_ratio: float, simu
         assert found.equal, found
 
 
+@pytest.mark.parametrize("prompt", [ENCODER, 116])
+@pytest.mark.parametrize("bits", [QuantizationConfig(8, 0, 0.0), QuantizationConfig(6, 4, 0.02)])
+def test_keys_and_values_that_land_beside_their_rows_give_the_same_cycles(
+    prompt: int | None, bits: QuantizationConfig, simulator: Simulator
+) -> None:
+    run, config = _run(prompt, 32, 1.0, bits, tokens=120)
+    for found in _levels(run, config, simulator, "hbm2"):
+        assert found.equal, found
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(case=small_runs(MACHINE))
 def test_random_runs_are_within_the_bound_and_equal_on_memories_that_do_not_stall_at_random(
