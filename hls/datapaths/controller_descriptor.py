@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyrtl
@@ -79,9 +79,7 @@ def descriptor_registers(checks: Schedule, start: Wire, bursts: Bursts, block: p
             fields[name] = loaded(name, low, ADDRESS_BITS - ALIGNMENT_BITS)
         found = {}
         for name, bits in _suspects().items():
-            fault = pyrtl.rtl_any(
-                *(here[i] & pyrtl.rtl_any(*(bursts.data[bit] for bit in each)) for i, each in bits.items())
-            )
+            fault = pyrtl.rtl_any(*(here[i] & _some(bursts.data, each) for i, each in bits.items()))
             sticky = register(1, f"found_{name}", block)
             sticky.next <<= ~start & (sticky | fault)
             found[name] = sticky
@@ -97,6 +95,14 @@ def descriptor_registers(checks: Schedule, start: Wire, bursts: Bursts, block: p
         done = register(1, "descriptor_checked", block)
         done.next <<= checked.out_valid
         return Request(fields, layer, done)
+
+
+def _some(data: Wire, bits: Sequence[int]) -> Wire:
+    """Whether one of some bits is 1."""
+    rising = sorted(bits)
+    starts = [i for i in range(len(rising)) if i == 0 or rising[i] != rising[i - 1] + 1]
+    runs = [rising[low:high] for low, high in zip(starts, (*starts[1:], len(rising)), strict=True)]
+    return pyrtl.concat(*reversed([data[run[0] : run[-1] + 1] for run in runs])) != 0
 
 
 def _suspects() -> dict[str, dict[int, list[int]]]:

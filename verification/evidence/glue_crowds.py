@@ -8,12 +8,13 @@ half of the time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 
 import pyrtl
 
-from verification.evidence.glue_replay import Replay, Row
+from hls.lower import Netlist
+from verification.evidence.glue_replay import Replay, Row, replay_of
 
 PHASE_CYCLES = 400
 PHASES = ((1.0, 0.0), (0.5, 0.5), (1.0, 1.0), (0.2, 1.0))
@@ -57,23 +58,23 @@ CROWDS = {
 """By module; its recordings are of one layer, whose bus does not change."""
 
 
-def crowded(replay: Replay, block: pyrtl.Block, crowd: Crowd, seed: int) -> Replay:
+def crowded(replay: Replay, netlist: Netlist, crowd: Crowd, seed: int) -> Replay:
     """The recorded items of one layer, at other times.
 
     Raises:
         AssertionError: if other items come out.
     """
-    random, inputs, outputs = Random(seed), list[Row](), list[Row]()
-    recorded = [{**i, **o} for i, o in zip(replay.inputs, replay.outputs, strict=True)]
+    random, again = Random(seed), list[Row]()
+    recorded = list(replay.rows())
     first = next(i for i, row in enumerate(recorded) if any(row[m.valid] for m in crowd.into))
     waiting = {moves: moves.items(recorded) for moves in crowd.into}
     offering: set[Moves] = set()
-    simulation = pyrtl.FastSimulation(tracer=None, block=block)
+    simulation = pyrtl.FastSimulation(tracer=None, block=netlist.block)
     registers, memories, step = simulation.regs, simulation.mems, simulation.sim_func
-    row = dict(replay.inputs[first])
+    row = {port: recorded[first][port] for port in netlist.inputs}
     quiet = 0
-    while quiet < END_CYCLES and len(inputs) < MOST_CYCLES:
-        comes, taken = PHASES[len(inputs) // PHASE_CYCLES % len(PHASES)]
+    while quiet < END_CYCLES and len(again) < MOST_CYCLES:
+        comes, taken = PHASES[len(again) // PHASE_CYCLES % len(PHASES)]
         row.update({port: int(random.random() >= taken) * 3 for port in crowd.waits})
         row.update({moves.ready: int(random.random() < taken) for moves in crowd.out})
         for moves, items in waiting.items():
@@ -81,19 +82,17 @@ def crowded(replay: Replay, block: pyrtl.Block, crowd: Crowd, seed: int) -> Repl
                 offering.add(moves)
             row[moves.valid] = int(moves in offering)
             row.update(items[0] if items and moves in offering else {})
-        row.update({port: row[port] & (1 << len(block.wirevector_by_name[port])) - 1 for port in crowd.waits})
+        row.update({port: row[port] & (1 << netlist.inputs[port]) - 1 for port in crowd.waits})
         registers, seen, writes = step({**row, **registers, **memories})
         for memory, address, value in writes:
             memories[memory][address] = value
-        inputs.append(dict(row))
-        outputs.append(seen)
+        again.append({**row, **seen})
         for moves, items in waiting.items():
             if moves in offering and seen[moves.ready]:
                 items.pop(0)
                 offering.remove(moves)
         busy = taken == 0.0 or any(waiting.values()) or any(seen[m.valid] for m in crowd.out)
         quiet = 0 if busy else quiet + 1
-    again = [{**i, **o} for i, o in zip(inputs, outputs, strict=True)]
     for moves in crowd.out:
         assert moves.items(again) == moves.items(recorded), f"{replay.name!r}: other items of {moves.valid} come out"
-    return replace(replay, name=f"{replay.name}, crowded", inputs=inputs, outputs=outputs)
+    return replay_of(f"{replay.name}, crowded", netlist, again)

@@ -17,7 +17,9 @@ from verification.equivalence.formula import Formula
 from verification.equivalence.netlist import Netlist, NetlistError
 from verification.equivalence.solver import Limits
 from verification.equivalence.symbolic import Obligation, SymbolicRun, discharge
+from verification.equivalence.unrolling import Sources, Unrolling
 from verification.evidence.glue_outputs import Meaning
+from verification.evidence.glue_reach import reached
 
 COUNT_BITS = 4
 MOST_DIFFERENT = 8
@@ -51,7 +53,7 @@ def _conditions(netlist: Netlist) -> Iterator[Condition]:
 
 
 class _Step:
-    """A step of both machines from states in the relation."""
+    """A step of both machines from states in the relation; of the mutant only what can be different."""
 
     def __init__(
         self,
@@ -60,10 +62,24 @@ class _Step:
         relation: Mapping[str, set[Condition]],
         exclusive: Sequence[tuple[str, str]],
     ) -> None:
-        self.formula = Formula()
-        apart = {name: self.formula.variable(f"reg:faulty.{name}", original.widths[name]) for name in relation}
-        self.faulty = SymbolicRun(faulty, self.formula, registers=apart).unrolling
+        self.netlist, self.formula = faulty, Formula()
+        self.reached = reached(faulty, original, relation)
         self.original = SymbolicRun(original, self.formula).unrolling
+        apart = {name: self.formula.variable(f"reg:faulty.{name}", original.widths[name]) for name in relation}
+
+        def own(name: str, cycle: int) -> int | None:
+            seen = cycle == 0 and name not in self.reached and name in original.widths
+            return self.original.value(name) if seen else None
+
+        def refuse(name: str, cycle: int = 0) -> int:
+            raise NetlistError(f"{name!r} at cycle {cycle} is none of the original's")
+
+        def table(name: str) -> int:
+            memory = faulty.memories[name]
+            return self.formula.table(memory.contents or (), memory.address_bits, memory.data_bits)
+
+        sources = Sources(refuse, apart.__getitem__, self.original.memory, table, own)
+        self.faulty = Unrolling(faulty, self.formula, sources)
         related = tuple(self.related(r, c, 0) for r, kept in relation.items() for c in kept)
         pairs = [(self.original.bits(a, t), self.original.bits(b, t)) for a, b in exclusive for t in (0, 1)]
         self.assumed = (*related, *(int((~(a & b)).value) for a, b in pairs))
@@ -77,45 +93,63 @@ class _Step:
         held = condition.holds(self.original.bits(condition.register, cycle))
         return int((~held | self.same(name, cycle)).value)
 
+    def _differs(self, mine: str, its: str) -> bool:
+        """Whether a wire of the original and one of the mutant may differ."""
+        return mine != its or its in self.reached
+
+    def registers(self, original: Netlist, relation: Mapping[str, set[Condition]]) -> list[Obligation]:
+        """What is in all others after the step."""
+        names = [name for name in original.registers if name not in relation]
+        nets = [(name, original.drivers[name].args[0], self.netlist.drivers[name].args[0]) for name in names]
+        return [Obligation(n, int(self.same(n, 1).value), self.assumed) for n, a, b in nets if self._differs(a, b)]
+
     def memories(self, original: Netlist) -> list[Obligation]:
         """What is in them after the step."""
         found = []
-        for name, memory in original.memories.items():
-            if memory.contents is None:
+        for name, nets in original.writers.items():
+            faulty = self.netlist.writers[name]
+            pairs = [
+                (a, b)
+                for mine, its in zip(nets, faulty, strict=False)
+                for a, b in zip(mine.args, its.args, strict=True)
+            ]
+            if original.memories[name].contents is None and (
+                len(nets) != len(faulty) or any(self._differs(a, b) for a, b in pairs)
+            ):
                 arrays = (self.faulty.memory(name, 1), self.original.memory(name, 1))
                 found.append(Obligation(f"memory {name}", self.formula.arrays_equal(*arrays), self.assumed))
         return found
 
     def outputs(self, original: Netlist, meaning: Mapping[str, Meaning]) -> list[Obligation]:
-        """Each under its valid bits."""
+        """Each where it means something."""
         found = []
         for name in original.outputs:
-            claim = self.same(name, 0)
-            if name in meaning:
-                claim = self._where_it_means(name, meaning[name])
-            found.append(Obligation(f"output {name}", int(claim.value), self.assumed))
+            if name in self.reached:
+                claim = self._where_it_means(name, meaning.get(name, Meaning()))
+                found.append(Obligation(f"output {name}", int(claim.value), self.assumed))
         return found
 
     def _where_it_means(self, name: str, meaning: Meaning) -> Bits:
         mine, its = (run.bits(name, 0) for run in (self.original, self.faulty))
-        if meaning.lanes is None:
-            claim = mine == its
-        else:
-            bits, above = meaning.lane_bits, meaning.lane_bits * meaning.lane_count
-            lanes = [slice(i * bits, (i + 1) * bits) for i in range(meaning.lane_count)]
-            of_lane = meaning.lanes
-            parts = [
-                (mine[lane] == its[lane]) | ~of_lane.any_of(i, lambda port: self.original.bits(port, 0))
-                for i, lane in enumerate(lanes)
-            ]
-            claim = conjunction(parts + ([mine[above:] == its[above:]] if above < mine.width else []))
-        for port in meaning.under:
-            claim = claim | ~self.original.bits(port, 0).any()
-        return claim
+        parts = meaning.parts(mine.width, lambda port: self.original.bits(port, 0))
+        same = [(mine[at] == its[at], condition) for at, condition in parts]
+        return conjunction([equal if condition is None else equal | ~condition for equal, condition in same])
 
     def fails(self, obligations: list[Obligation], limits: Limits) -> list[bool]:
         """Which are not proved."""
         return [answer.status != "unsat" for answer in discharge(self.formula, obligations, limits)]
+
+
+def same_step(faulty: Netlist, original: Netlist, meaning: Mapping[str, Meaning], limits: Limits) -> bool:
+    """Whether reset and, from any state, the step are proved the same, where outputs mean something."""
+    if faulty.registers != original.registers or set(faulty.memories) != set(original.memories):
+        return False
+    step = _Step(faulty, original, {}, ())
+    try:
+        claims = step.outputs(original, meaning) + step.memories(original) + step.registers(original, {})
+        return not any(step.fails(claims, limits))
+    except NetlistError:
+        return False
 
 
 def unseen(
@@ -157,9 +191,8 @@ def _unseen(
         if len(relation) > MOST_DIFFERENT:
             return False
         step = _Step(faulty, original, relation, exclusive)
-        others = [name for name in original.registers if name not in relation]
-        failing = step.fails([Obligation(n, int(step.same(n, 1).value), step.assumed) for n in others], limits)
-        joining = [name for name, failed in zip(others, failing, strict=True) if failed]
+        others = step.registers(original, relation)
+        joining = [o.name for o, failed in zip(others, step.fails(others, limits), strict=True) if failed]
         pairs = [(name, condition) for name, kept in relation.items() for condition in kept]
         claims = [Obligation(str(p), step.related(*p, 1), step.assumed) for p in pairs]
         dropped = [p for p, failed in zip(pairs, step.fails(claims, limits), strict=True) if failed]

@@ -62,12 +62,11 @@ class Module:
         return [self._replay(recording, part_of) for recording in recordings for part_of in self.instances]
 
     def _replay(self, recording: Recording, part_of: Mapping[str, str]) -> Replay:
-        def rows(ports: Mapping[str, int]) -> list[dict[str, int]]:
-            columns = {port: recording.numbers(part_of[port], port) for port in ports}
-            return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-
-        inputs, outputs = rows(self.netlist.inputs), rows(self.netlist.outputs)
-        return Replay(recording.name, inputs, outputs, self.netlist.outputs, self.meaning)
+        inputs, outputs = (
+            {port: recording.words[part_of[port], port] for port in ports}
+            for ports in (self.netlist.inputs, self.netlist.outputs)
+        )
+        return Replay(recording.name, inputs, outputs)
 
 
 def module(design: Composition, name: str) -> Module:

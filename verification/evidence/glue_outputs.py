@@ -7,7 +7,7 @@ does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from hls.datapaths.crossbar import BURST_ADDRESS_BITS, BURST_BITS
@@ -15,9 +15,7 @@ from hls.datapaths.landing_lane import landing_tag
 from hls.datapaths.machine_sizes import PROBABILITY_BITS, MachineSizes
 from hls.datapaths.memory_port import MemoryPortSize
 from models.config import AcceleratorConfig
-from verification.equivalence.bits import Bits
-
-Values = Mapping[str, int]
+from verification.equivalence.bits import Bits, conjunction
 
 
 @dataclass(frozen=True)
@@ -37,15 +35,6 @@ class Lanes:
     counted: bool = False
     both: str = ""
     unless: str = ""
-
-    def of(self, values: Values) -> int:
-        """A bit a lane, of recorded values."""
-        found = values[self.port] >> self.low & (1 << self.bits) - 1
-        if self.counted:
-            return int((1 << found) - 1)
-        if self.both:
-            found &= values[self.both]
-        return found & ~values[self.unless] if self.unless else found
 
     def any_of(self, lane: int, value: Callable[[str], Bits]) -> Bits:
         """One bit: a lane means something."""
@@ -84,17 +73,26 @@ class Meaning:
         lanes = () if self.lanes is None else (self.lanes.port, self.lanes.both, self.lanes.unless)
         return frozenset() if self.since else frozenset(port for port in (*self.under, *lanes) if port)
 
-    def mask(self, values: Values, bits: int) -> int:
-        """Bits of the output that mean something in a cycle, but for `since`."""
-        whole = (1 << bits) - 1
-        if not all(values[port] for port in self.under):
-            return 0
+    def parts(self, bits: int, value: Callable[[str], Bits]) -> Iterator[tuple[slice, Bits | None]]:
+        """Slices of the output, and one bit for each: it means something (None: it always does). Without `since`.
+
+        `value`: of a port.
+        """
+        under = [value(port).any() for port in self.under]
+
+        def all_of(conditions: Sequence[Bits]) -> Bits | None:
+            return conjunction(conditions) if conditions else None
+
         if self.lanes is None:
-            return whole
-        chosen = self.lanes.of(values)
-        lane = (1 << self.lane_bits) - 1
-        found = whole >> self.lane_count * self.lane_bits << self.lane_count * self.lane_bits
-        return found | sum(lane << i * self.lane_bits for i in range(self.lane_count) if chosen >> i & 1)
+            yield slice(0, bits), all_of(under)
+            return
+        for i in range(self.lane_count):
+            yield (
+                slice(i * self.lane_bits, (i + 1) * self.lane_bits),
+                all_of([*under, self.lanes.any_of(i, value)]),
+            )
+        if self.lane_count * self.lane_bits < bits:
+            yield slice(self.lane_count * self.lane_bits, bits), all_of(under)
 
 
 def _under(valid: str, *ports: str) -> dict[str, Meaning]:

@@ -7,6 +7,7 @@ reset. To see the ports, outputs are added to the composition: its modules are t
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,22 +17,30 @@ from hls.compose import Composition, Piece, Source, constant
 from hls.datapaths.descriptor import ANSWER, LayerStatus
 from hls.session import Tap, Tapped
 from hls.simulate import Simulator, Words, from_words, open_simulator
+from models.memory.interface import Memory
+from models.memory.variants import AdversarialMemory
 from verification.cosimulation import Lockstep, accelerator_of, make_memory, start
-from verification.evidence.controller_model import HostLayer, Scores, status_of, survivors_of
-from verification.evidence.glue_runs import (
+from verification.evidence.controller_model import HostLayer, Scores, bus_of, status_of, survivors_of
+from verification.evidence.glue_requests import (
     DESCRIPTOR_ADDRESS,
     IMAGE_BYTES,
-    RUNS,
-    TINY,
+    at_limits,
+    each_bit,
     refusals,
     selections,
 )
+from verification.evidence.glue_runs import RUNS, TINY
 from verification.strategies import SmallRun
 
 ALWAYS = "always"
 TAP = "glue"
-REQUESTS = ("layers without rows", "refused")
-"""Recordings that are no runs: of requests."""
+ANSWERED = {"layers without rows": selections, "refused": refusals, "fields at limits": at_limits, "each bit": each_bit}
+"""Recordings of requests to a memory that answers."""
+SILENT = {f"silent after {count}": count for count in (0, 5, 11, 22)}
+"""Recordings of a request to a memory that answers no more after so many requests: reading the descriptor, its lists,
+and twice while results are written."""
+REQUESTS = (*ANSWERED, *SILENT)
+"""Recordings that are no runs."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +49,6 @@ class Recording:
 
     name: str
     words: Mapping[tuple[str, str], Words]
-
-    def numbers(self, part: str, port: str) -> list[int]:
-        """A port, cycle by cycle."""
-        return from_words(self.words[part, port])
 
     def __len__(self) -> int:
         return len(next(iter(self.words.values())))
@@ -69,7 +74,7 @@ def record(
     with_requests: bool = True,
     change: Callable[[Composition], Composition] = lambda design: design,
 ) -> Iterator[Recording]:
-    """A recording of each run, and (`with_requests`) one of layers without rows, one of requests that are refused.
+    """A recording of each run, and (`with_requests`) of `REQUESTS`.
 
     Raises:
         AssertionError: if the netlist does not do what the reference does.
@@ -87,8 +92,11 @@ def record(
             yield joined(name, _layers(run, simulator, tap))
         if not with_requests:
             return
-        for name, layers in zip(REQUESTS, (selections(), refusals()), strict=True):
-            yield joined(name, _requests(layers, simulator, tap))
+        for name, layers in ANSWERED.items():
+            yield joined(name, _requests(layers(), simulator, tap, make_memory("hbm2", TINY)))
+        for name, count in SILENT.items():
+            memory = AdversarialMemory(TINY.hbm_channels, accept=1.0, answer=1.0, silent_after=count)
+            yield joined(name, _requests(itertools.islice(selections(), 1), simulator, tap, memory))
 
 
 def _layers(run: SmallRun, simulator: Simulator, tap: Tap) -> Iterator[Tapped]:
@@ -100,23 +108,33 @@ def _layers(run: SmallRun, simulator: Simulator, tap: Tap) -> Iterator[Tapped]:
     yield from (taps[TAP] for taps in pair.tapped)
 
 
-def _requests(layers: Iterable[HostLayer], simulator: Simulator, tap: Tap) -> Iterator[Tapped]:
-    """Layers without rows, and requests that are refused, one behind the other."""
+def _requests(layers: Iterable[HostLayer], simulator: Simulator, tap: Tap, memory: Memory) -> Iterator[Tapped]:
+    """Requests one behind the other."""
     simulator.reset()
-    memory = make_memory("ideal", TINY)
+    silent = isinstance(memory, AdversarialMemory)
     for layer in layers:
         image = np.zeros(IMAGE_BYTES, np.uint8)
         for address, content in {DESCRIPTOR_ADDRESS: layer.descriptor(), **layer.contents()}.items():
             image[address : address + len(content)] = np.frombuffer(content, np.uint8)
         before = image.copy()
         found = start(simulator, memory, image, DESCRIPTOR_ADDRESS, (tap,))
-        status, wanted = LayerStatus(found.outputs["done_status"]), status_of(TINY, layer)
+        status = LayerStatus(found.outputs["done_status"])
+        wanted = LayerStatus.MEMORY_SILENT if silent else status_of(TINY, layer)
         assert status == wanted, f"{status.name} instead of {wanted.name} for {dict(layer.fields)}"
         if status == LayerStatus.OK:
             _check_answer(layer, image)
-        else:
+        elif not silent:
             assert np.array_equal(before, image), f"memory has changed: {wanted.name}"
-        yield found.taps[TAP]
+        if LayerStatus.ADDRESS < wanted < LayerStatus.MEMORY_SILENT or status == LayerStatus.OK:
+            _check_bus(layer, found.taps[tap.name])
+        yield found.taps[tap.name]
+
+
+def _check_bus(layer: HostLayer, seen: Tapped) -> None:
+    """What the controller says of a layer whose fields are in order."""
+    for name, value in bus_of(TINY, layer).items():
+        words = seen.words.get(_name("controller", name))
+        assert words is None or from_words(words[-1:]) == [value], f"{name} is not {value} for {dict(layer.fields)}"
 
 
 def _check_answer(layer: HostLayer, image: np.typing.NDArray[np.uint8]) -> None:

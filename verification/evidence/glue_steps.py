@@ -1,173 +1,249 @@
 """Recorded steps of a glue module, all at once: what would a mutant do differently from the states of the original?
 
-Every recorded cycle is a step from a known state. A mutant is evaluated on all of them, 64 to a machine word
-(`verification.equivalence.sliced`). In each recording the first step in which it does something else decides:
+The module runs what was recorded once more, with random bits where an input means nothing, and its state is seen
+(`glue_observed`). So every cycle is a step from a known state. A mutant is evaluated on all of them, 64 to a machine
+word (`verification.equivalence.sliced`), and only where its fault reaches. In a recording, up to the first step in
+which something is different the mutant has been in the same state:
 
-    an output that means something differs    the mutant is killed there, as until then it has been in the same state
-    only its next state differs               it has to be run to see what becomes of that
+    an output that means something differs    the mutant is killed there
+    only its next state differs               it has to be run from there to see what becomes of that (`glue_windows`)
     no step differs                           it has done what the original did, for ever
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, reduce
+from operator import or_
 from typing import Any
 
 import numpy as np
-import pyrtl
-from numpy.typing import NDArray
 
+from hls.simulate import Words, open_simulator
+from verification.equivalence.bits import Bits
 from verification.equivalence.netlist import Netlist, NetlistError, read_block
-from verification.equivalence.sliced import Planes, Sliced, case_value
+from verification.equivalence.sliced import Planes, Sliced
 from verification.equivalence.unrolling import Sources, Unrolling
+from verification.evidence.glue_modules import Module
+from verification.evidence.glue_observed import Observed, observed
+from verification.evidence.glue_outputs import Meaning
+from verification.evidence.glue_planes import cases_of, one_plane, plane_words, planes_of, words_of
+from verification.evidence.glue_reach import reached
 from verification.evidence.glue_replay import Replay
 
-Case = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a mutant does differently: the first recording that shows it, and recordings that have to be run."""
-
-    shown: str | None
-    open: tuple[Replay, ...]
-
-
-def _planes(values: Sequence[int], bits: int) -> Planes:
-    """A column of numbers, a case each, as planes; the cases are filled up to whole words by zeros."""
-    width = -(-bits // 8)
-    raw = b"".join(value.to_bytes(width, "little") for value in values)
-    table = np.frombuffer(raw, np.uint8).reshape(len(values), width)
-    padded = np.zeros((-(-len(values) // 64) * 64, width), np.uint8)
-    padded[: len(values)] = table
-    by_bit = np.unpackbits(padded, axis=1, count=bits, bitorder="little")
-    packed = np.packbits(by_bit, axis=0, bitorder="little")
-    return tuple(np.ascontiguousarray(packed[:, i]).view("<u8").astype(np.uint64) for i in range(bits))
-
-
-def _cases(plane: Any, count: int) -> NDArray[np.int64]:
-    """Numbers of the cases in which a plane is 1."""
-    words = np.broadcast_to(np.asarray(plane, dtype="<u8"), (-(-count // 64),))
-    bits = np.unpackbits(np.ascontiguousarray(words).view(np.uint8), bitorder="little")[:count]
-    return np.flatnonzero(bits)
+ZERO = np.uint64(0)
 
 
 class Steps:
-    """All recorded steps of a module."""
+    """Recorded steps of a module, with random bits where an input means nothing.
 
-    def __init__(self, block: pyrtl.Block, replays: Sequence[Replay]) -> None:
-        self.netlist = read_block(block)
-        self._replays = tuple(replays)
-        self._ends = np.cumsum([len(replay.inputs) for replay in replays])
-        self.count = int(self._ends[-1])
+    Attributes:
+        of: the module.
+        netlist: of it.
+        names: of the recordings.
+        ends: step behind the last one of each recording.
+        count: of all steps.
+        words: of inputs, outputs, registers and memory reads, by name: [count, words].
+
+    Raises:
+        AssertionError: if the module itself does not do what was recorded.
+    """
+
+    def __init__(self, of: Module, replays: Sequence[Replay], seed: int) -> None:
+        self.of, self.netlist = of, read_block(of.netlist.block)
+        self.names = tuple(replay.name for replay in replays)
+        self.ends = np.cumsum([len(replay) for replay in replays])
+        self.count = int(self.ends[-1])
         self.reads = tuple(n.dest for n in self.netlist.nets if n.op == "m" and n.dest and self._written(n.memory))
-        self.states = self._states(block)
-        widths = self.netlist.widths
-        inputs = {p: [row[p] for r in replays for row in r.inputs] for p in self.netlist.inputs}
-        self._given = {name: _planes(column, widths[name]) for name, column in {**inputs, **self.states}.items()}
-        self._original = self._run(self.netlist)
+        recorded = {port: np.concatenate([r.inputs[port] for r in replays]) for port in of.netlist.inputs}
+        wanted = {port: np.concatenate([r.outputs[port] for r in replays]) for port in of.netlist.outputs}
+        inputs = self._scrambled(recorded, wanted, seed)
+        self.words: dict[str, Words] = {**inputs, **self._run(inputs)}
+        self._given = {name: planes_of(self.words[name], self.netlist.widths[name]) for name in self._sources}
+        self.original = self.unrolled(self.netlist, lambda name: None, {})
+        self._check(wanted)
+
+    @property
+    def _sources(self) -> tuple[str, ...]:
+        return (*self.netlist.inputs, *self.netlist.registers, *self.reads)
 
     def _written(self, memory: str | None) -> bool:
         return self.netlist.memories[memory or ""].contents is None
 
-    def _states(self, block: pyrtl.Block) -> dict[str, list[int]]:
-        """Registers, and what is read from memories, step by step; memories begin with zeros."""
-        names = (*self.netlist.registers, *self.reads)
-        columns: dict[str, list[int]] = {name: [] for name in names}
-        for replay in self._replays:
-            tracer = pyrtl.SimulationTrace([block.wirevector_by_name[n] for n in self.reads] or None, block=block)
-            simulation = pyrtl.FastSimulation(tracer=tracer, block=block)
-            registers, memories, step = simulation.regs, simulation.mems, simulation.sim_func
-            for given in replay.inputs:
-                for name in self.netlist.registers:
-                    columns[name].append(registers[name])
-                registers, seen, writes = step({**given, **registers, **memories})
-                for name in self.reads:
-                    columns[name].append(seen[name])
-                for memory, address, value in writes:
-                    memories[memory][address] = value
-        return columns
+    def _scrambled(self, inputs: Mapping[str, Words], outputs: Mapping[str, Words], seed: int) -> dict[str, Words]:
+        """The inputs with random bits where they mean nothing."""
+        rng, bits, known = np.random.default_rng(seed), {**self.of.netlist.inputs, **self.of.netlist.outputs}, {}
 
-    def _run(self, netlist: Netlist) -> Unrolling:
-        def of_state(name: str) -> Planes:
-            if name not in self._given:
-                raise NetlistError(f"register {name!r} is none of the original's")
-            return self._given[name]
+        def value(port: str) -> Bits:
+            if port not in known:
+                known[port] = planes_of({**inputs, **outputs}[port], bits[port])
+            return Bits(Sliced(), known[port], bits[port])
+
+        for a, b in self.of.exclusive:
+            assert not np.any((value(a) & value(b)).value[0]), f"{self.of.name}: {a} and {b} are 1 together"
+        changed = dict(inputs)
+        for port, means in self.of.given.items():
+            planes = list(value(port).value)
+            for at, condition in means.parts(bits[port], value):
+                meant = condition.value[0] if condition is not None else ~ZERO
+                for i in range(*at.indices(bits[port])):
+                    noise = rng.integers(0, 1 << 64, plane_words(self.count), np.uint64)
+                    planes[i] = planes[i] & meant | noise & ~meant
+            changed[port] = words_of(planes, self.count)
+        return changed
+
+    def _run(self, inputs: Mapping[str, Words]) -> dict[str, Words]:
+        """Outputs and state of the module, recording by recording from reset."""
+        parts = []
+        with open_simulator(self._observed.netlist, "auto") as simulator:
+            for low, high in zip((0, *self.ends), self.ends, strict=False):
+                simulator.reset()
+                parts.append(simulator.run({port: words[low:high] for port, words in inputs.items()}))
+        seen = {port: np.concatenate([part[port] for part in parts]) for port in parts[0]}
+        names = {**self._observed.registers, **self._observed.reads, **{port: port for port in self.of.netlist.outputs}}
+        return {name: seen[port] for name, port in names.items()}
+
+    @cached_property
+    def _observed(self) -> Observed:
+        return observed(self.of.netlist)
+
+    def _check(self, wanted: Mapping[str, Words]) -> None:
+        for port, means in self.meant.items():
+            bits = self.netlist.widths[port]
+            for at, meant in means:
+                planes = (planes_of(words, bits)[at] for words in (self.words[port], wanted[port]))
+                wrong = reduce(or_, (a ^ b for a, b in zip(*planes, strict=True))) & meant
+                assert not np.any(wrong), (
+                    f"{self.of.name}: {port} differs in {self.place(int(cases_of(wrong, self.count)[0]))}"
+                )
+
+    def place(self, case: int) -> str:
+        """Cycle and recording of a step."""
+        number = int(np.searchsorted(self.ends, case, "right"))
+        return f"cycle {case - self.start(number)} of {self.names[number]!r}"
+
+    def start(self, number: int) -> int:
+        """First step of a recording."""
+        return int(self.ends[number - 1]) if number else 0
+
+    @cached_property
+    def meant(self) -> Mapping[str, Sequence[tuple[slice, Any]]]:
+        """Slices of every output, and the plane of the steps in which they mean something."""
+        found = {}
+        for port, bits in self.of.netlist.outputs.items():
+            means = self.of.meaning.get(port, Meaning())
+            parts = means.parts(bits, lambda name: self.original.bits(name))
+            window = self._window(means) if means.since else ~ZERO
+            found[port] = [(at, window if c is None else window & c.value[0]) for at, c in parts]
+        return found
+
+    def _window(self, means: Meaning) -> Any:
+        """Steps from one of the pulses `since` on, up to and with `until`, in each recording."""
+        index = np.arange(self.count)
+        begun, ended = np.full(self.count, -1), np.full(self.count, -1)
+        for port in means.since:
+            pulse = self.words[port][:, 0] != 0
+            begun[pulse] = index[pulse]
+        over = self.words[means.until][:, 0] != 0
+        ended[1:][over[:-1]] = index[1:][over[:-1]]
+        starts = np.array([self.start(number) for number in range(len(self.ends))])
+        ended[starts] = starts
+        opened = np.maximum.accumulate(begun) >= np.maximum.accumulate(ended)
+        return one_plane(opened)
+
+    def unrolled(
+        self, netlist: Netlist, known: Callable[[str], Planes | None], extra: Mapping[str, Planes]
+    ) -> Unrolling:
+        """A netlist on these steps; `known` gives values that are not computed, `extra` those of further registers."""
+
+        def given(name: str) -> Planes:
+            found: Planes = extra[name] if name in extra else self._given[name]
+            return found
 
         def refuse(name: str) -> Planes:
             raise NetlistError(f"memory {name!r} has no planes")
 
-        def read(name: str, cycle: int) -> Planes | None:
+        def cut(name: str, cycle: int) -> Planes | None:
             del cycle
-            return self._given[name] if name in self.reads else None
+            return self._given[name] if name in self.reads else known(name)
 
         def table(name: str) -> Any:
             memory, domain = netlist.memories[name], Sliced()
             return [domain.constant(word, memory.data_bits) for word in memory.contents or ()]
 
-        return Unrolling(
-            netlist, Sliced(), Sources(lambda name, cycle: self._given[name], of_state, refuse, table, read)
-        )
+        return Unrolling(netlist, Sliced(), Sources(lambda name, cycle: given(name), given, refuse, table, cut))
 
-    def _differ(self, other: Unrolling, mine: str, its: str) -> Any:
-        """Plane of the steps in which a wire of the original and one of another netlist differ."""
-        a, b = self._original.value(mine), other.value(its)
-        if a is b:
-            return np.uint64(0)
-        return np.bitwise_or.reduce(
-            [np.broadcast_to(p ^ q, (-(-self.count // 64),)) for p, q in zip(a, b, strict=True)]
-        )
+    def before(self, wire: str, reset: int) -> Words:
+        """Words of a wire of the original a step earlier; `reset` in the first step of a recording."""
+        words = np.roll(words_of(self.original.value(wire), self.count), 1, axis=0)
+        first = np.frombuffer(reset.to_bytes(4 * words.shape[1], "little"), "<u4")
+        words[[self.start(number) for number in range(len(self.ends))]] = first
+        return words
 
-    def _state_differs(self, other: Unrolling) -> Any:
-        """Plane of the steps after which state differs, or in which something else is read."""
-        found: Any = np.uint64(0)
-        drivers, its = self.netlist.drivers, other.netlist.drivers
-        for name in self.netlist.registers:
-            if name in other.netlist.registers:
-                found = found | self._differ(other, drivers[name].args[0], its[name].args[0])
-        for name in self.reads:
-            if name in its:
-                found = found | self._differ(other, drivers[name].args[0], its[name].args[0])
-        for memory, nets in self.netlist.writers.items():
-            for net, faulty in zip(nets, other.netlist.writers.get(memory, ()), strict=False):
-                writes = self._original.value(net.args[2])[0]
-                found = found | self._differ(other, net.args[2], faulty.args[2])
-                for i in (0, 1):
-                    found = found | writes & self._differ(other, net.args[i], faulty.args[i])
+
+class Mutated:
+    """A mutant on recorded steps: where it shows, and after which steps its state differs.
+
+    Attributes:
+        steps: of the original.
+        netlist: of the mutant.
+        extra: words of the registers that the original has not: what they hold until something is different.
+        shown, changed: steps in which an output that means something differs; after which state does, or in which
+            something else is read from a memory.
+        reset: it begins in another state.
+
+    Raises:
+        NetlistError: for a mutant of another kind.
+    """
+
+    def __init__(self, steps: Steps, faulty: Netlist) -> None:
+        self.steps, self.netlist, original = steps, faulty, steps.netlist
+        self.extra = {
+            name: steps.before(faulty.drivers[name].args[0], reset or 0)
+            for name, reset in faulty.registers.items()
+            if name not in original.registers
+        }
+        self.reset = any(original.registers.get(name, reset) != reset for name, reset in faulty.registers.items())
+        self._reached = reached(faulty, original)
+        extra = {name: planes_of(words, faulty.widths[name]) for name, words in self.extra.items()}
+        self._run = steps.unrolled(faulty, self._as_in_original, extra)
+        self.shown = cases_of(self._shown(), steps.count)
+        self.changed = cases_of(self._changed(), steps.count)
+
+    def _as_in_original(self, name: str) -> Planes | None:
+        if name in self._reached or name in self.extra:
+            return None
+        found: Planes = self.steps.original.value(name)
         return found
 
-    def _shown(self, other: Unrolling) -> dict[int, int]:
-        """For each recording that has one, the first step in which an output that means something differs."""
-        first: dict[int, int] = {}
-        for port in self.netlist.outputs:
-            cases = _cases(self._differ(other, port, port), self.count)
-            for case, number in zip(cases.tolist(), np.searchsorted(self._ends, cases, "right").tolist(), strict=True):
-                if case >= first.get(number, self.count):
-                    continue
-                replay = self._replays[number]
-                mask = replay.mask(port, case - int(self._ends[number]) + len(replay.inputs))
-                if mask and mask & self._difference_of(other, port, case):
-                    first[number] = case
-        return first
+    def _differs(self, mine: str, its: str, at: slice = slice(None)) -> Any:
+        """Plane of the steps in which a wire of the original and one of the mutant differ."""
+        if mine == its and its not in self._reached and its not in self.extra:
+            return ZERO
+        a, b = self.steps.original.value(mine)[at], self._run.value(its)[at]
+        return reduce(or_, (p ^ q for p, q in zip(a, b, strict=True)))
 
-    def _difference_of(self, other: Unrolling, port: str, case: int) -> int:
-        """Bits of an output that differ in a step."""
-        word, bit = divmod(case, 64)
-        return case_value(self._original.value(port), word, bit) ^ case_value(other.value(port), word, bit)
+    def _shown(self) -> Any:
+        found: Any = ZERO
+        for port, parts in self.steps.meant.items():
+            if port in self._reached:
+                for at, meant in parts:
+                    found = found | self._differs(port, port, at) & meant
+        return found
 
-    def difference(self, faulty: Netlist) -> Found:
-        """What a mutant does differently; all recordings are open where its states are not the original's."""
-        if not set(faulty.registers) <= set(self.netlist.registers):
-            return Found(None, self._replays)
-        if any(self.netlist.registers[n] != reset for n, reset in faulty.registers.items()):
-            return Found(None, self._replays)
-        other = self._run(faulty)
-        shown = self._shown(other)
-        changed = _cases(self._state_differs(other), self.count)
-        numbers = np.searchsorted(self._ends, changed, "right")
-        first = {int(n): int(changed[i]) for n, i in zip(*np.unique(numbers, return_index=True), strict=True)}
-        for number, case in shown.items():
-            if case <= first.get(number, self.count):
-                return Found(self._replays[number].name, ())
-        return Found(None, tuple(self._replays[number] for number in sorted(first)))
+    def _changed(self) -> Any:
+        found: Any = ZERO
+        original, faulty = self.steps.netlist, self.netlist
+        for name in faulty.registers:
+            its = faulty.drivers[name].args[0]
+            found = found | self._differs(its if name in self.extra else original.drivers[name].args[0], its)
+        for name in self.steps.reads:
+            if name in faulty.drivers:
+                found = found | self._differs(original.drivers[name].args[0], faulty.drivers[name].args[0])
+        for memory, nets in original.writers.items():
+            for net, other in zip(nets, faulty.writers.get(memory, ()), strict=False):
+                writes = self.steps.original.value(net.args[2])[0]
+                found = found | self._differs(net.args[2], other.args[2])
+                for i in (0, 1):
+                    found = found | writes & self._differs(net.args[i], other.args[i])
+        return found

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pyrtl
 import pytest
 
@@ -11,17 +12,20 @@ from hls.compose import Composition
 from hls.lower import Netlist
 from verification.cosimulation import accelerator_of
 from verification.equivalence.netlist import read_block
+from verification.equivalence.sliced import case_value
 from verification.equivalence.solver import Limits
-from verification.evidence.accelerator_glue import chosen_mutants, fate, module_report, replays, shares
+from verification.evidence.accelerator_glue import chosen_mutants, fate, shares, stages
 from verification.evidence.glue_crowds import CROWDS, crowded
-from verification.evidence.glue_equivalence import unseen
-from verification.evidence.glue_modules import MODULES, PARTS, module
+from verification.evidence.glue_equivalence import same_step, unseen
+from verification.evidence.glue_modules import PARTS, Module, module
 from verification.evidence.glue_outputs import Lanes, Meaning, meanings
+from verification.evidence.glue_planes import planes_of, words_of
 from verification.evidence.glue_recording import Recording, record
-from verification.evidence.glue_replay import Replay, first_difference
+from verification.evidence.glue_replay import Replay, replay_of
 from verification.evidence.glue_runs import RUNS, TINY
-from verification.evidence.glue_steps import Steps
+from verification.evidence.glue_steps import Mutated, Steps
 from verification.evidence.glue_throttles import links, throttle, throttled
+from verification.evidence.glue_windows import Recorded, Run
 from verification.mutants.netlist import netlist_mutants
 
 FEW = ("one key", "7 elements")
@@ -38,32 +42,55 @@ def recordings() -> Sequence[Recording]:
     return list(record(PARTS, {name: RUNS[name] for name in FEW}, with_requests=False))
 
 
-@pytest.mark.parametrize("name", MODULES)
+def difference(block: pyrtl.Block, of: Module, replay: Replay) -> tuple[int, str] | None:
+    """First cycle and port that differs, of a block run cycle by cycle: the check of the fast ways."""
+    simulation = pyrtl.FastSimulation(tracer=None, block=block)
+    steps = Steps(of, [replay], 1)
+    rows = Replay("", {p: steps.words[p] for p in of.netlist.inputs}, {p: steps.words[p] for p in of.netlist.outputs})
+    for cycle, row in enumerate(rows.rows()):
+        simulation.step({port: row[port] for port in of.netlist.inputs})
+        for port, parts in steps.meant.items():
+            wrong = simulation.inspect(port) ^ row[port]
+            for at, meant in parts:
+                if wrong >> at.start & (1 << at.stop - at.start) - 1 and case_value((meant,), *divmod(cycle, 64)):
+                    return cycle, port
+    return None
+
+
+@pytest.mark.parametrize("name", SMALL)
 def test_a_module_alone_does_what_it_did_in_the_whole(
     design: Composition, recordings: Sequence[Recording], name: str
 ) -> None:
     of = module(design, name)
-    assert first_difference(of.netlist.block, of.replays(recordings[:1])) is None
+    assert difference(of.netlist.block, of, of.replays(recordings[:1])[0]) is None
+
+
+def test_state_is_that_of_the_netlist(design: Composition, recordings: Sequence[Recording]) -> None:
+    """The next state that the planes give is what the simulator saw."""
+    of = module(design, "row_queues")
+    steps = Steps(of, of.replays(recordings[:1]), 1)
+    for name in steps.netlist.registers:
+        after = words_of(steps.original.value(steps.netlist.drivers[name].args[0]), steps.count)
+        assert np.array_equal(after[:-1], steps.words[name][1:]), name
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_an_inverted_output_is_noticed(design: Composition, recordings: Sequence[Recording], name: str) -> None:
     of = module(design, name)
     inverted = [m for m in netlist_mutants(of.netlist.block) if m.operator == "inversion"]
-    steps = Steps(of.netlist.block, replays(of, recordings, 1))
-    fates = [fate(m, of, steps) for m in inverted[:3]]
+    found = stages(of, recordings, 1)
+    fates = [fate(m, of, found) for m in inverted[:3]]
     assert all(f.killed_by or f.equivalent for f in fates)
     assert any(f.killed_by for f in fates)
 
 
 def test_a_module_that_is_not_what_was_recorded(design: Composition, recordings: Sequence[Recording]) -> None:
     of = module(design, "row_queues")
-    killed = next(
-        m for m in netlist_mutants(of.netlist.block) if first_difference(m.build(), of.replays(recordings)) is not None
-    )
-    broken = replace(of, netlist=Netlist("broken", killed.build()))
-    with pytest.raises(AssertionError, match="differs in cycle"):
-        module_report(broken, recordings, 1, 1)
+    replay = of.replays(recordings[:1])[0]
+    port = "beat_valid"
+    flipped = {**replay.outputs, port: replay.outputs[port] ^ np.eye(1, len(replay), 99, np.uint32).T}
+    with pytest.raises(AssertionError, match=f"{port} differs in cycle 99 of '{FEW[0]}'"):
+        Steps(of, [replace(replay, outputs=flipped)], 1)
 
 
 def test_only_what_means_something_is_compared() -> None:
@@ -73,65 +100,74 @@ def test_only_what_means_something_is_compared() -> None:
     with pyrtl.set_working_block(block, no_sanity_check=True):
         data <<= pyrtl.select(valid, pyrtl.Const(5, 4), pyrtl.Const(9, 4))
         shown <<= valid
-    bits = {"data": 4, "shown": 1}
+    netlist = Netlist("by_hand", block)
 
-    def replay(meaning: Meaning, wanted: Sequence[int]) -> Replay:
-        inputs = [{"valid": v} for v in (0, 1, 0)]
-        outputs = [{"data": d, "shown": row["valid"]} for d, row in zip(wanted, inputs, strict=True)]
-        return Replay("by hand", inputs, outputs, bits, {"data": meaning})
+    def wrong(meaning: Meaning, wanted: Sequence[int]) -> bool:
+        rows = [{"valid": v, "data": d, "shown": v} for d, v in zip(wanted, (0, 1, 0), strict=True)]
+        of = Module("by_hand", netlist, [], {"data": meaning}, {}, ())
+        try:
+            Steps(of, [replay_of("by hand", netlist, rows)], 1)
+        except AssertionError:
+            return True
+        return False
 
     under = Meaning(("shown",))
-    assert first_difference(block, [replay(under, (0, 5, 0))]) is None
-    assert first_difference(block, [replay(under, (0, 4, 0))]) == "data differs in cycle 1 of 'by hand'"
-    assert first_difference(block, [replay(Meaning(), (9, 5, 9))]) is None
-    assert first_difference(block, [replay(Meaning(), (9, 5, 8))]) is not None
-    low_lane = Meaning(("shown",), lanes=Lanes("shown", 0, 1), lane_bits=2, lane_count=2)
-    assert first_difference(block, [replay(low_lane, (0, 13, 0))]) is None
-    assert first_difference(block, [replay(low_lane, (0, 4, 0))]) is not None
+    assert not wrong(under, (0, 5, 0))
+    assert wrong(under, (0, 4, 0))
+    assert not wrong(Meaning(), (9, 5, 9))
+    assert wrong(Meaning(), (9, 5, 8))
+    low_lane = Meaning(("shown",), lanes=Lanes("shown", 0, 1), lane_bits=2, lane_count=1)
+    assert wrong(low_lane, (0, 4, 0))
+    assert wrong(low_lane, (0, 13, 0))
+    assert not wrong(low_lane, (0, 5, 0))
+    second_lane = Meaning((), lanes=Lanes("shown", 0, 1), lane_bits=2, lane_count=2)
+    assert second_lane.ports == {"shown"}
     from_then_on = Meaning(since=("shown",), until="shown")
-    assert first_difference(block, [replay(from_then_on, (0, 5, 0))]) is None
-    assert first_difference(block, [replay(from_then_on, (0, 7, 0))]) is not None
+    assert not wrong(from_then_on, (0, 5, 0))
+    assert wrong(from_then_on, (0, 7, 0))
 
 
-def test_steps_find_what_a_run_finds(design: Composition, recordings: Sequence[Recording]) -> None:
-    """Of all mutants: shown by a step, or a run from one shows it, or no run does."""
-    of = module(design, "landing_lane")
-    recorded = of.replays(recordings[:1])
-    steps = Steps(of.netlist.block, recorded)
+def test_steps_and_runs_find_what_a_run_from_reset_finds(design: Composition, recordings: Sequence[Recording]) -> None:
+    """Of mutants of all operators: shown by a step, or by a run from one, or by no run."""
     kinds = set()
-    for mutant in netlist_mutants(of.netlist.block)[::5]:
-        block = mutant.build()
-        found = steps.difference(read_block(block))
-        runs = first_difference(block, recorded) is not None
-        assert runs == (found.shown is not None or first_difference(block, found.open) is not None), mutant
-        kinds.add((found.shown is not None, len(found.open) > 0))
-    assert kinds == {(True, False), (False, True), (False, False)}
+    for name, take in (("landing_lane", 5), ("row_queues", 29)):
+        of = module(design, name)
+        replay = of.replays(recordings[:1])[0]
+        steps = Steps(of, [replay], 1)
+        recorded = Recorded(steps)
+        for mutant in netlist_mutants(of.netlist.block)[::take]:
+            block = mutant.build()
+            mutated = Mutated(steps, read_block(block))
+            found, whole = Run(recorded, mutated, block).shows(1 << 30)
+            wanted = difference(block, of, replay)
+            assert whole
+            assert found == (None if wanted is None else wanted[0]), mutant
+            kinds.add((found is not None, len(mutated.changed) > 0, mutated.reset))
+    assert {(True, False, False), (True, True, False), (False, True, False), (False, False, False)} <= kinds
+    assert any(reset for *_, reset in kinds)
 
 
 def test_inputs_that_mean_nothing_are_random(design: Composition, recordings: Sequence[Recording]) -> None:
     of = module(design, "landing_lane")
-    recorded = of.replays(recordings[:1])[0]
-    scrambled = recorded.scrambled(of.netlist.block, of.given, 1)
-    idle = [i for i, row in enumerate(recorded.inputs) if not row["word_valid"]]
-    assert any(scrambled.inputs[i]["word"] != recorded.inputs[i]["word"] for i in idle)
-    busy = [i for i in range(len(recorded.inputs)) if i not in set(idle)]
-    assert all(scrambled.inputs[i] == recorded.inputs[i] for i in busy)
+    replay = of.replays(recordings[:1])[0]
+    words, valid = Steps(of, [replay], 1).words, replay.inputs["word_valid"][:, 0] == 1
+    assert np.any(words["word"][~valid] != replay.inputs["word"][~valid])
+    assert np.array_equal(words["word"][valid], replay.inputs["word"][valid])
     looked_at = {"word_valid": Meaning(("word_first",))}
-    with pytest.raises(AssertionError, match="an input that means nothing"):
-        recorded.scrambled(of.netlist.block, looked_at, 1)
+    with pytest.raises(AssertionError, match="differs in cycle"):
+        Steps(replace(of, given=looked_at), [replay], 1)
 
 
 def test_the_same_items_come_out_of_a_crowd(design: Composition, recordings: Sequence[Recording]) -> None:
     of = module(design, "value_dispatch")
-    recorded = of.replays(recordings[:1])[0]
-    crowd = CROWDS[of.name]
-    again = crowded(recorded, of.netlist.block, crowd, 1)
-    seen = zip(again.inputs, again.outputs, strict=True)
-    assert any(row["weigh_valid"] and not given["weigh_ready"] for given, row in seen)
-    lost = next(i for i, row in enumerate(recorded.outputs) if row["weigh_valid"] and recorded.inputs[i]["weigh_ready"])
-    outputs = [*recorded.outputs[:lost], {**recorded.outputs[lost], "weigh_valid": 0}, *recorded.outputs[lost + 1 :]]
+    replay, crowd = of.replays(recordings[:1])[0], CROWDS["value_dispatch"]
+    again = crowded(replay, of.netlist, crowd, 1)
+    assert any(row["weigh_valid"] and not row["weigh_ready"] for row in again.rows())
+    rows = list(replay.rows())
+    lost = next(row for row in rows if row["weigh_valid"] and row["weigh_ready"])
+    lost["weigh_valid"] = 0
     with pytest.raises(AssertionError, match="other items of weigh_valid"):
-        crowded(replace(recorded, outputs=outputs), of.netlist.block, crowd, 1)
+        crowded(replay_of("", of.netlist, rows), of.netlist, crowd, 1)
 
 
 def test_a_throttle_passes_on_what_it_has_offered() -> None:
@@ -186,6 +222,17 @@ def test_a_payload_that_nobody_looks_at_may_differ() -> None:
     proved = {name for name, mutant in faulty.items() if unseen(mutant, original, means, limits)}
     assert proved == {("enable", "always loads"), ("mux select", "stuck at arm 1")}
     assert not unseen(faulty["enable", "always loads"], original, {}, limits)
+    assert not any(same_step(mutant, original, means, limits) for mutant in faulty.values())
+    assert same_step(read_block(held_payload()), original, means, limits)
+
+
+def test_planes_are_words_by_bits() -> None:
+    words = np.random.default_rng(1).integers(0, 1 << 32, (131, 2), np.uint32)
+    words[:, 1] &= 7
+    planes = planes_of(words, 35)
+    assert len(planes) == 35
+    assert np.array_equal(words_of(planes, 131), words)
+    assert int(planes[33][1]) >> 5 & 1 == words[69, 1] >> 1 & 1
 
 
 def test_every_named_output_is_one(design: Composition) -> None:
