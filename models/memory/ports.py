@@ -199,6 +199,18 @@ def log_commands(channel: Record, c: int, now: int, trace: Array, traced: Array)
 
 
 @compiled
+def rest(channel: Record, c: int, until: int, trace: Array, traced: Array) -> None:
+    """A channel without requests up to cycle `until`: it refreshes."""
+    while channel.wake < until:
+        now = max(channel.wake, channel.now)
+        commands(channel, now)
+        channel.now = now + 1
+        if trace.shape[0]:
+            log_commands(channel, c, now, trace, traced)
+    channel.now = until
+
+
+@compiled
 def _fits(channel: Record, requests: Array, head: int) -> bool:
     """Whether the port can take the oldest request at the door, if there is one."""
     if head == NONE:

@@ -41,7 +41,7 @@ def land(f: Record) -> None:
             f.landed_sparse += 1
         else:
             line = (f.list_place[i] + f.v_index[v]) % f.line_there.shape[0]
-            f.line_there[line] = 1
+            f.line_there[line] = f.now + 1
             f.event |= LINE
     f.slow_2, f.slow_1 = f.slow_1, NOTHING
     if f.slow_granted != NOTHING:

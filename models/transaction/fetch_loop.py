@@ -24,7 +24,7 @@ from models.transaction.fetch_channels import (
     take_answers,
 )
 from models.transaction.fetch_lanes import land, lane_begin, lane_end, leave_groups
-from models.transaction.fetch_state import ACCEPTED, LIST_RING, NOTHING, RING, TO_QUERY, TO_SPARSE, TO_VALUE
+from models.transaction.fetch_state import ACCEPTED, LIST_RING, NOTHING, RING, TO_QUERY, TO_SPARSE, TO_VALUE, VALUE
 
 BURST_BYTES = 32
 LISTS_BEHIND = LISTS - 1
@@ -128,7 +128,8 @@ def _accept(f: Record, i: int) -> None:
                 if to == TO_VALUE:
                     f.values_pending[b] |= 1 << segment
             first += 1 << f.segment_shift
-    f.event |= ACCEPTED
+    if i != LIST_RING + VALUE:
+        f.event |= ACCEPTED
 
 
 @compiled
@@ -139,7 +140,6 @@ def settle(f: Record) -> None:
     counted, at each call, and that took half of the time.
     """
     queues, channels = f.head.shape[0], f.credit.shape[0]
-    f.event = 0
     on_the_way = f.on_the_way
     land(f)
     leave_groups(f)

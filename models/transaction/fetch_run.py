@@ -27,7 +27,7 @@ from models.transaction import (
     value_state,
 )
 from models.transaction.fetch_loop import BURST_BYTES, add_list_to, settle
-from models.transaction.fetch_state import NOTHING, RING, VALUE, new_state
+from models.transaction.fetch_state import ACCEPTED, NOTHING, READ, RING, VALUE, new_state
 from models.transaction.fields import Fields
 from models.transaction.value_layer import ValueLayer
 from models.transaction.value_loop import FAR, value_cycle
@@ -38,7 +38,11 @@ STILL_CYCLES = 1 << 18
 """So long nothing of a machine takes that no fetch is under way for."""
 
 
-def _loops(fingerprint: int) -> tuple[Callable[..., None], Callable[..., None], Callable[..., None]]:
+Progress = tuple[int, int, int, bool, int]
+"""The next cycle, both sides' events, whether the fetch side has nothing to do, and when the value side has."""
+
+
+def _loops(fingerprint: int) -> tuple[Callable[..., Progress], Callable[..., None], Callable[..., None]]:
     @compiled
     def both(f: Record, v: Record, rows: Array) -> None:
         """A cycle, when the memory has answered."""
@@ -56,11 +60,9 @@ def _loops(fingerprint: int) -> tuple[Callable[..., None], Callable[..., None], 
         both(states[0], values[0], rows)
 
     @compiled
-    def run_values(states: Array, values: Array, rows: Array, until: int) -> None:
+    def alone(f: Record, v: Record, rows: Array, until: int) -> None:
         """Cycles of the value side while the fetch side has nothing to do."""
         _ = fingerprint
-        f, v = states[0], values[0]
-        v.event = 0
         while v.event == 0 and f.idle:
             f.now = min(until, max(f.now, v.wakes))
             if f.now == until:
@@ -69,15 +71,37 @@ def _loops(fingerprint: int) -> tuple[Callable[..., None], Callable[..., None], 
             f.now += 1
 
     @compiled
+    def run_values(states: Array, values: Array, rows: Array, until: int) -> None:
+        """`alone` for callers that hold the arrays, not the records."""
+        _ = fingerprint
+        alone(states[0], values[0], rows, until)
+
+    @compiled
     def run_hbm2(
-        states: Array, until: int, channels: Record, trace: Array, traced: Array, values: Array, rows: Array
-    ) -> None:
-        """Cycles up to, not including, `until`, or the first after which something has happened."""
+        states: Array,
+        until: int,
+        watched: int,
+        channels: Record,
+        trace: Array,
+        traced: Array,
+        values: Array,
+        rows: Array,
+    ) -> Progress:
+        """Cycles up to, not including, `until`, or the first after which something watched has happened."""
         _ = fingerprint
         f, v = states[0], values[0]
         now = ports.clock(channels)
         f.event = v.event = 0
-        while f.now < until and f.event == 0 and v.event == 0 and f.idle == 0:
+        while f.now < until and f.event & watched == 0 and v.event == 0:
+            if f.idle:
+                first, still = f.now, f.now + STILL_CYCLES
+                alone(f, v, rows, min(until, still))
+                now += f.now - first
+                for c in range(channels.shape[0]):
+                    ports.rest(channels[c], c, now, trace, traced)
+                if f.now == still:
+                    break
+                continue
             for c in range(channels.shape[0]):
                 f.accepted[c], f.read_tag[c], f.write_tag[c] = ports.port(
                     channels[c],
@@ -91,6 +115,7 @@ def _loops(fingerprint: int) -> tuple[Callable[..., None], Callable[..., None], 
                     ports.log_commands(channels[c], c, now, trace, traced)
             both(f, v, rows)
             now += 1
+        return f.now, f.event, v.event, f.idle != 0, v.wakes
 
     return run_hbm2, run_values, settle_one
 
@@ -110,8 +135,10 @@ class FetchRun:
         state: the record of the fetch side (`models.transaction.fetch_state`).
         values: that of the value side (`models.transaction.value_state`).
         layer: what the value side knows of its rows.
-        events: bits of the last run (`models.transaction.fetch_loop`).
+        watched: bits of the fetch side's events (`models.transaction.fetch_state`) that a run ends with.
+        events: those of the last run, watched or not.
         value_events: the same of the value side.
+        rests: nothing will happen by itself.
     """
 
     def __init__(self, machine: AcceleratorConfig, memory: Memory) -> None:
@@ -123,6 +150,7 @@ class FetchRun:
         self.values = Fields(self.value_states)
         self.values["wakes"] = FAR
         self.layer = ValueLayer.none()
+        self.watched, self.rests = READ | ACCEPTED, True
         self.events = self.value_events = 0
         self.start_cycle = memory.now_cycle
 
@@ -131,31 +159,28 @@ class FetchRun:
         self.run(cycle)
         self.memory, self.start_cycle = memory, memory.now_cycle - cycle
 
-    @property
-    def rests(self) -> bool:
-        """Nothing will happen by itself."""
-        return bool(self.state["idle"]) and self.values["wakes"] == FAR
-
     def run(self, until: int) -> int:
-        """Run to `until` or to the end of a cycle in which something happened; the next cycle."""
-        f, v = self.state, self.values
-        f["event"] = v["event"] = 0
-        while f["now"] < until and not f["event"] and not v["event"]:
-            if f["idle"]:
-                still = int(f["now"]) + STILL_CYCLES
-                run_values(self.states, self.value_states, self.layer.data, min(until, still))
-                if f["now"] == still and v["wakes"] <= still:
-                    raise TransactionError(
-                        f"the value side has moved nothing in {STILL_CYCLES} cycles up to {still}: of "
-                        f"{v['known']} rows {v['output_row']} have left, and the fetch side has nothing to do"
-                    )
-                self.memory.advance(self.start_cycle + int(f["now"]))
-            elif isinstance(self.memory, Hbm2Memory):
-                run_hbm2(self.states, until, *self.memory._state, self.value_states, self.layer.data)
+        """Run to `until` or to the end of a cycle in which something watched has happened; the next cycle."""
+        memory, events = self.memory, 0
+        while True:
+            if isinstance(memory, Hbm2Memory):
+                progress = run_hbm2(
+                    self.states, until, self.watched, *memory._state, self.value_states, self.layer.data
+                )
             else:
-                self._in_python(until)
-        self.events, self.value_events = int(f["event"]), int(v["event"])
-        return int(f["now"])
+                progress = self._in_python(until)
+            now, happened, self.value_events, idle, wakes = progress
+            events |= happened
+            if now >= until or events & self.watched or self.value_events:
+                break
+            if wakes <= now:
+                raise TransactionError(
+                    f"the value side has moved nothing in {STILL_CYCLES} cycles up to {now}: of "
+                    f"{self.values['known']} rows {self.values['output_row']} have left, and the fetch side has "
+                    f"nothing to do"
+                )
+        self.events, self.rests = events, idle and wakes == FAR
+        return now
 
     def begin(self, layer: ValueLayer, output_address: int, importance_from: int) -> None:
         """The value side has a new layer, when it has done with the one before.
@@ -178,14 +203,25 @@ class FetchRun:
     def wake(self, cycle: int) -> None:
         """The value side has been told something."""
         self.values["wakes"] = min(int(self.values["wakes"]), cycle)
+        self.rests = False
 
-    def _in_python(self, until: int) -> None:
+    def _in_python(self, until: int) -> Progress:
+        """As `run_hbm2`."""
         f, v = self.state, self.values
-        while f["now"] < until and not f["event"] and not v["event"] and not f["idle"]:
+        f["event"] = v["event"] = 0
+        while f["now"] < until and not f["event"] & self.watched and not v["event"]:
+            if f["idle"]:
+                still = int(f["now"]) + STILL_CYCLES
+                run_values(self.states, self.value_states, self.layer.data, min(until, still))
+                self.memory.advance(self.start_cycle + int(f["now"]))
+                if f["now"] == still:
+                    break
+                continue
             valid, (burst, tag, write, _) = f["memory_n"] > 0, f["memory"][:, 0].T
             reply = self.memory.step(valid, np.where(valid, BURST_BYTES * burst, 0), tag, (write != 0) & valid)
             f["accepted"], f["read_tag"], f["write_tag"] = reply.accepted, reply.read_tag, reply.write_tag
             settle_one(self.states, self.value_states, self.layer.data)
+        return int(f["now"]), int(f["event"]), int(v["event"]), bool(f["idle"]), int(v["wakes"])
 
     def offer(
         self, stream: int, ids: Array, parts: int, first: int, count: int, base_bytes: int, bits: int, **to: int
@@ -193,6 +229,7 @@ class FetchRun:
         """Offer a list on a stream that has none, now; `to`: destination, buffer, place, purpose."""
         order = (to["destination"], to["buffer"], to["place"], to["purpose"])
         add_list_to(self.states, stream, ids, parts, first, count, base_bytes >> 5, bits, *order)
+        self.rests = False
 
     def read(self, address_bytes: int, bursts: int, cycle: int) -> None:
         """Control reads, one a cycle from `cycle` on."""
@@ -218,3 +255,4 @@ class FetchRun:
         f[f"{kind}_cycle"][at] = cycle + np.arange(bursts)
         f[made] += bursts
         f["idle"] = 0
+        self.rests = False

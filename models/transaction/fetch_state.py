@@ -28,8 +28,8 @@ TO_KEY, TO_VALUE, TO_QUERY, TO_SPARSE = range(4)
 PURPOSES = ("q", "k_msb", "k_lsb", "v_msb", "v_lsb", "control_read", "output", "control_write")
 """What bursts are for."""
 ACCEPTED, LANDED, LINE, READ, WRITTEN = 1, 2, 4, 8, 16
-"""Bits of `event`: a list is accepted, nothing is pending for a segment of a K buffer, a query line has landed, all
-control reads are answered, all writes acknowledged."""
+"""Bits of `event`: a list is accepted that is not one of values, nothing is pending for a segment of a K buffer, a
+query line has landed, all control reads are answered, all writes acknowledged."""
 LIST_RING = 32
 """Lists that lanes and landing may be at; those that are offered stand behind them, one a stream."""
 RING = 1 << 14

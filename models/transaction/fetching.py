@@ -57,6 +57,7 @@ class FetchSide(Module):
         self._next_sample = SAMPLE_CYCLES
         self._lines: list[int] = [0] * QUERY_LINES
         self._missing: list[int] = []
+        self._latest: list[int] = []
         self._parts = 1
         self._offered: dict[int, int] = {}
         self._accepted = {s: Event(simulation, f"{n} list accepted") for s, n in STREAM_NAMES.items()}
@@ -64,6 +65,7 @@ class FetchSide(Module):
         self._query = Event(simulation, "query landed")
         self._read = Event(simulation, "control reads answered")
         self._written = Event(simulation, "writes acknowledged")
+        self._told = {LANDED: self._landed, LINE: self._query, READ: self._read, WRITTEN: self._written}
         self._work = Event(simulation, "fetch work")
         self.values_event = Event(simulation, "value side")
         self.start(self._main())
@@ -72,7 +74,7 @@ class FetchSide(Module):
         """A layer begins: so many rows of queries, in as many lines each as a key has parts."""
         self._parts = parts
         self.query_cycles = [None] * rows
-        self._missing = [parts] * rows
+        self._missing, self._latest = [parts] * rows, [0] * rows
         self._lines = [line // parts for line in range(QUERY_LINES)]
 
     def wake(self) -> None:
@@ -114,12 +116,14 @@ class FetchSide(Module):
         """When nothing is pending for a segment of a K buffer: the cycle from which that is seen; 0 if nothing was."""
         state = self.run.state
         while state["left"][TO_KEY, buffer, segment]:
+            self.run.watched |= LANDED
             yield self._landed.wait()
         return int(state["landed_at"][TO_KEY, buffer, segment])
 
     def query(self, row: int) -> Generator[simpy.Event, Any, int]:
         """The cycle from which the query of a row is there."""
         while self.query_cycles[row] is None:
+            self.run.watched |= LINE
             yield self._query.wait()
         found = self.query_cycles[row]
         assert found is not None
@@ -144,6 +148,7 @@ class FetchSide(Module):
     def writes_acknowledged(self) -> Generator[simpy.Event, Any, int]:
         """When all writes are acknowledged."""
         while self.run.state["owed_back"] or self.run.state["owed_control"]:
+            self.run.watched |= WRITTEN
             yield self._written.wait()
         return self.simulation.now_cycle
 
@@ -152,43 +157,39 @@ class FetchSide(Module):
         while True:
             if run.rests:
                 yield self._work.wait(rest=True)
-            now = self.simulation.now_cycle
-            following = env.peek()
-            if following <= now:
-                yield self.simulation.wait(0)
-                continue
-            reached = run.run(int(min(following, now + FAR)))
-            if reached > now:
+            yield self.simulation.wait_behind(0)
+            while not run.rests:
+                now = self.simulation.now_cycle
+                reached = run.run(int(min(env.peek(), now + FAR)))
                 self.busy_cycles += reached - now
-                yield self.simulation.wait(reached - now)
-            if reached >= self._next_sample:
-                self.samples.append((reached, int(run.state["bursts"].sum()), int(run.state["on_the_way"])))
-                self._next_sample = reached + SAMPLE_CYCLES
-            if run.events:
-                self._tell(run.events)
-            if run.value_events:
-                self.values_event.notify(run.value_events)
+                if reached >= self._next_sample:
+                    self.samples.append((reached, int(run.state["bursts"].sum()), int(run.state["on_the_way"])))
+                    self._next_sample = reached + SAMPLE_CYCLES
+                if run.events:
+                    self._tell(run.events, reached - now)
+                if run.value_events:
+                    self.values_event.notify(run.value_events, reached - now)
+                yield self.simulation.wait_behind(reached - now)
 
-    def _tell(self, events: int) -> None:
-        state, now = self.run.state, self.simulation.now_cycle
+    def _tell(self, events: int, delay_cycles: int) -> None:
+        """What waits for these events goes on after so many cycles."""
+        run, state = self.run, self.run.state
         if events & ACCEPTED:
             for stream in list(self._offered):
                 if state["offer"][stream] == NOTHING:
                     del self._offered[stream]
-                    self._accepted[stream].notify()
-        if events & LANDED:
-            self._landed.notify()
+                    self._accepted[stream].notify(None, delay_cycles)
         if events & LINE:
             there = state["line_there"]
             for line in there.nonzero()[0].tolist():
                 row = self._lines[line]
                 self._lines[line] += QUERY_LINES // self._parts
                 self._missing[row] -= 1
+                self._latest[row] = max(self._latest[row], int(there[line]))
                 if not self._missing[row]:
-                    self.query_cycles[row] = now
+                    self.query_cycles[row] = self._latest[row]
             there[:] = 0
-            self._query.notify()
-        if events & READ:
-            self._read.notify()
-        if events & WRITTEN:
-            self._written.notify()
+        for bit, event in self._told.items():
+            if events & bit & run.watched:
+                event.notify(None, delay_cycles)
+        run.watched &= ~events | ACCEPTED | READ

@@ -17,10 +17,13 @@ from collections.abc import Generator, Iterable
 from typing import Any
 
 import simpy
+from simpy.events import NORMAL, EventPriority
 
 from models.transaction.deadlock import check_ended
 from models.transaction.waits import Channel, ProcessInfo, Several, TransactionError, Wait
 
+BEHIND = EventPriority(NORMAL + 1)
+"""Of events that come last in their cycle."""
 Steps = Generator[simpy.Event, Any, Any]
 """A process: a generator that yields what it waits for, and receives what comes of it."""
 
@@ -58,6 +61,13 @@ class Simulation:
             ValueError: for a negative one.
         """
         return self.env.timeout(operator.index(cycles))
+
+    def wait_behind(self, cycles: int) -> simpy.Event:
+        """Some cycles from now, behind all else that happens in that cycle."""
+        event = simpy.Event(self.env)
+        event._ok, event._value = True, None
+        self.env.schedule(event, BEHIND, operator.index(cycles))
+        return event
 
     def any_of(self, events: Iterable[simpy.Event], rest: bool = False) -> simpy.Event:
         """When the first of `events` happens. The run may end in it if it is at `rest`.
@@ -117,11 +127,11 @@ class Event:
         self._waiting.append(wait)
         return wait
 
-    def notify(self, value: object = None) -> None:
-        """Let every process that waits go on in this cycle; each receives `value`."""
+    def notify(self, value: object = None, delay_cycles: int = 0) -> None:
+        """Let every process that waits go on in this cycle, or so many cycles later; each receives `value`."""
         waiting, self._waiting = self._waiting, []
         for wait in waiting:
-            wait.complete(value, 0)
+            wait.complete(value, delay_cycles)
 
     def missing(self, purpose: str) -> str:
         """What a waiting process lacks."""
