@@ -96,7 +96,7 @@ def _sequence(f: Record) -> None:
     if ends and f.begins and not f.behind_any:
         for s in range(4):
             i = f.offer[s]
-            if i != NOTHING:
+            if i != NOTHING and f.offered_from[s] <= f.now:
                 f.offer[s] = NOTHING
                 f.offered_n -= 1
                 _accept(f, i)
@@ -199,6 +199,7 @@ def settle(f: Record) -> None:
 def add_list(
     f: Record,
     stream: int,
+    cycle: int,
     ids: Array,
     parts: int,
     first: int,
@@ -210,7 +211,7 @@ def add_list(
     place: int,
     purpose: int,
 ) -> None:
-    """Offer a list of `count` vectors of `bits` bits from vector `first` of the list of `ids` on."""
+    """Offer a list of `count` vectors of `bits` bits from vector `first` of the list of `ids` on, from `cycle` on."""
     i = LIST_RING + stream
     size = f.v_burst.shape[0]
     at = f.vectors_made
@@ -231,7 +232,7 @@ def add_list(
             f.v_after[(v - 1) % size] = 1
         ending = base_burst + (end >> 8)
     f.vectors_made = at + count
-    f.offer[stream] = i
+    f.offer[stream], f.offered_from[stream] = i, cycle
     f.offered_n += 1
     f.idle = 0
 

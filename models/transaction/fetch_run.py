@@ -224,11 +224,20 @@ class FetchRun:
         return int(f["now"]), int(f["event"]), int(v["event"]), bool(f["idle"]), int(v["wakes"])
 
     def offer(
-        self, stream: int, ids: Array, parts: int, first: int, count: int, base_bytes: int, bits: int, **to: int
+        self,
+        stream: int,
+        cycle: int,
+        ids: Array,
+        parts: int,
+        first: int,
+        count: int,
+        base_bytes: int,
+        bits: int,
+        **to: int,
     ) -> None:
-        """Offer a list on a stream that has none, now; `to`: destination, buffer, place, purpose."""
+        """Offer a list on a stream that has none, from `cycle` on; `to`: destination, buffer, place, purpose."""
         order = (to["destination"], to["buffer"], to["place"], to["purpose"])
-        add_list_to(self.states, stream, ids, parts, first, count, base_bytes >> 5, bits, *order)
+        add_list_to(self.states, stream, cycle, ids, parts, first, count, base_bytes >> 5, bits, *order)
         self.rests = False
 
     def read(self, address_bytes: int, bursts: int, cycle: int) -> None:

@@ -129,6 +129,7 @@ def _shapes(s: FetchSizes) -> dict[str, tuple[int, ...]]:
     )
     return {
         "offer": (4,),
+        "offered_from": (4,),
         "skid": (2, 3),
         "pipe": (max(1, s.locate_cycles), 4),
         **dict.fromkeys(("landed", "left", "landed_at"), places),

@@ -101,14 +101,12 @@ class FetchSide(Module):
         **to: int,
     ) -> Generator[simpy.Event, Any, int]:
         """Offer a list from `cycle` on; ends when it is accepted, with the cycle in which it was."""
-        if cycle > self.simulation.now_cycle:
-            yield self.simulation.wait(cycle - self.simulation.now_cycle)
         while stream in self._offered:
             yield self._accepted[stream].wait()
         self._offered[stream] = 1
         self.vectors[to["purpose"]] += count
         self.wake()
-        self.run.offer(stream, ids, parts, first, count, base, bits, **to)
+        self.run.offer(stream, cycle, ids, parts, first, count, base, bits, **to)
         yield self._accepted[stream].wait()
         return self.simulation.now_cycle - 1
 

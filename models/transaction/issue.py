@@ -107,7 +107,6 @@ class RowIssue(Module):
             self.start(self._take_jobs(plan), f"jobs {self._layers}")
             if plan.progressive:
                 self._number += 1
-                self.fetch.run.values["watch_rows"] = 0
                 self.start(self._walk(plan), f"walk {self._number}")
                 yield from self._progressive(plan)
             else:
@@ -361,9 +360,7 @@ class RowIssue(Module):
     def tell_retired(self) -> None:
         """A row or beat that was waited for has left its queue."""
         values = self.fetch.run.values
-        # second passes ask at any time
-        values["watch_rows"] = 0 if self._is_progressive else FAR
-        values["watch_beats"] = values["watch_seconds"] = FAR
+        values["watch_rows"] = values["watch_beats"] = values["watch_seconds"] = FAR
         self._left.notify()
         self._changed.notify()
 

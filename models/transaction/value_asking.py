@@ -23,7 +23,7 @@ def _ask_survivors(v: Record, f: Record, d: Array, job: int, low: int, buffer: i
     count = v.keys * parts
     base, bits = d[v.d_jobs + job * JOB_FIELDS + 2 + low], d[v.d_bits + low]
     purpose = V_LSB if low else V_MSB
-    add_list(f, VALUE, d[v.d_ids : v.d_ids + v.keys], parts, 0, count, base, bits, TO_VALUE, buffer, 0, purpose)
+    add_list(f, VALUE, f.now, d[v.d_ids : v.d_ids + v.keys], parts, 0, count, base, bits, TO_VALUE, buffer, 0, purpose)
     if low:
         v.asked_lsb += count
     else:
@@ -38,7 +38,7 @@ def _ask_kept(v: Record, f: Record, d: Array, row: int, low: int, buffer: int) -
     count = len(ids) * parts
     base, bits = d[v.d_jobs + v.job_of_rows * JOB_FIELDS + 2 + low], d[v.d_bits + low]
     purpose = V_LSB if low else V_MSB
-    add_list(f, VALUE, ids, parts, 0, count, base, bits, TO_VALUE, buffer, 0, purpose)
+    add_list(f, VALUE, f.now, ids, parts, 0, count, base, bits, TO_VALUE, buffer, 0, purpose)
     if low:
         v.asked_lsb += count
     else:
@@ -51,7 +51,7 @@ def _ask_missing(v: Record, f: Record, d: Array) -> None:
     ids = d[v.d_ids + v.missing[: v.missing_n]]
     count = len(ids) * parts
     base = d[v.d_jobs + v.job_of_rows * JOB_FIELDS + 3]
-    add_list(f, VALUE, ids, parts, 0, count, base, d[v.d_bits + 1], TO_SPARSE, 0, 0, V_LSB)
+    add_list(f, VALUE, f.now, ids, parts, 0, count, base, d[v.d_bits + 1], TO_SPARSE, 0, 0, V_LSB)
     v.asked_lsb += count
 
 

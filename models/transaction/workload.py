@@ -10,6 +10,7 @@ layer is the last section of the architecture page.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,7 +158,7 @@ class LayerWork:
         """K/V head that each surviving head reads, shape (heads,)."""
         return self.heads // (self.model.heads // self.model.kv_heads)
 
-    @property
+    @cached_property
     def visible(self) -> IntArray:
         """Keys that each row sees, shape (rows,); they are the first slots."""
         if not self.causal:
@@ -168,14 +169,15 @@ class LayerWork:
         """Slots of the values that each row of the head at `index` keeps, shape (rows, keys)."""
         if self.kept_mask is not None:
             return np.asarray(self.kept_mask[index])
-        seen = np.arange(self.keys) < self.visible[:, None]
-        if np.array_equal(self.kept[index], self.visible):
+        kept, visible, slots = self.kept[index], self.visible, np.arange(self.keys)
+        seen = slots < visible[:, None]
+        if (kept == visible).all():
             return np.asarray(seen)
         random = np.random.default_rng([self.seed, self.step, self.layer, int(self.heads[index])])
-        merit = random.integers(0, 1 << 31, (self.rows, self.keys), np.int64) << 31 | np.arange(self.keys)
+        merit = random.integers(0, 1 << 31, (self.rows, self.keys), np.int64) << 31 | slots
         merit[~seen] = 1 << 62
-        least = np.take_along_axis(np.sort(merit, axis=1), self.kept[index][:, None] - 1, axis=1)
-        return np.asarray(merit <= least, np.bool_)
+        least = [np.partition(row, k - 1)[k - 1] for row, k in zip(merit, kept.tolist(), strict=True)]
+        return np.asarray(merit <= np.array(least)[:, None], np.bool_)
 
     def value_rows(self, index: int, lanes: int) -> IntArray:
         """Cycles that prob x V with `lanes` keys a cycle takes for each row of the head at `index`, shape (rows,).

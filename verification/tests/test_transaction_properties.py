@@ -79,10 +79,10 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
     offer = FetchRun.offer
 
     def shorter(
-        run: FetchRun, stream: int, ids: IntArray, parts: int, first: int, count: int, *rest: int, **to: int
+        run: FetchRun, stream: int, cycle: int, ids: IntArray, parts: int, first: int, count: int, *rest: int, **to: int
     ) -> None:
         loses = 8 if to["destination"] == TO_KEY and count > 8 else 0
-        offer(run, stream, ids, parts, first, count - loses, *rest, **to)
+        offer(run, stream, cycle, ids, parts, first, count - loses, *rest, **to)
 
     monkeypatch.setattr(FetchRun, "offer", shorter)
 
