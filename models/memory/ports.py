@@ -202,9 +202,8 @@ def log_commands(channel: Record, c: int, now: int, trace: Array, traced: Array)
 def rest(channel: Record, c: int, until: int, trace: Array, traced: Array) -> None:
     """A channel without requests up to cycle `until`: it refreshes."""
     while channel.wake < until:
-        now = max(channel.wake, channel.now)
+        now = channel.wake
         commands(channel, now)
-        channel.now = now + 1
         if trace.shape[0]:
             log_commands(channel, c, now, trace, traced)
     channel.now = until

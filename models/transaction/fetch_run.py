@@ -103,8 +103,12 @@ def _loops(fingerprint: int) -> tuple[Callable[..., Progress], Callable[..., Non
                     break
                 continue
             for c in range(channels.shape[0]):
+                channel = channels[c]
+                if f.memory_n[c] == 0 and channel.owes == 0 and now < channel.wake:
+                    f.accepted[c], f.read_tag[c], f.write_tag[c] = 0, NOTHING, NOTHING
+                    continue
                 f.accepted[c], f.read_tag[c], f.write_tag[c] = ports.port(
-                    channels[c],
+                    channel,
                     now,
                     f.memory_n[c] > 0,
                     f.memory[c, 0, 0] * BURST_BYTES,
@@ -112,9 +116,11 @@ def _loops(fingerprint: int) -> tuple[Callable[..., Progress], Callable[..., Non
                     f.memory[c, 0, 2] != 0,
                 )
                 if trace.shape[0]:
-                    ports.log_commands(channels[c], c, now, trace, traced)
+                    ports.log_commands(channel, c, now, trace, traced)
             both(f, v, rows)
             now += 1
+        for c in range(channels.shape[0]):
+            channels[c].now = now
         return f.now, f.event, v.event, f.idle != 0, v.wakes
 
     return run_hbm2, run_values, settle_one
