@@ -12,7 +12,7 @@ import numpy as np
 
 from models.config import AcceleratorConfig
 from models.memory import engine, ports
-from models.memory.compilation import Array, Record, compiled
+from models.memory.compilation import Array, Record, compiled, uncounted
 from models.memory.hbm2 import Hbm2Memory
 from models.memory.interface import Memory
 from models.transaction import (
@@ -89,13 +89,13 @@ def _loops(fingerprint: int) -> tuple[Callable[..., Progress], Callable[..., Non
     ) -> Progress:
         """Cycles up to, not including, `until`, or the first after which something watched has happened."""
         _ = fingerprint
-        f, v = states[0], values[0]
+        f, v, d = states[0], values[0], uncounted(rows)
         now = ports.clock(channels)
         f.event = v.event = 0
         while f.now < until and f.event & watched == 0 and v.event == 0:
             if f.idle:
                 first, still = f.now, f.now + STILL_CYCLES
-                alone(f, v, rows, min(until, still))
+                alone(f, v, d, min(until, still))
                 now += f.now - first
                 for c in range(channels.shape[0]):
                     ports.rest(channels[c], c, now, trace, traced)
@@ -117,7 +117,7 @@ def _loops(fingerprint: int) -> tuple[Callable[..., Progress], Callable[..., Non
                 )
                 if trace.shape[0]:
                     ports.log_commands(channel, c, now, trace, traced)
-            both(f, v, rows)
+            both(f, v, d)
             now += 1
         for c in range(channels.shape[0]):
             channels[c].now = now
