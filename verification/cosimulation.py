@@ -266,7 +266,7 @@ def observed(
         prob=rows_of(
             lanes_of(prob["see_prob"], lanes, PROBABILITY_BITS), lanes_of(prob["see_prob_lanes"], lanes, 1), prob_last
         ),
-        flat=numbers_of(prob["see_prob_flat"])[prob_last == 1],
+        flat=numbers_of(prob["see_prob_flat"])[np.concatenate([[1], prob_last])[:-1] == 1],
         retired_prob=rows_of(
             lanes_of(beat["see_beat_prob"], lanes, PROBABILITY_BITS),
             lanes_of(beat["see_beat_lanes"], lanes, 1),

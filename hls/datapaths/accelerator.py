@@ -161,6 +161,7 @@ def _rows(
             "prob": probabilities["prob"],
             "lane_valid": probabilities["prob_valid"],
             "last": probabilities["prob_last"],
+            "peak": probabilities["peak"],
             "in_valid": probabilities["out_valid"],
             "threshold": c.signal("layer_threshold"),
             "out_ready": 1,

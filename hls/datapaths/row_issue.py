@@ -35,7 +35,7 @@ from hls.datapaths.machine_sizes import MachineSizes, segment_bit
 from hls.datapaths.operand_loader import by_dimension
 from hls.datapaths.row_issue_replay import Progress, replays
 from hls.datapaths.row_issue_walk import Layer, RowSizes, first_passes, layer_inputs, row_record
-from hls.datapaths.row_queues import freed_bits, queue_beats
+from hls.datapaths.row_queues import queue_beats
 from hls.lower import Netlist, building, output_ports
 from hls.netlist import Wire
 from hls.stream import Stream, drive, fifo, register
@@ -57,7 +57,7 @@ def row_sizes(config: AcceleratorConfig) -> RowSizes:
     """Sizes of the rows of `config`."""
     machine = MachineSizes.of(config)
     lane_bits = machine.slots.bit_length() - 1
-    return RowSizes(machine, lane_bits, row_record(machine, lane_bits), queue_beats(config), freed_bits(config))
+    return RowSizes(machine, lane_bits, row_record(machine, lane_bits), queue_beats(config))
 
 
 def build(config: AcceleratorConfig, technology: Technology | None = None) -> Netlist:

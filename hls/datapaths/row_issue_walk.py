@@ -22,7 +22,7 @@ import pyrtl
 
 from hls.datapaths.machine_sizes import LINE_BITS, QUERY_LINES, MachineSizes, Record
 from hls.datapaths.operand_loader import LOADS_BITS, by_dimension, vectors
-from hls.datapaths.row_queues import PENDING_ROWS
+from hls.datapaths.row_queues import FREED_BITS, PENDING_ROWS
 from hls.lower import building
 from hls.netlist import Wire
 from hls.stream import drive, register, source_ports
@@ -41,14 +41,12 @@ class RowSizes:
         lane_bits: of the number of a slot.
         row: a row that is to be issued; `span` is its slots of keys less one, `ends_key` marks the last of a K/V head.
         queue_beats: room in queue 1 and queue 2.
-        freed_bits: bits of `first_freed`.
     """
 
     machine: MachineSizes
     lane_bits: int
     row: Record
     queue_beats: tuple[int, int]
-    freed_bits: int
 
     @property
     def span_bits(self) -> int:
@@ -152,7 +150,7 @@ def first_passes(sizes: RowSizes, layer: Layer, take: Wire, cleared: Wire, block
         beats_less_one = row["span"][sizes.lane_bits :]
         beats = (beats_less_one + 1)[: len(beats_less_one) + 1]
         room = register(sizes.queue_beats[0].bit_length(), "first_room", block, sizes.queue_beats[0])
-        room.next <<= moved(room, masked(beats, take), pyrtl.Input(sizes.freed_bits, "first_freed"))
+        room.next <<= moved(room, masked(beats, take), pyrtl.Input(FREED_BITS, "first_freed"))
         places = register(PENDING_ROWS.bit_length(), "rows_free", block, PENDING_ROWS)
         places.next <<= moved(places, take, pyrtl.Input(1, "row_retired"))
         for stage in range(CLEAR_CYCLES):

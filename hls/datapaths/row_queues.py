@@ -1,9 +1,9 @@
 """Row queues: probabilities of first and second passes, put back into the order of the rows.
 
 Rows enter behind the flat-row decision in the order in which `row_issue` issued their passes; what each of them is, it
-says by `issued_*`, some cycles before. First passes go to queue 1, second ones to queue 2. A row that turns out flat is
-dropped from queue 1 by moving the write pointer back to its beginning; its second pass comes later (algorithm page,
-section 5). Rows leave in the order of their first passes, each from its queue:
+says by `issued_*`, some cycles before. First passes go to queue 1, second ones to queue 2. A row is known to be flat
+with its first beat: its first pass is dropped, and its second one comes later (algorithm page, section 5). Rows leave
+in the order of their first passes, each from its queue, beats as they come:
 
     passes decided   a1  b1(flat)  c1(flat)  d1   b2  e1   c2
     queue 1          a1                      d1       e1
@@ -11,18 +11,18 @@ section 5). Rows leave in the order of their first passes, each from its queue:
     order            a: 1, b: 2, c: 2, d: 1, e: 1   ->   a1 b2 c2 d1 e1
 
 Nothing is refused on the way in: `row_issue` issues a pass only where its queue has room, counted down from
-`queue_beats` by the issue and up by `first_freed` (beats, of a dropped row or one that left) and `replay_freed`; and no
-more than `PENDING_ROWS` rows that have not left (`row_retired`). So second passes always have a way out: what is before
-them in queue 2 are older rows.
+`queue_beats` by the issue and up by `first_freed` (beats, that were dropped or left) and `replay_freed`; and no more
+than `PENDING_ROWS` rows that have not left (`row_retired`). So second passes always have a way out: what is before them
+in queue 2 are older rows.
 
 Both queues are memories of one read and one write port. A beat is read into a register before it is asked for, so
 beats leave one a cycle.
 
-Ports: `passed_prob`, `passed_valid`, `passed_last`, `flat`, `decided_valid` (the flat-row decision, never stalled);
-`issued_valid`, `issued_replay`, `issued_visible`, `issued_buffer`; `layer_progressive` (else no row is flat) in.
-`row_decided`, `row_flat`, `row_buffer`: a first pass is decided, a cycle after `flat`; `beat_prob`, `beat_lanes`,
-`beat_number` (in its row), `beat_last`, `beat_flat`, `beat_visible` (keys of its row) under `beat_valid`, `beat_ready`.
-All outputs come from registers.
+Ports: `passed_prob`, `passed_valid`, `passed_last`, `flat` (read with the first beat of a first pass), `decided_valid`
+(the flat-row decision, never stalled); `issued_valid`, `issued_replay`, `issued_visible`, `issued_buffer`;
+`layer_progressive` (else no row is flat) in. `row_decided`, `row_flat`, `row_buffer`: a first pass is decided, a cycle
+after `flat`; `beat_prob`, `beat_lanes`, `beat_number` (in its row), `beat_last`, `beat_flat`, `beat_visible` (keys of
+its row) under `beat_valid`, `beat_ready`. All outputs come from registers.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ REPLAY_ROWS = 2
 """Rows of the longest kind that each queue holds."""
 MACRO_BITS = 32
 """Narrower words would not be made as an SRAM macro, but as flip-flops."""
+FREED_BITS = 2
+"""Of `first_freed`: a beat that is dropped and one that leaves."""
 
 
 def graphs(config: AcceleratorConfig) -> dict[str, Graph]:
@@ -59,28 +61,16 @@ def queue_beats(config: AcceleratorConfig) -> tuple[int, int]:
     return FIRST_ROWS * config.softmax_fifo_rows, REPLAY_ROWS * config.softmax_fifo_rows
 
 
-def freed_bits(config: AcceleratorConfig) -> int:
-    """Bits of `first_freed`: a dropped row and a beat that leaves."""
-    return (config.softmax_fifo_rows + 1).bit_length()
-
-
 @dataclass(frozen=True)
 class _Queue:
-    """A queue's output register, and the beats of a row that was dropped in this cycle."""
+    """A queue's output register."""
 
     beat: Wire
     valid: Wire
-    dropped: Wire
 
 
-def build(config: AcceleratorConfig, technology: Technology | None = None, decides_first: bool = False) -> Netlist:
-    """The row queues as a netlist; `technology` changes nothing.
-
-    Args:
-        config: the machine.
-        technology: not used.
-        decides_first: `flat` stands beside the first beat of a row, else beside its last one; it is not read elsewhere.
-    """
+def build(config: AcceleratorConfig, technology: Technology | None = None) -> Netlist:
+    """The row queues as a netlist; `technology` changes nothing."""
     del technology
     sizes = MachineSizes.of(config)
     block = pyrtl.Block()
@@ -89,12 +79,11 @@ def build(config: AcceleratorConfig, technology: Technology | None = None, decid
         lanes, last = pyrtl.Input(sizes.slots, "passed_valid"), pyrtl.Input(1, "passed_last")
         flat, valid = pyrtl.Input(1, "flat"), pyrtl.Input(1, "decided_valid")
         progressive = pyrtl.Input(1, "layer_progressive")
-        ends = valid & last
-        issued = _issued(sizes, ends, block)
+        issued = _issued(sizes, valid & last, block)
         first, replay = valid & ~issued["replay"], valid & issued["replay"]
         begins, flat_so_far = register(1, "begins", block, 1), register(1, "flat_so_far", block)
         begins.next <<= pyrtl.select(valid, last, begins)
-        decided = first & (begins if decides_first else last)
+        decided = first & begins
         is_flat = pyrtl.select(decided, flat & progressive, flat_so_far)
         flat_so_far.next <<= is_flat
 
@@ -105,9 +94,8 @@ def build(config: AcceleratorConfig, technology: Technology | None = None, decid
         beat = beat_record.pack({"prob": prob, "lanes": lanes, "last": last})
         leaves = {name: pyrtl.WireVector(1, f"{name}_leaves") for name in ("first", "replay")}
         depths = queue_beats(config)
-        firsts = _queue(beat, first, ends, is_flat, leaves["first"], depths[0], "first", block)
-        keep = pyrtl.Const(0, 1)
-        replays = _queue(beat, replay, valid, keep, leaves["replay"], depths[1], "replay", block)
+        firsts = _queue(beat, first & ~is_flat, leaves["first"], depths[0], "first", block)
+        replays = _queue(beat, replay, leaves["replay"], depths[1], "replay", block)
 
         out_valid, ready = register(1, "beat_there", block), pyrtl.Input(1, "beat_ready")
         there = order.stream.valid & pyrtl.select(row["flat"], replays.valid, firsts.valid)
@@ -127,13 +115,12 @@ def build(config: AcceleratorConfig, technology: Technology | None = None, decid
             held = register(len(wire), f"beat_{name}_held", block)
             held.next <<= pyrtl.select(moves, wire, held)
             outputs[f"beat_{name}"] = held
-        freed = (firsts.dropped + leaves["first"]).truncate(freed_bits(config))
         pulses = {
             "row_decided": decided,
             "row_flat": is_flat,
             "row_buffer": issued["buffer"],
             "row_retired": retires,
-            "first_freed": freed,
+            "first_freed": (first & is_flat) + leaves["first"],
             "replay_freed": leaves["replay"],
         }
         for name, wire in pulses.items():
@@ -163,17 +150,11 @@ def _issued(sizes: MachineSizes, ends: Wire, block: pyrtl.Block) -> dict[str, Wi
     return record.unpack(held)
 
 
-def _queue(
-    beat: Wire, write: Wire, commit: Wire, drop: Wire, leaves: Wire, depth: int, name: str, block: pyrtl.Block
-) -> _Queue:
-    """A queue of beats: those since the last `commit` (with a `write`) are not given yet, and go away by a `drop`."""
+def _queue(beat: Wire, write: Wire, leaves: Wire, depth: int, name: str, block: pyrtl.Block) -> _Queue:
+    """A queue of beats; one more in each cycle of `write`, one less in each of `leaves`."""
     bits = (depth - 1).bit_length()
-    written, committed, read = (register(bits, f"{name}_{p}", block) for p in ("written", "committed", "read"))
-    after = (written + 1)[:bits]
-    settles = write & commit
-    kept = pyrtl.select(drop, committed, after)
-    written.next <<= pyrtl.select(settles, kept, pyrtl.select(write, after, written))
-    committed.next <<= pyrtl.select(settles, kept, committed)
+    written, read = (register(bits, f"{name}_{p}", block) for p in ("written", "read"))
+    written.next <<= pyrtl.select(write, (written + 1)[:bits], written)
     wide = max(MACRO_BITS, len(beat))
     memory = pyrtl.MemBlock(
         wide, bits, f"{name}_beats", max_read_ports=1, max_write_ports=1, asynchronous=False, block=block
@@ -184,8 +165,7 @@ def _queue(
     reading = ~empty & (leaves | ~valid)
     read_after = pyrtl.select(reading, (read + 1)[:bits], read)
     read.next <<= read_after
-    empty.next <<= read_after == committed
+    empty.next <<= read_after == written
     held.next <<= pyrtl.select(reading, memory[read][: len(beat)], held)
     valid.next <<= reading | (valid & ~leaves)
-    dropped = pyrtl.select(settles & drop, (after - committed)[:bits], pyrtl.Const(0, bits))
-    return _Queue(held, valid, dropped)
+    return _Queue(held, valid)

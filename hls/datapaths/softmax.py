@@ -22,9 +22,10 @@ a gap. Cycle by cycle, b the cycles of a row, its first score in at 0:
 or, behind a row that is still leaving a buffer, as soon as that has left.
 
 Ports: `score`, `lane_valid`, `last`, `mantissa` and `exponent` (m normalized, and x; read with the last cycle of a row;
-an x outside -64 .. 63 gives the same as the nearest end) in; `prob` (0 in invalid lanes), `prob_valid`, `prob_last`
-out, under ready/valid. A row has at most `context_keys` valid lanes and `softmax_fifo_rows` cycles; invalid lanes may
-be anywhere and hold anything, a row of them alone is zeros.
+an x outside -64 .. 63 gives the same as the nearest end) in; `prob` (0 in invalid lanes), `prob_valid`, `prob_last` and
+`peak` (the largest of the row, beside each of its cycles; 4095 of a row without a valid lane) out, under ready/valid.
+A row has at most `context_keys` valid lanes and `softmax_fifo_rows` cycles; invalid lanes may be anywhere and hold
+anything, a row of them alone is zeros.
 """
 
 from __future__ import annotations
@@ -181,7 +182,12 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
         normal = instantiate(parts.normalize, normalize_inputs, block, advance, exponentials.valid, "normalize_")
         advance <<= out_ready | ~normal.out_valid
         flags = normal.outputs["prob_flags"]
-        results = {"prob": normal.outputs["prob"], "prob_valid": flags[:-1], "prob_last": flags[-1]}
+        results = {
+            "prob": normal.outputs["prob"],
+            "prob_valid": flags[:-1],
+            "prob_last": flags[-1],
+            "peak": normal.outputs["peak"],
+        }
         output_ports({**results, "in_ready": advance, "out_valid": normal.out_valid})
     block.sanity_check()
     return Netlist("softmax", block, parts.latency_cycles)

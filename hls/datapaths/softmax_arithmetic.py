@@ -3,7 +3,7 @@
     scale         u = min(2^25 - 1, rshift((max - score) * m, -(x + 5)))
     exponential   e = exp(-u): n = round(u log2 e), r = n ln 2 - u, Taylor of fifth order in r, shifted right by n
     reciprocal    R = floor(2^49 / (sum >> t)), t = bit_length(sum) - 25: long division, a bit of R a step
-    normalize     prob = min(4095, rshift(e * R, 37 + t))
+    normalize     prob = min(4095, rshift(e * R, 37 + t)), and the largest of the row: e = 2^24 of the largest score
 
 with the trees of the row maximum and sum (their last step, across the cycles of a row, in one cycle each). Nodes are
 named by what they are and `_i` for their lane.
@@ -253,16 +253,20 @@ def reciprocal_graph(types: SoftmaxTypes) -> Graph:
 
 
 def normalize_graph(types: SoftmaxTypes) -> Graph:
-    """The probability of every lane, 0 of an invalid one. Nodes `weighted_i`."""
+    """The probability of every lane, 0 of an invalid one, and that of the row's largest score. Nodes `weighted_i`."""
+    bits_of_one = EXP_ONE.bit_length() - 1
 
     def normalize(e: Vector, e_flags: Value, inverse: Value, shift: Value) -> dict[str, object]:
+        def probability(shifted: Value) -> Value:
+            halves = shifted.shift_right(shift, "floor")
+            return _saturated(halves.shift_right(1, "half_up"), PROBABILITY.width)
+
         def lane(i: int) -> Value:
             weighted = (e[i] * inverse).named(f"weighted_{i}")
-            halves = weighted.shift_right(36, "floor").shift_right(shift, "floor")
-            prob = _saturated(halves.shift_right(1, "half_up"), PROBABILITY.width)
-            return select(e_flags[i], prob, 0)
+            return select(e_flags[i], probability(weighted.shift_right(36, "floor")), 0)
 
-        return {"prob": vector([lane(i) for i in range(types.lanes)]), "prob_flags": e_flags}
+        peak = probability(inverse.shift_right(36 - bits_of_one, "floor")).named("largest")
+        return {"prob": vector([lane(i) for i in range(types.lanes)]), "prob_flags": e_flags, "peak": peak}
 
     return trace(
         normalize,
@@ -272,5 +276,5 @@ def normalize_graph(types: SoftmaxTypes) -> Graph:
             "inverse": RECIPROCAL,
             "shift": types.shift,
         },
-        outputs={"prob": Vec(PROBABILITY, types.lanes), "prob_flags": types.flags},
+        outputs={"prob": Vec(PROBABILITY, types.lanes), "prob_flags": types.flags, "peak": PROBABILITY},
     )

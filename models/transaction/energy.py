@@ -95,7 +95,7 @@ def unit_energies(machine: AcceleratorConfig, technology: Technology | None = No
         "score_beat": [(soft.lane_maximum, 1), (soft.running_maximum, 1)],
         "exponential_beat": [(soft.scale, 1), (soft.exponential, 1), (soft.lane_sum, 1), (soft.running_sum, 1)],
         "reciprocal_row": [(soft.reciprocal, 1)],
-        "probability_beat": [(soft.normalize, 1), (flat.lane_maximum, 1), (flat.decide, 1)],
+        "probability_beat": [(soft.normalize, 1), (flat.decide, 1)],
         "token_beat": [(tokens.place, 1), (tokens.add, machine.softmax_lanes)],
         "head_beat": [(heads.magnitude, 1), (heads.sum_row, 1)],
         "address": [(schedule(locate_graph(machine), library, machine.clock_period_ps), 1)],

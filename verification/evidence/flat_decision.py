@@ -1,10 +1,10 @@
 """Evidence for the flat-row decision at its published size, 8 lanes.
 
-Three proofs cover the netlist: the maximum of the lanes from the inputs to the registers behind them, one step of the
-decision from there, from any state of the row so far, to the outputs, and the stalls of both.
+Two proofs cover the netlist: one step of the decision from any state to its outputs, and the stalls. That the peak
+which the softmax gives is the largest probability of its row is among the evidence of the softmax.
 """
 
-from functools import partial, reduce
+from functools import partial
 
 import numpy as np
 import pyrtl
@@ -13,7 +13,7 @@ from hls.datapaths.flat_decision import FlatDecisionPlan, build, plan
 from hls.lower import Netlist
 from hls.simulate import SimulatorError, open_simulator
 from models.config import AcceleratorConfig
-from verification.equivalence.bits import Bits, choose, concatenate
+from verification.equivalence.bits import Bits, choose
 from verification.equivalence.function import prove
 from verification.equivalence.netlist import NetlistError
 from verification.equivalence.pipeline import prove_stalls
@@ -29,7 +29,6 @@ from verification.evidence.flat_decision_model import (
 )
 from verification.evidence.named_faults import named_faults
 from verification.evidence.planted import all_refuted, gate_faults_refuted, sampled_mutants
-from verification.evidence.shared import elements
 from verification.mutation import Detector
 from verification.results import Check, Settings
 
@@ -38,67 +37,27 @@ TINY = AcceleratorConfig.preset("tiny")
 Claims = dict[str | tuple[str, int], Bits]
 
 
-def _registers(made: FlatDecisionPlan, port: str) -> list[str]:
-    """The registers behind the maximum of the lanes that give an output of it, element 0 first."""
-    part = made.lane_maximum
-    nodes = next(p for p in part.graph.outputs if p.name == port).nodes
-    return [f"lane_maximum_{part.graph.label(node)}_s{part.latency_cycles}" for node in nodes]
-
-
-def lane_maximum(made: FlatDecisionPlan, operands: Operands) -> Claims:
-    """The largest valid probability as a fold over the lanes; all else is passed."""
-    cycle, valid = made.lane_maximum.latency_cycles, operands["lane_valid"]
-    prob = elements(operands, "prob", operands["prob"].width // valid.width)
-
-    def larger(held: Bits, i: int) -> Bits:
-        return choose(valid[i] & (held < prob[i]), prob[i], held)
-
-    values = {
-        "beat_maximum": [reduce(larger, range(valid.width), prob[0].constant(0))],
-        "beat_any": [valid.any()],
-        "beat_prob": prob,
-        "beat_valid": [valid[i] for i in range(valid.width)],
-        "beat_last": [operands["last"]],
-        "row_threshold": [operands["threshold"]],
-    }
-    claims: Claims = {(f"lane_maximum_valid_s{cycle}", cycle): operands["in_valid"]}
-    for port, given in values.items():
-        claims |= {(name, cycle): value for name, value in zip(_registers(made, port), given, strict=True)}
-    return claims
-
-
 def decision(made: FlatDecisionPlan, operands: Operands) -> Claims:
-    """The row so far with one more cycle, and what then stands at the outputs."""
-
-    def given(port: str) -> Bits:
-        return concatenate(*(operands[name] for name in reversed(_registers(made, port))))
-
-    valid = operands[f"lane_maximum_valid_s{made.lane_maximum.latency_cycles}"]
-    first, held, seen = operands["first"], operands["row_maximum"], operands["row_any"]
-    beat, last = given("beat_maximum"), given("beat_last")
-    largest = choose(first | (held < beat), beat, held)
-    some = given("beat_any") | (seen & ~first)
+    """What stands at the outputs `latency_cycles` later, and whether a row begins after this cycle."""
+    valid, last, first = operands["in_valid"], operands["last"], operands["first"]
+    cycle = made.latency_cycles
+    flat = first & operands["lane_valid"].any() & (operands["peak"].zext(13) < operands["threshold"])
     return {
-        ("row_maximum", 1): choose(valid, largest, held),
-        ("row_any", 1): choose(valid, some, seen),
         ("first", 1): choose(valid, last, first),
-        ("passed_prob", 1): given("beat_prob"),
-        ("passed_valid", 1): given("beat_valid"),
-        ("passed_last", 1): last,
-        ("flat", 1): last & some & (largest.zext(13) < given("row_threshold")),
-        ("out_valid", 1): valid,
+        ("passed_prob", cycle): operands["prob"],
+        ("passed_valid", cycle): operands["lane_valid"],
+        ("passed_last", cycle): last,
+        ("flat", cycle): flat,
+        ("out_valid", cycle): valid,
     }
 
 
 def proof(config: AcceleratorConfig, block: pyrtl.Block, settings: Settings) -> Verdict:
     """The whole netlist, from any state, for every stall pattern."""
     made, limits, folder = plan(config), settings.limits, settings.folder
-    problems = [
-        Problem("flat decision, lanes", block, partial(lane_maximum, made), fixed={"out_ready": 1}),
-        Problem("flat decision", block, partial(decision, made), fixed={"out_ready": 1}),
-    ]
+    problem = Problem("flat decision", block, partial(decision, made), fixed={"out_ready": 1})
     stalls = prove_stalls(block, made.latency_cycles, limits=limits, folder=folder)
-    return weakest([*(prove(problem, limits=limits, folder=folder) for problem in problems), stalls])
+    return weakest([prove(problem, limits=limits, folder=folder), stalls])
 
 
 def differs(config: AcceleratorConfig, block: pyrtl.Block, beats: DecisionBeats, seed: int | None) -> bool:
@@ -125,9 +84,8 @@ def _function_with_faults(settings: Settings) -> Verdict:
     planted = named_faults(
         block,
         ("comparison", "decide_below", "< becomes <="),
-        ("mux arms", "lane_maximum_largest_1_0", "swapped"),
-        ("enable", "row_any", "always loads"),
-        ("enable", "passed_last_held", "always loads"),
+        ("enable", "first", "always loads"),
+        ("enable", "decide_passed_last_s1", "always loads"),
     )
     return all_refuted(planted, lambda faulty: proof(FULL, faulty, settings))
 

@@ -1,9 +1,8 @@
-"""Rows of the flat-row decision as the reference computes them, and stimuli for the netlist (algorithm page, 5)."""
+"""Rows of the flat-row decision by its rule, and stimuli for the netlist (algorithm page, 5)."""
 
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from hls.datapaths.flat_decision import THRESHOLD
 from hls.datapaths.softmax_arithmetic import PROBABILITY
@@ -21,12 +20,14 @@ class DecisionBeats:
         prob: shape (cycles, lanes).
         lane_valid: 0 or 1, shape (cycles, lanes).
         last: 0 or 1, shape (cycles,).
-        threshold: 0 to 4096, shape (cycles,); that of a row's last cycle counts.
+        peak: 0 to 4095, shape (cycles,); that of a row's first cycle counts.
+        threshold: 0 to 4096, as `peak`.
     """
 
     prob: Integers
     lane_valid: Integers
     last: Integers
+    peak: Integers
     threshold: Integers
 
     def ports(self) -> dict[str, Words]:
@@ -35,12 +36,28 @@ class DecisionBeats:
             "prob": to_port(self.prob, PROBABILITY.width),
             "lane_valid": to_port(self.lane_valid, 1),
             "last": to_port(self.last, 1),
+            "peak": to_port(self.peak, PROBABILITY.width),
             "threshold": to_port(self.threshold, THRESHOLD.width),
         }
 
 
+def firsts_of(last: Integers) -> Integers:
+    """The first cycle of each row."""
+    return np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
+
+
+def peaks_of(prob: Integers, lane_valid: Integers, last: Integers) -> Integers:
+    """The largest valid probability of the row that each cycle is of, by the definition."""
+    firsts = firsts_of(last)
+    largest = np.maximum.reduceat((prob * lane_valid).max(axis=1), firsts)
+    return np.repeat(largest, np.diff([*firsts, len(last)]))
+
+
 def random_beats(lanes: int, rows: int, seed: int, longest: int = 5) -> DecisionBeats:
-    """`rows` rows of 1 to `longest` cycles; thresholds at, beside and far from the largest probability of their row."""
+    """`rows` rows of 1 to `longest` cycles; thresholds at, beside and far from the largest probability of their row.
+
+    Most rows have a key in their first cycle. Peak and threshold are anything behind it.
+    """
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, longest + 1, rows)
     cycles, ends = int(lengths.sum()), np.cumsum(lengths) - 1
@@ -49,49 +66,40 @@ def random_beats(lanes: int, rows: int, seed: int, longest: int = 5) -> Decision
     valid = (rng.random((cycles, lanes)) < share[:, None]).astype(np.int64)
     last = np.zeros(cycles, dtype=np.int64)
     last[ends] = 1
-    threshold = rng.integers(0, LARGEST + 2, cycles)
-    for length, end in zip(lengths, ends, strict=True):
-        largest = int((prob * valid)[end + 1 - length : end + 1].max())
-        if rng.random() < 0.8:
-            threshold[end] = np.clip(largest + rng.integers(-1, 3), 0, LARGEST + 1)
-    return DecisionBeats(prob, valid, last, threshold)
+    firsts = firsts_of(last)
+    peak, threshold = rng.integers(0, LARGEST + 1, cycles), rng.integers(0, LARGEST + 2, cycles)
+    peak[firsts] = peaks_of(prob, valid, last)[firsts]
+    near = firsts[rng.random(rows) < 0.8]
+    threshold[near] = np.clip(peak[near] + rng.integers(-1, 3, len(near)), 0, LARGEST + 1)
+    return DecisionBeats(prob, valid, last, peak, threshold)
 
 
 def extreme_beats(lanes: int) -> DecisionBeats:
-    """One probability at, above and below the threshold in every lane, first or last cycle; the same, invalid."""
-    beats: list[tuple[Integers, Integers, int, int]] = []
+    """Rows of one and of two cycles; a peak at, above and below each threshold, one key in every lane, all and none."""
+    beats: list[tuple[Integers, Integers, int, int, int]] = []
     for threshold in (0, 1, 2, 410, 2048, LARGEST, LARGEST + 1):
         for step in (-1, 0, 1):
-            value = min(max(threshold + step, 0), LARGEST)
-            below = max(0, min(threshold - 1, LARGEST))
+            peak = min(max(threshold + step, 0), LARGEST)
             for lane in range(lanes):
-                prob = np.where(np.arange(lanes) == lane, value, below)
-                others = (np.arange(lanes) != lane).astype(np.int64)
-                everything, quiet = np.ones(lanes, dtype=np.int64), np.full(lanes, below)
-                beats += [(prob, everything, 0, LARGEST + 1), (quiet, everything, 1, threshold)]
-                beats += [(quiet, everything, 0, 0), (prob, everything, 1, threshold)]
-                beats += [
-                    (prob, others, 1, threshold),
-                    (prob, 1 - others, 1, threshold),
-                    (prob, 0 * others, 1, threshold),
-                ]
+                only = (np.arange(lanes) == lane).astype(np.int64)
+                prob, everything = only * peak, np.ones(lanes, dtype=np.int64)
+                contrary = LARGEST - peak, LARGEST + 1 - threshold
+                beats += [(prob, everything, 0, peak, threshold), (prob, only, 1, *contrary)]
+                beats += [(prob, only, 1, peak, threshold), (prob, 0 * only, 1, peak, threshold)]
     return DecisionBeats(
         prob=np.array([b[0] for b in beats]),
         lane_valid=np.array([b[1] for b in beats]),
         last=np.array([b[2] for b in beats]),
-        threshold=np.array([b[3] for b in beats]),
+        peak=np.array([b[3] for b in beats]),
+        threshold=np.array([b[4] for b in beats]),
     )
 
 
 def expected(beats: DecisionBeats) -> dict[str, Integers]:
-    """What the reference's rule says of every cycle; `flat` and `passed_last` of shape (cycles, 1)."""
-    ends = np.flatnonzero(beats.last)
+    """What the rule says of every cycle; `flat` and `passed_last` of shape (cycles, 1)."""
+    firsts = firsts_of(beats.last)
     flat = np.zeros((len(beats.last), 1), dtype=np.int64)
-    for first, end in zip([0, *(ends[:-1] + 1)], ends, strict=True):
-        prob = torch.from_numpy(beats.prob[first : end + 1].reshape(1, -1))
-        visible = torch.from_numpy(beats.lane_valid[first : end + 1].reshape(1, -1) == 1)
-        seen = torch.where(visible, prob, 0)  # an invisible key has probability 0
-        flat[end] = int(((seen.amax(dim=-1) < int(beats.threshold[end])) & visible.any(dim=-1)).item())
+    flat[firsts, 0] = beats.lane_valid[firsts].any(axis=1) & (beats.peak[firsts] < beats.threshold[firsts])
     return {
         "passed_prob": beats.prob,
         "passed_valid": beats.lane_valid,

@@ -11,7 +11,7 @@ import pyrtl
 import torch
 
 from hls import technology
-from hls.datapaths.softmax_arithmetic import ARGUMENT, PROBABILITY, SoftmaxTypes
+from hls.datapaths.softmax_arithmetic import ARGUMENT, EXP_ONE, PROBABILITY, SoftmaxTypes
 from hls.graph import Graph
 from hls.schedule import schedule
 from models.config import AcceleratorConfig
@@ -118,6 +118,9 @@ def probability_of_a_lane(*, nodes: bool = True) -> Specification:
         if nodes:
             weighted = operands.cut("weighted_0", weighted)
         prob = probability(weighted, operands["shift"])
-        return {"prob": choose(operands["e_flags"][0], prob, prob.constant(0))}
+        largest = probability(
+            concatenate(operands["inverse"], operands.constant(0, EXP_ONE.bit_length() - 1)), operands["shift"]
+        )
+        return {"prob": choose(operands["e_flags"][0], prob, prob.constant(0)), "peak": largest}
 
     return specification

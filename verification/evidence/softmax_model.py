@@ -157,7 +157,7 @@ def trace_rows(trace: Trace, config: AcceleratorConfig, per_head: int, seed: int
 
 
 def expected(beats: SoftmaxBeats) -> dict[str, Integers]:
-    """What the reference says of every cycle: `prob`, `prob_valid` (cycles, lanes), `prob_last` (cycles, 1)."""
+    """What the reference says of every cycle: `prob`, `prob_valid` (cycles, lanes), `prob_last`, `peak` (cycles, 1)."""
     ends, lanes = np.flatnonzero(beats.last), beats.score.shape[1]
     firsts = np.concatenate([[0], ends[:-1] + 1])
     longest = int((ends + 1 - firsts).max()) * lanes
@@ -168,11 +168,13 @@ def expected(beats: SoftmaxBeats) -> dict[str, Integers]:
         visible[row, :keys] = beats.lane_valid[first : end + 1].reshape(-1) == 1
     scale = HeldScale(*(torch.from_numpy(x[ends, None]) for x in (beats.mantissa, beats.exponent)))
     by_row = integer_softmax(torch.from_numpy(score), torch.from_numpy(visible), scale).numpy()
+    peak = np.where(visible.any(axis=1), by_row.max(axis=1), (1 << PROBABILITY.width) - 1)
     prob = [by_row[row, : (end + 1 - first) * lanes] for row, (first, end) in enumerate(zip(firsts, ends, strict=True))]
     return {
         "prob": np.concatenate(prob).reshape(-1, lanes),
         "prob_valid": beats.lane_valid,
         "prob_last": beats.last[:, None],
+        "peak": np.repeat(peak, ends + 1 - firsts)[:, None],
     }
 
 
@@ -183,6 +185,7 @@ def observed(config: AcceleratorConfig, outputs: dict[str, Words]) -> dict[str, 
         "prob": from_port(outputs["prob"], lanes, PROBABILITY.width, signed=False),
         "prob_valid": from_port(outputs["prob_valid"], lanes, 1, signed=False),
         "prob_last": from_port(outputs["prob_last"], 1, 1, signed=False),
+        "peak": from_port(outputs["peak"], 1, PROBABILITY.width, signed=False),
     }
 
 

@@ -83,7 +83,10 @@ def valid_bits(plan: SoftmaxPlan) -> Specification:
 
 
 def pipeline(config: AcceleratorConfig, plan: SoftmaxPlan, part: str) -> Specification:
-    """Every lane of scale, exponential or normalize is the single lane, `latency_cycles` later; its flags pass by."""
+    """Every lane of scale, exponential or normalize is the single lane, `latency_cycles` later; its flags pass by.
+
+    So is the largest probability, which normalize has once.
+    """
     lanes, score_bits = config.softmax_lanes, SoftmaxTypes.of(config).score.width
     graphs = {"scale": arithmetic.scale_graph, "exponential": arithmetic.exponential_graph}
     single = read_block(single_lane(config, graphs.get(part, arithmetic.normalize_graph)))
@@ -126,6 +129,8 @@ def pipeline(config: AcceleratorConfig, plan: SoftmaxPlan, part: str) -> Specifi
         claims: Claims = {(output_register(plan, part, f"{port}_flags"), cycle): flags}
         for i in range(lanes):
             claims[(output_register(plan, part, port, i), cycle)] = lane(operands, i, given(operands, i, flags))
+        if part == "normalize":
+            claims[(output_register(plan, part, "peak"), cycle)] = _given(single, given(operands, 0, flags), "peak", {})
         return claims
 
     return specification
@@ -159,6 +164,7 @@ def wiring(config: AcceleratorConfig, plan: SoftmaxPlan) -> Specification:
             "prob": joined("normalize", "prob"),
             "prob_valid": prob_flags[:lanes],
             "prob_last": prob_flags[lanes],
+            "peak": joined("normalize", "peak"),
             "out_valid": valids[2],
         }
 

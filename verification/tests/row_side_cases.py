@@ -44,11 +44,10 @@ class Timing:
     landing_cycles: tuple[int, int] = (1, 1)
     multiply_cycles: int = 7
     softmax_cycles: int = 58
-    decide_cycles: int = 2
+    decide_cycles: int = 1
     cycles_per_vector: float = 0.0
     value_vectors: int = 0
     latency_cycles: int = 0
-    decides_first: bool = False
 
 
 @dataclass
@@ -96,11 +95,11 @@ class Measured:
     beats: list[int] = field(default_factory=list)
 
 
-def composed(config: AcceleratorConfig, decides_first: bool = False) -> Netlist:
+def composed(config: AcceleratorConfig) -> Netlist:
     """The three modules as one netlist: signals of one name are one; all outputs are outputs of the whole."""
     composer = Composer("row_side")
-    queues = row_queues.build(config, decides_first=decides_first)
-    netlists = {"loader": operand_loader.build(config), "issue": row_issue.build(config), "queues": queues}
+    modules = {"loader": operand_loader, "issue": row_issue, "queues": row_queues}
+    netlists = {name: module.build(config) for name, module in modules.items()}
     parts = [composer.part(name, netlist) for name, netlist in netlists.items()]
     driven = {port for part in parts for port in part.outputs}
     whole: dict[str, int] = {}

@@ -315,8 +315,7 @@ class RowSide:
             used = min(slots // self.parts, row.visible - beat * (slots // self.parts))
             last = beat == row.beats - 1
             # what the decision says of a second pass, or without progressive quantization, must not matter
-            decides = beat == 0 if timing.decides_first else last
-            matters = self.case.progressive and number == 1 and decides
+            matters = self.case.progressive and number == 1 and beat == 0
             says = row.flat if matters else self.random.random() < 0.5
             self.probabilities.append(
                 (
@@ -328,7 +327,7 @@ class RowSide:
                         "flat": int(says),
                         "decided_valid": 1,
                         "_row": row.index,
-                        "_decides": int(decides and number == 1),
+                        "_decides": int(beat == 0 and number == 1),
                     },
                 )
             )
