@@ -5,10 +5,12 @@ there and everything behind has room, a second one, which goes before, when the 
 follows from then on is computed by `models.transaction.row_beats`.
 """
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Generator, Iterator
 from typing import Any
 
+import numpy as np
 import simpy
 
 from hls.datapaths.machine_sizes import QUERY_LINES
@@ -80,7 +82,7 @@ class RowIssue(Module):
         self._asks: Fifo[tuple[LayerPlan, int, int]] = Fifo(simulation, "LSB lists", 1 << 16)
         self._asked: set[int] = set()
         self._beats_in = self._dropped_beats = self._freed_beats = self._freed_at = 0
-        self._drops: deque[tuple[int, int]] = deque()  # dropped first passes: when, and their beats
+        self._drops: deque[tuple[int, int]] = deque()  # dropped first passes: first beat, and how many
         self._number = 0
         self._is_progressive, self._layers = False, 0
         self._plan: LayerPlan
@@ -131,19 +133,28 @@ class RowIssue(Module):
             self.busy_cycles += row.beats
             self.passes += 1
             self.log.append(
-                Pass(row.job, row.row, chosen.begun, row.beats, row.decided, row.kv, chosen.second, chosen.last)
+                Pass(
+                    row.job,
+                    row.row,
+                    chosen.begun,
+                    row.beats,
+                    row.begins + row.beats - 1,
+                    row.kv,
+                    chosen.second,
+                    chosen.last,
+                )
             )
             row.settled = chosen.second or not (row.flat and self._is_progressive)
             if not self._is_progressive:
                 self._ended = max(chosen.passed + 2, self._ended + 1)
                 self._end(row, self._ended)
             elif row.flat and not chosen.second:
-                self._drops.append((row.decided, row.beats))
+                self._drops.append((row.begins, row.beats))
                 self._dropped_beats += row.beats
                 self._left.notify()
                 if row.kv not in self._lsbs and row.kv not in self._asked:
                     self._asked.add(row.kv)
-                    self._asks.try_put((self._plan, row.kv, row.decided + 3))
+                    self._asks.try_put((self._plan, row.kv, row.begins + 3))
         while self._coming and self._coming[0].settled:
             if not self.rows.try_put(self._coming.popleft()):
                 raise TransactionError(f"more rows under way than the {PENDING} that there is room for")
@@ -246,16 +257,22 @@ class RowIssue(Module):
     def _freed(self, needed: int) -> int | None:
         """The cycle in which `needed` beats are free, as far as is known; it rises with `needed`."""
         left, n = self.fetch.run.layer["left"], int(self.fetch.run.values["left_n"])
-        while self._drops and self._drops[0][0] <= self._freed_at:
-            self._freed_beats += self._drops.popleft()[1]
-        cycle, freed, found = 0, self._freed_beats, None
-        for drop, beats in [*self._drops, (0, 0)]:
-            wanted = needed - freed
-            if wanted <= n:
-                at = max(cycle, int(left[wanted - 1]) if wanted > 0 else 0)
-                found = at if found is None else min(found, at)
-            cycle, freed = drop, freed + beats
-        return found
+        drops = self._drops
+        while drops and drops[0][0] + drops[0][1] <= self._freed_at:
+            self._freed_beats += drops.popleft()[1]
+        wanted = needed - self._freed_beats
+        if wanted <= 0:
+            return self._freed_at
+        if not drops:
+            return int(left[wanted - 1]) if wanted <= n else None
+
+        def freed(cycle: int) -> int:
+            dropped = sum(min(max(0, cycle + 1 - begins), beats) for begins, beats in drops)
+            return dropped + int(np.searchsorted(left[:n], cycle, "right"))
+
+        end = max(sum(drops[-1]), int(left[n - 1]) + 1 if n else 0)
+        found = bisect_left(range(end), wanted, key=freed)
+        return found if found < end else None
 
     def _begin(self) -> None:
         self._beats_in = self._dropped_beats = self._freed_beats = self._freed_at = 0
@@ -308,10 +325,10 @@ class RowIssue(Module):
             latest = self._row_beats.latest
             read = 0 if latest is None else latest.read
             second: int | None = None
-            if oldest is not None and oldest.flat and oldest.decided and not (replay and replay.row is oldest):
+            if oldest is not None and oldest.flat and oldest.begins and not (replay and replay.row is oldest):
                 lsbs, room = self._lsbs.get(oldest.kv), self._second_room(second_beats + oldest.beats)
                 if lsbs is not None and room is not None:
-                    second = max(max(oldest.decided + 2, ended) + 2, lsbs[0], room, read)
+                    second = max(max(oldest.begins + 2, ended) + 2, lsbs[0], room, read)
             first = None if self._first is None else max(self._first[1], read)
             known = [cycle for cycle in (first, second) if cycle is not None]
             is_open = (first is None and taken_rows < total) or (oldest is not None and second is None)
@@ -343,10 +360,10 @@ class RowIssue(Module):
             if not replay.read:
                 return 0
             ended = replay.read + 1
-        elif row.flat or not row.decided:
+        elif row.flat or not row.begins:
             return 0
         else:
-            ended = max(row.decided + 3, ended + 1)
+            ended = max(row.begins + 3, ended + 1)
         if not row.ends_key or replay is None:
             return ended
         return max(ended, replay.passed) if replay.passed else 0

@@ -4,7 +4,7 @@ Three places, as in `hls.datapaths.row_issue`: the n query lines of a row are re
 beats go, one a cycle where the beat's segment of the K buffer has landed. From there nothing stalls, so softmax and
 decision follow by their latencies (`hls.datapaths.softmax`):
 
-    chosen T -> query read E >= T + 2n -> first beat S + 1, S >= E + 1 -> Q x K -> softmax -> decided D
+    chosen T -> query read E >= T + 2n -> first beat S + 1, S >= E + 1 -> Q x K -> softmax -> probabilities
                                           beat of a segment that is seen to have landed in L: not before L + LANDED_SEEN
 
 A pass has passed when all segments are there and no more of its beats are left than a new list for the buffer cannot
@@ -25,10 +25,9 @@ LANDED_SEEN = 2
 
 @dataclass(slots=True)
 class Row:
-    """A query row of a head: what it is, and cycles as they become known.
+    """A query row of a head.
 
-    `decided`: its probabilities are out, of the latest pass, 0 before; `begins`: the first beat of these; `settled`:
-    that is its last pass.
+    `begins`: cycle of the first beat of its probabilities, of the latest pass, 0 before; `settled`: that is its last.
     """
 
     job: int
@@ -39,7 +38,6 @@ class Row:
     ends_key: bool
     kv: int
     begins: int = 0
-    decided: int = 0
     settled: bool = False
 
 
@@ -136,7 +134,6 @@ class RowBeats:
         exponentials = max(scores + row.beats - 1 + t.sums, self._exponentials_end)
         self._scores_end, self._exponentials_end = scores + row.beats, exponentials + row.beats
         row.begins = exponentials + t.normalize + t.decision
-        row.decided = row.begins + row.beats - 1
         return True
 
     def _passes(self, chosen: Chosen, now: int) -> bool:

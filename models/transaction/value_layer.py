@@ -79,7 +79,6 @@ def value_layer(plan: LayerPlan, machine: AcceleratorConfig) -> ValueLayer:
         "kept": kept,
         "flat": np.asarray(work.flat, np.int64),
         "begins": np.full(count, UNKNOWN, np.int64),
-        "decided": np.full(count, UNKNOWN, np.int64),
         "left": np.zeros(int(beats.sum()), np.int64),
         "second_left": np.zeros(int(beats.sum()), np.int64),
         "taken": np.zeros(heads, np.int64),

@@ -75,7 +75,7 @@ def value_cycle(
             to_engines(v, d, items0, skid0)
         row_values(v, d, cycle, whole0, items0, flats0, beat_skid0)
     queue_beats(v, d, cycle, beat_skid0)
-    quiet = v.output_row == min(v.first_row, v.second_row) and v.second_beat == 0
+    quiet = v.output_row == min(v.first_row, v.second_row) and v.first_beat == 0 and v.second_beat == 0
     quiet = quiet and not moved and v.back_rows == 0 and v.back_n == 0 and not v.back_flushing
     if quiet and not (v.request_there or v.release or v.row_started):
         wakes = next_row(v, d)

@@ -60,26 +60,25 @@ def queue_beats(v: Record, d: Array, cycle: int, beat_skid0: int) -> None:
     v.second_read += reading
     v.second_empty = 1 if v.second_read == v.second_committed else 0
     v.second_valid = 1 if reading or (v.second_valid and not leaves_second) else 0
-    # a first pass counts when it is decided, a second one beat by beat
     while v.first_row < v.known:
         row = v.first_row
         if not d[v.d_flat + row]:
-            if d[v.d_decided + row] > cycle:
+            come = min(cycle + 1 - d[v.d_begins + row], d[v.d_beats + row])
+            v.first_committed += max(0, come - v.first_beat)
+            v.first_beat = max(come, v.first_beat)
+            if v.first_beat < d[v.d_beats + row]:
                 break
-            v.first_committed += d[v.d_beats + row]
+            v.first_beat = 0
         v.first_row += 1
     while v.second_row < v.known:
         row = v.second_row
         if d[v.d_flat + row]:
-            if d[v.d_begins + row] > cycle:
-                break
-            v.second_committed += 1
-            v.second_beat += 1
+            come = min(cycle + 1 - d[v.d_begins + row], d[v.d_beats + row])
+            v.second_committed += max(0, come - v.second_beat)
+            v.second_beat = max(come, v.second_beat)
             if v.second_beat < d[v.d_beats + row]:
                 break
             v.second_beat = 0
-            v.second_row += 1
-            break
         v.second_row += 1
 
 
@@ -275,7 +274,7 @@ def next_row(v: Record, d: Array) -> int:
     """The cycle in which the next probabilities come, as far as is known; -1 if nothing is known."""
     found = NOTHING
     if v.first_row < v.known and not d[v.d_flat + v.first_row]:
-        found = d[v.d_decided + v.first_row]
+        found = d[v.d_begins + v.first_row]
     if v.second_row < v.known and d[v.d_flat + v.second_row]:
         begins = d[v.d_begins + v.second_row]
         found = begins if found == NOTHING else min(found, begins)

@@ -122,7 +122,7 @@ LAYER = ("generation", "keeps_all", "parts", "beat_keys", "head_rows", "head_dim
 rows of all heads."""
 JOB_FIELDS = 4
 ROWS = (
-    *("jobs", "given", "ids", "bits", "beats", "visible", "kept", "flat", "begins", "decided", "pass_rows", "passes"),
+    *("jobs", "given", "ids", "bits", "beats", "visible", "kept", "flat", "begins", "pass_rows", "passes"),
     *("filtered", "filtered_at", "grouped", "grouped_at", "lanes", "places", "lanes_at", "slots", "slots_at"),
     *("retired", "left", "second_left", "shown", "outputs", "started", "taken"),
 )
@@ -133,7 +133,7 @@ has, as `d_` and the name, where each begins (`models.transaction.value_layer`).
     given                     cycle from which each job is there
     ids, bits                 of the keys; of a vector of V, of its LSBs
     beats, visible, kept, flat   of each row; `visible` in keys
-    begins, decided           cycles of the first and the last beat of the probabilities that count, of each row
+    begins                    cycle of the first beat of the probabilities that count, of each row
     pass_rows, passes         of its selection
     filtered, filtered_at     kept values of each row of items; where a row's begin
     grouped, grouped_at       groups of each row of a result; where a row's begin
@@ -174,7 +174,7 @@ _SCALARS = (
     ),
     *("jobs_given", "output_burst", "ended"),
     # row queues
-    *("first_row", "first_committed", "first_read", "first_empty", "first_valid"),
+    *("first_row", "first_beat", "first_committed", "first_read", "first_empty", "first_valid"),
     *("second_row", "second_beat", "second_committed", "second_read", "second_empty", "second_valid"),
     *("out_row", "out_beat", "beat_there", "beat_held", "rows_inside"),
     # row values

@@ -82,6 +82,6 @@ class ValuePath(Module):
         run = self.fetch.run
         for index in range(plan.work.flat.size):
             row: Row = yield self.rows.fifo.get()
-            run.layer["begins"][index], run.layer["decided"][index] = row.begins, row.decided
+            run.layer["begins"][index] = row.begins
             run.values["known"] = index + 1
             self.fetch.tell_values()
