@@ -3,13 +3,16 @@
     summarization                 survivors (MSB plane, or whole) once per K/V head, as soon as a buffer is free
       flat row                    LSBs of kept values that have not been asked for: `hls.datapaths.value_sparse`
     generation, all kept          survivors once per head, as soon as a buffer is free: before its row's softmax
+      flat row                    the same again, LSB plane, as soon as it is decided: before its second pass
     generation, values pruned     ids of the kept list, when it is written and a buffer is free
       flat row                    the same list again, LSB plane
 
-Two parts share the port `value_request`: `prefetch` takes jobs from the controller ahead of their rows, by up to the
-jobs of `JOBS_AHEAD` and two buffers; `rows` takes what is known of each row (`kept_row`), asks for what the row needs,
-and then says that the row may start when it has landed (`value_row`). `rows` goes first. A request is in one register;
-`value_row` of a row comes after the sequencer has accepted all its requests, so that `value_pending` includes them.
+Three parts share the port `value_request`: `prefetch` takes jobs from the controller ahead of their rows, by up to the
+jobs of `JOBS_AHEAD` and two buffers; `decided`, where all is kept in generation, holds each job until its row is
+decided, and asks for its LSBs if it is flat; `rows` takes what is known of each row (`kept_row`), asks for what the row
+needs, and then says that the row may start when it has landed (`value_row`). `rows` goes first, then `decided`. A
+request is in one register; `value_row` of a row comes after the sequencer has accepted all its requests, so that
+`value_pending` includes them.
 
 The kept list has two halves, used in turn: the third list is written when the first one's values have landed
 (`value_started`). Buffers are used in turn too, and free again with `value_release`. From an input to an output there
@@ -18,12 +21,14 @@ are two paths, of a gate each: `output_job_ready` to `job_value_ready`, `sparse_
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyrtl
 
 from hls.datapaths.bitwidth_converter import Plane
 from hls.datapaths.machine_sizes import LINE_BITS, Destination, MachineSizes, Record, Source
+from hls.datapaths.row_queues import PENDING_ROWS
 from hls.datapaths.top_k_wires import align, hold
 from hls.datapaths.value_wires import KEEP_ALL, OUTPUT_JOB, RATIO_BITS, VALUE_ROW, kept_list, kept_row, vectors
 from hls.lower import Netlist, building, output_ports
@@ -35,6 +40,8 @@ from models.config import AcceleratorConfig
 
 JOBS_AHEAD = 4
 BUFFERS = 2
+DECISIONS_AHEAD = 2 * PENDING_ROWS
+"""Rows that are decided before their values are asked for: those in `row_queues`, and less than as many behind it."""
 
 
 def graphs(config: AcceleratorConfig) -> dict[str, Graph]:
@@ -54,6 +61,11 @@ class _Layer:
     progressive: Wire
     keeps_all: Wire
     whole: Wire
+
+    @property
+    def asks_when_decided(self) -> Wire:
+        """Whether LSBs are asked for when a row is decided, since it will keep all its values."""
+        return self.generation & self.keeps_all & self.progressive
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +104,7 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
         layer = _Layer(**of_layer, keeps_all=ratio16[KEEP_ALL], whole=whole)
 
         request_bits = sizes.list_request.bits
-        by_rows, by_prefetch = (
+        by_rows, by_decided, by_prefetch = (
             _Asking(
                 pyrtl.WireVector(1, f"{name}_wants"),
                 pyrtl.WireVector(request_bits, f"{name}_request"),
@@ -100,13 +112,14 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
                 pyrtl.WireVector(1, f"{name}_accepted"),
                 pyrtl.WireVector(1, f"{name}_pending"),
             )
-            for name in ("rows", "prefetch")
+            for name in ("rows", "decided", "prefetch")
         )
-        _requests(by_rows, by_prefetch, request_bits, block)
+        _requests([by_rows, by_decided, by_prefetch], request_bits, block)
 
         used, following = register(BUFFERS.bit_length(), "buffers_used", block), register(1, "next_buffer", block)
         is_free = used != BUFFERS
-        jobs = _prefetch(sizes, layer, by_prefetch, is_free, following, block)
+        prefetched = _prefetch(sizes, layer, by_prefetch, is_free, following, block)
+        jobs = _decided(sizes, layer, by_decided, prefetched, block)
         taken_by_rows = _rows(sizes, layer, by_rows, jobs, is_free, following, block)
 
         # `rows` takes a buffer only where `prefetch` does not: pruned values in generation
@@ -119,20 +132,25 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
     return Netlist("value_lists", block)
 
 
-def _requests(first: _Asking, second: _Asking, bits: int, block: pyrtl.Block) -> None:
-    """The request register."""
-    occupied, owner = register(1, "request_occupied", block), register(1, "request_of_prefetch", block)
-    data = payload_register(bits, "request", block)
+def _requests(parts: Sequence[_Asking], bits: int, block: pyrtl.Block) -> None:
+    """The request register; the first part goes first."""
+    occupied, data = register(1, "request_occupied", block), payload_register(bits, "request", block)
+    owner = register(len(parts), "request_owner", block)
     accepted = occupied & pyrtl.Input(1, "value_request_ready")
-    for part, mine in ((first, ~owner), (second, owner)):
+    free: Wire = ~occupied
+    chosen = parts[-1].data
+    for part, mine in zip(parts, owner, strict=True):
         drive(part.pending, occupied & mine)
         drive(part.accepted, accepted & mine)
-    drive(first.loads, first.wants & ~occupied)
-    drive(second.loads, second.wants & ~first.wants & ~occupied)
-    loads = first.loads | second.loads
-    occupied.next <<= loads | (occupied & ~accepted)
-    hold(owner, loads, second.loads)
-    hold(data, loads, pyrtl.select(first.wants, first.data, second.data))
+        drive(part.loads, part.wants & free)
+        free = free & ~part.wants
+    for part in reversed(parts[:-1]):
+        chosen = pyrtl.select(part.wants, part.data, chosen)
+    loads = [part.loads for part in parts]
+    loaded = pyrtl.rtl_any(*loads)
+    occupied.next <<= loaded | (occupied & ~accepted)
+    hold(owner, loaded, pyrtl.concat(*reversed(loads)))
+    hold(data, loaded, chosen)
     output_ports({"value_request_data": data, "value_request_valid": occupied})
 
 
@@ -190,6 +208,38 @@ def _prefetch(
     drive(asking.data, request)
     sink_ports(to_output, block, "output_job_")
     return fifo(to_rows, JOBS_AHEAD, block=block, storage="memory", prefix="jobs_").stream
+
+
+def _decided(sizes: MachineSizes, layer: _Layer, asking: _Asking, jobs: Stream, block: pyrtl.Block) -> Stream:
+    """Jobs to `rows`: as they come, or where LSBs are asked for when a row is decided, after that."""
+    here = layer.asks_when_decided
+    decision = Stream(
+        pyrtl.Input(1, "row_flat"), pyrtl.Input(1, "row_decided") & here, pyrtl.WireVector(1, "decision_room")
+    )
+    decisions = fifo(decision, DECISIONS_AHEAD, block=block, storage="memory", prefix="decisions_").stream
+    job, asked = _job(sizes).unpack(jobs.data), register(1, "decided_asked", block)
+    there = jobs.valid & decisions.valid & here
+    settled = ~decisions.data | (asked & ~asking.pending)
+    after = produced(jobs.data, there & settled, block, "decided_")
+    passes = there & settled & after.ready
+    drive(decisions.ready, passes)
+    drive(asking.wants, there & decisions.data & ~asked)
+    asked.next <<= (asked | asking.loads) & ~passes
+    request = _request(
+        sizes,
+        pyrtl.Const(Source.SURVIVORS, 2),
+        layer.whole,
+        job["value_lsb_base"],
+        pyrtl.Const(Plane.LSB, 2),
+        pyrtl.Const(Destination.VALUE, 2),
+        job["buffer"],
+    )
+    drive(asking.data, request)
+    held = fifo(after, BUFFERS, block=block, prefix="decided_jobs_").stream
+    taken = pyrtl.WireVector(1, "job_taken")
+    drive(held.ready, taken & here)
+    drive(jobs.ready, pyrtl.select(here, passes, taken))
+    return Stream(pyrtl.select(here, held.data, jobs.data), pyrtl.select(here, held.valid, jobs.valid), taken)
 
 
 def _lists(sizes: MachineSizes, started: Wire, block: pyrtl.Block) -> tuple[Wire, Wire]:
@@ -256,24 +306,23 @@ def _rows(
     wants_main = here & pruned & ~main_done & is_written & is_free
     main_loads = pyrtl.WireVector(1, "main_loads")
     main_loads <<= wants_main & asking.loads
-    # LSBs: in generation the same list, in summarization the sparse one
+    # LSBs: in generation the same list, unless `decided` has asked for them; in summarization the sparse one
     sparse = flat & ~layer.generation
     total, is_counted = pyrtl.Input(sizes.count_bits, "missing_total"), pyrtl.Input(1, "missing_total_valid")
     sparse_pending = pyrtl.Input(1, "sparse_pending")
     goes = here & sparse & ~went & ~sparse_pending
     counted = sparse & went & is_counted
     has_missing = total != 0
-    may_ask = pyrtl.select(layer.generation, main_done | ~pruned, counted & has_missing)
+    may_ask = pyrtl.select(layer.generation, main_done, counted & has_missing)
     wants_extra = here & flat & ~extra_done & may_ask
     list_source = pyrtl.select(half, pyrtl.Const(Source.KEPT_SECOND, 2), pyrtl.Const(Source.KEPT_FIRST, 2))
-    in_generation = pyrtl.select(pruned, list_source, pyrtl.Const(Source.SURVIVORS, 2))
     count = pyrtl.select(layer.generation, event["count"], total)
     extra = ~wants_main
     drive(asking.wants, wants_main | wants_extra)
     request = _request(
         sizes,
-        pyrtl.select(layer.generation, in_generation, pyrtl.Const(Source.SPARSE, 2)),
-        pyrtl.select(layer.generation & ~pruned, layer.whole, vectors(count, layer.dimension, sizes)),
+        pyrtl.select(layer.generation, list_source, pyrtl.Const(Source.SPARSE, 2)),
+        vectors(count, layer.dimension, sizes),
         pyrtl.select(extra, job["value_lsb_base"], job["value_base"]),
         pyrtl.select(extra, pyrtl.Const(Plane.LSB, 2), _plane(layer)),
         pyrtl.select(sparse, pyrtl.Const(Destination.SPARSE, 2), pyrtl.Const(Destination.VALUE, 2)),
@@ -282,7 +331,7 @@ def _rows(
     drive(asking.data, request)
     extra_loads = asking.loads & extra
 
-    all_asked = (main_done | ~pruned) & (extra_done | ~flat) & ~asking.pending
+    all_asked = (main_done | ~pruned) & (extra_done | ~flat | layer.asks_when_decided) & ~asking.pending
     row = register(sizes.count_bits, "row", block)
     is_last = row == (layer.rows - 1)[: len(row)]
     permit = produced(

@@ -17,6 +17,7 @@ import numpy as np
 
 from hls.datapaths.bitwidth_converter import Plane
 from hls.datapaths.machine_sizes import PROBABILITY_BITS, Destination, MachineSizes, Source
+from hls.datapaths.row_queues import PENDING_ROWS
 from hls.simulate import Simulator
 from models.config import AcceleratorConfig
 from verification.evidence.value_side_check import Seen
@@ -113,6 +114,8 @@ class Surroundings:
 
     def _start(self) -> None:
         self.beats, self.jobs = deque(self._all_beats()), deque(self._all_jobs())
+        self.decisions = deque(int(row.flat) for job in self.layer.jobs for row in job.rows)
+        self.decided = self.begun = 0
         self.offered: dict[str, dict[str, int] | None] = {"beat": None, "job": None}
         self.pending, self.sparse_pending = [0] * (2 * self.sizes.segments), 0
         self.landing: list[tuple[int, dict[str, int], int]] = []
@@ -162,11 +165,21 @@ class Surroundings:
             self.offered[name] = queue[0]
         return self.offered[name] or {}
 
+    def _decides(self) -> dict[str, int]:
+        """Rows are decided in order, before their beats come, at times long before."""
+        may = self.decided - self.begun < PENDING_ROWS
+        must = bool(self.beats) and self.beats[0]["beat_number"] == 0 and self.decided == self.begun
+        if not self.decisions or not may or not (must or self.rng.random() < self.pace.offer / 4):
+            return {"row_flat": int(self.rng.integers(0, 2))}
+        self.decided += 1
+        return {"row_decided": 1, "row_flat": self.decisions.popleft()}
+
     def _accepts(self) -> int:
         return int(self.rng.random() < self.pace.accept)
 
     def _cycle(self) -> None:
         inputs = {
+            **self._decides(),
             **self._offer("beat", self.beats),
             **self._offer("job", self.jobs),
             "importance_ready": self._accepts(),
@@ -180,6 +193,7 @@ class Surroundings:
         out = self._step(inputs)
         for name, queue, ready in (("beat", self.beats, "beat_ready"), ("job", self.jobs, "job_value_ready")):
             if self.offered[name] is not None and out[ready]:
+                self.begun += queue[0].get("beat_number") == 0
                 queue.popleft()
                 self.offered[name] = None
         if out["importance_valid"] and inputs["importance_ready"]:
