@@ -199,7 +199,17 @@ class FetchRun:
         v = self.values
         self.layer = layer
         layer.enter(v)
-        counts = ("known", "jobs_given", "job_next", "retired_n", "left_n", "second_left_n", "started_n")
+        counts = (
+            "known",
+            "decisions",
+            "decision_next",
+            "jobs_given",
+            "job_next",
+            "retired_n",
+            "left_n",
+            "second_left_n",
+            "started_n",
+        )
         for name in (*counts, *("first_row", "second_row", "out_row", "output_row", "event_row", "row", "job_granted")):
             v[name] = 0
         v["output_burst"] = output_address >> 5

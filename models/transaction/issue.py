@@ -86,6 +86,7 @@ class RowIssue(Module):
         self._number = 0
         self._is_progressive, self._layers = False, 0
         self._plan: LayerPlan
+        self._tells_decisions = False
         self._last_steps = Times(simulation, "last rows of jobs seen")
         self.start(self._main())
         self.start(self._ask(), "LSBs")
@@ -106,6 +107,7 @@ class RowIssue(Module):
             self._layers += 1
             self._plan = plan
             self._row_beats.begin(plan.parts, plan.progressive)
+            self._tells_decisions = plan.progressive and plan.work.generation and not plan.prunes
             self.start(self._take_jobs(plan), f"jobs {self._layers}")
             if plan.progressive:
                 self._number += 1
@@ -144,6 +146,8 @@ class RowIssue(Module):
                     chosen.last,
                 )
             )
+            if not chosen.second and self._tells_decisions:
+                self._tell_decision(row.begins)
             row.settled = chosen.second or not (row.flat and self._is_progressive)
             if not self._is_progressive:
                 self._ended = max(chosen.passed + 2, self._ended + 1)
@@ -163,6 +167,13 @@ class RowIssue(Module):
             self._due = due
             self._dues.try_put(due)
         self._changed.notify()
+
+    def _tell_decision(self, cycle: int) -> None:
+        """The value side may ask for LSBs then."""
+        run = self.fetch.run
+        run.layer["decided"][int(run.values["decisions"])] = cycle
+        run.values["decisions"] += 1
+        self.fetch.tell_values()
 
     def _wait_due(self) -> Steps:
         while True:

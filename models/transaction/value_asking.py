@@ -1,19 +1,23 @@
 """A cycle of `hls.datapaths.value_lists`, compiled: which values are fetched, when, and when a row may start.
 
-`prefetch` takes jobs and asks for the values of all survivors; `rows` takes what is known of each row, asks for what it
-needs besides, and gives it to the dispatch. Both share one register for a request, which the fetch side then accepts.
+`prefetch` takes jobs and asks for the values of all survivors; `decided`, where a row keeps them all, for their LSBs
+when it turns out flat; `rows` takes what is known of each row, asks for what it needs besides, and gives it to the
+dispatch. They share one register for a request, which the fetch side then accepts.
 """
 
 from hls.datapaths.output_stage import JOBS as OUTPUT_JOBS
 from hls.datapaths.value_dispatch import ROWS_UNDER_WAY
+from hls.datapaths.value_lists import BUFFERS
 from models.memory.compilation import Array, Record, compiled
 from models.transaction.fetch_loop import add_list
 from models.transaction.fetch_state import PURPOSES, TO_SPARSE, TO_VALUE, VALUE
-from models.transaction.value_beats import LISTS, clear_asked
+from models.transaction.value_beats import clear_asked
 from models.transaction.value_state import JOB, JOB_FIELDS
 
-BUFFERS = LISTS
-"""Of the Value SRAM."""
+DECISION_SEEN = 2
+"""From the first beat behind the flat-row decision until the row is in the FIFO of decisions."""
+OF_ROWS, OF_DECIDED, OF_PREFETCH = range(3)
+"""Whose request it is; the less, the more urgent."""
 V_MSB, V_LSB = PURPOSES.index("v_msb"), PURPOSES.index("v_lsb")
 
 
@@ -56,6 +60,32 @@ def _ask_missing(v: Record, f: Record, d: Array) -> None:
 
 
 @compiled
+def _decide(
+    v: Record, f: Record, d: Array, cycle: int, jobs0: int, held0: int, pending: bool, is_free: bool
+) -> tuple[bool, bool]:
+    """Jobs to `rows` when their one row is decided; whether it wants to ask, and whether anything has moved."""
+    row = v.decision_next
+    if jobs0 == 0 or row == v.decisions or d[v.d_decided + row] + DECISION_SEEN > cycle:
+        return False, False
+    flat = d[v.d_flat + row] != 0
+    wants = flat and not v.decided_asked
+    passes = (not flat or (v.decided_asked and not pending)) and held0 < BUFFERS
+    if wants and is_free:
+        v.request_there, v.request_owner, v.decided_asked = 1, OF_DECIDED, 1
+        _ask_survivors(v, f, d, v.jobs[0, 0], 1, v.jobs[0, 1])
+    if passes:
+        v.decided_asked = 0
+        v.decision_next += 1
+        n = v.held_jobs_n
+        v.held_jobs[n, 0], v.held_jobs[n, 1] = v.jobs[0, 0], v.jobs[0, 1]
+        v.held_jobs_n += 1
+        for k in range(v.jobs.shape[0] - 1):
+            v.jobs[k, 0], v.jobs[k, 1] = v.jobs[k + 1, 0], v.jobs[k + 1, 1]
+        v.jobs_n -= 1
+    return wants, passes or (wants and is_free)
+
+
+@compiled
 def ask(
     v: Record,
     f: Record,
@@ -65,7 +95,7 @@ def ask(
     sparse_pending: bool,
     before: tuple[int, int, int, int, int],
 ) -> bool:
-    """Both parts; whether anything has moved.
+    """All parts; whether anything has moved.
 
     `before`: when the cycle began, records of rows, jobs of the output stage, permits, a buffer was released, a row of
     pruned values was started.
@@ -73,7 +103,8 @@ def ask(
     rows0, output_jobs0, permits0, released, started = before
     generation, keeps_all = v.generation, v.keeps_all
     pruned = generation and not keeps_all
-    jobs0, there0, of_prefetch0 = v.jobs_n, v.request_there, v.request_of_prefetch
+    jobs0, held0, there0, owner0 = v.jobs_n, v.held_jobs_n, v.request_there, v.request_owner
+    jobs = v.held_jobs if v.asks_decided else v.jobs
     following0, is_free = v.following, v.used != BUFFERS
     written0 = v.lists_written
     if accepted:
@@ -82,32 +113,29 @@ def ask(
     wants_main = wants_extra = goes = permits = loads = main_loads = False
     clears = not v.cleared
     row = v.event_row
-    if rows0 > 0 and jobs0 > 0:
+    if rows0 > 0 and (held0 if v.asks_decided else jobs0) > 0:
         flat = d[v.d_flat + row] != 0
         sparse = flat and not generation
-        buffer = v.own_buffer if pruned else v.jobs[0, 1]
+        buffer = v.own_buffer if pruned else jobs[0, 1]
         wants_main = pruned and not v.main_done and written0 > 0 and is_free
         counted = sparse and v.went and v.counted_at != 0 and cycle >= v.counted_at
         goes = sparse and not v.went and not sparse_pending
-        may_ask = (v.main_done or not pruned) if generation else (counted and v.missing_n > 0)
+        may_ask = v.main_done != 0 if generation else (counted and v.missing_n > 0)
         wants_extra = flat and not v.extra_done and may_ask
-        pending = there0 and not of_prefetch0
-        permits = (
-            (v.main_done or not pruned) and (v.extra_done or not flat) and not pending and permits0 < ROWS_UNDER_WAY
-        )
-        v.job_of_rows = v.jobs[0, 0]
+        pending = there0 and owner0 == OF_ROWS
+        extra = v.extra_done or not flat or v.asks_decided
+        permits = (v.main_done or not pruned) and extra and not pending and permits0 < ROWS_UNDER_WAY
+        v.job_of_rows = jobs[0, 0]
         loads = (wants_main or wants_extra) and not there0
         main_loads = loads and wants_main
         if loads:
-            v.request_there, v.request_of_prefetch = 1, 0
+            v.request_there, v.request_owner = 1, OF_ROWS
             if wants_main:
                 _ask_kept(v, f, d, row, 0, following0)
             elif sparse:
                 _ask_missing(v, f, d)
-            elif pruned:
-                _ask_kept(v, f, d, row, 1, buffer)
             else:
-                _ask_survivors(v, f, d, v.job_of_rows, 1, buffer)
+                _ask_kept(v, f, d, row, 1, buffer)
         extra_loads = loads and not wants_main
         if main_loads:
             v.main_done, v.own_buffer = 1, following0
@@ -133,25 +161,33 @@ def ask(
             if ends_kv:
                 v.cleared = 0
             if ends_job:
-                for k in range(v.jobs.shape[0] - 1):
-                    v.jobs[k, 0], v.jobs[k, 1] = v.jobs[k + 1, 0], v.jobs[k + 1, 1]
-                v.jobs_n -= 1
+                for k in range(jobs.shape[0] - 1):
+                    jobs[k, 0], jobs[k, 1] = jobs[k + 1, 0], jobs[k + 1, 1]
+                if v.asks_decided:
+                    v.held_jobs_n -= 1
+                else:
+                    v.jobs_n -= 1
     clear_asked(v, goes, clears)
     if started and pruned:
         v.lists_held -= 1
+    decided_wants = decided_moves = False
+    if v.asks_decided:
+        decided_wants, decided_moves = _decide(
+            v, f, d, cycle, jobs0, held0, there0 and owner0 == OF_DECIDED, not (wants_main or wants_extra or there0)
+        )
     # jobs
     prefetches = passes = False
     j = v.job_next
     if j < v.jobs_given and d[v.d_given + j] <= cycle:
         needs = keeps_all if generation else d[v.d_jobs + j * JOB_FIELDS]
         granted = v.job_granted
-        wants = needs and is_free and not (there0 and of_prefetch0) and not granted
-        prefetches = wants and not (wants_main or wants_extra) and not there0
+        wants = needs and is_free and not (there0 and owner0 == OF_PREFETCH) and not granted
+        prefetches = wants and not (wants_main or wants_extra or decided_wants) and not there0
         if prefetches:
-            v.request_there = v.request_of_prefetch = 1
+            v.request_there, v.request_owner = 1, OF_PREFETCH
             _ask_survivors(v, f, d, j, 0, following0)
         passes = (granted or not needs) and jobs0 < v.jobs.shape[0] and output_jobs0 < OUTPUT_JOBS
-        v.job_granted = 0 if passes else 1 if granted or (accepted and of_prefetch0) else 0
+        v.job_granted = 0 if passes else 1 if granted or (accepted and owner0 == OF_PREFETCH) else 0
         if passes:
             v.jobs[v.jobs_n, 0], v.jobs[v.jobs_n, 1] = j, 1 - following0
             v.jobs_n += 1
@@ -163,4 +199,4 @@ def ask(
     v.used += (1 if takes else 0) - (1 if released else 0)
     if takes:
         v.following = 1 - following0
-    return accepted or loads or goes or permits or prefetches or passes or v.clearing != 0
+    return accepted or loads or goes or permits or prefetches or passes or decided_moves or v.clearing != 0

@@ -60,7 +60,8 @@ def value_layer(plan: LayerPlan, machine: AcceleratorConfig) -> ValueLayer:
     work, place, lanes = plan.work, plan.place, machine.top_k_lanes
     heads, rows = len(work.heads), work.rows
     count = heads * rows
-    shape = (work.generation, not plan.prunes, plan.parts, plan.lanes, rows, work.head_dim, work.keys, count)
+    decided = work.generation and not plan.prunes and plan.progressive
+    shape = (work.generation, not plan.prunes, decided, plan.parts, plan.lanes, rows, work.head_dim, work.keys, count)
     planes = ("value", "value_lsb") if plan.progressive else ("value", "value")
     jobs = [
         (first, last, *((place[f"{p}_address"] + kv * place[f"{p}_stride"]) // BURST_BYTES for p in planes))
@@ -79,6 +80,7 @@ def value_layer(plan: LayerPlan, machine: AcceleratorConfig) -> ValueLayer:
         "kept": kept,
         "flat": np.asarray(work.flat, np.int64),
         "begins": np.full(count, UNKNOWN, np.int64),
+        "decided": np.full(count, UNKNOWN, np.int64),
         "left": np.zeros(int(beats.sum()), np.int64),
         "second_left": np.zeros(int(beats.sum()), np.int64),
         "taken": np.zeros(heads, np.int64),

@@ -117,12 +117,12 @@ def _sizes(machine: AcceleratorConfig) -> ValueSizes:
     )
 
 
-LAYER = ("generation", "keeps_all", "parts", "beat_keys", "head_rows", "head_dim", "keys", "layer_rows")
-"""What a layer is: a generation step, all values are kept, parts of a key, keys of a beat, rows of a head, D, keys,
-rows of all heads."""
+LAYER = ("generation", "keeps_all", "asks_decided", "parts", "beat_keys", "head_rows", "head_dim", "keys", "layer_rows")
+"""What a layer is: a generation step, all values are kept, LSBs are asked for when a row is decided, parts of a key,
+keys of a beat, rows of a head, D, keys, rows of all heads."""
 JOB_FIELDS = 4
 ROWS = (
-    *("jobs", "given", "ids", "bits", "beats", "visible", "kept", "flat", "begins", "pass_rows", "passes"),
+    *("jobs", "given", "ids", "bits", "beats", "visible", "kept", "flat", "begins", "decided", "pass_rows", "passes"),
     *("filtered", "filtered_at", "grouped", "grouped_at", "lanes", "places", "lanes_at", "slots", "slots_at"),
     *("retired", "left", "second_left", "shown", "outputs", "started", "taken"),
 )
@@ -133,7 +133,7 @@ has, as `d_` and the name, where each begins (`models.transaction.value_layer`).
     given                     cycle from which each job is there
     ids, bits                 of the keys; of a vector of V, of its LSBs
     beats, visible, kept, flat   of each row; `visible` in keys
-    begins                    cycle of the first beat of the probabilities that count, of each row
+    begins, decided           cycle of the first beat of the probabilities of each row, of its last pass and its first
     pass_rows, passes         of its selection
     filtered, filtered_at     kept values of each row of items; where a row's begin
     grouped, grouped_at       groups of each row of a result; where a row's begin
@@ -186,9 +186,10 @@ _SCALARS = (
     *("gathered_number", "rows_n", "beats_skid_n", "whole_served_row", "whole_served_beat"),
     *("served_lanes", "served_sparse"),
     # value lists
-    *("used", "following", "request_there", "request_of_prefetch", "job_next", "job_granted", "jobs_n"),
+    *("used", "following", "request_there", "request_owner", "job_next", "job_granted", "jobs_n"),
     *("lists_held", "lists_written", "main_done", "extra_done", "went", "cleared", "own_buffer", "row", "event_row"),
     *("job_of_rows", "release", "row_started"),
+    *("decisions", "decision_next", "decided_asked", "held_jobs_n"),
     # sparse
     *("clearing", "working", "cleared_row", "missing_n", "missing_last", "counted_at"),
     # dispatch
@@ -222,6 +223,7 @@ def _shapes(s: ValueSizes, context: int) -> dict[str, tuple[int, ...]]:
         "group": (s.group_cycles,),
         "gather": (s.gather_cycles,),
         "jobs": (value_lists.JOBS_AHEAD, 2),
+        "held_jobs": (value_lists.JOBS_AHEAD, 2),
         "missing": (context,),
         "asked": (context,),
         "rows_in": (value_dispatch.ROWS_UNDER_WAY, 1 + s.slots),
