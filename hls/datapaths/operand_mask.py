@@ -16,13 +16,15 @@ Wires only: `data` (P * N * W bits, element 0 lowest), `full`, `format`, `progre
 
 from __future__ import annotations
 
+from operator import or_
+
 import pyrtl
 
 from hls.datapaths.bitwidth_converter import LSB_BITS, BitwidthConverterTypes
 from hls.datapaths.machine_sizes import MachineSizes
 from hls.lower import Netlist, building
 from hls.technology import Technology
-from hls.trace import Graph
+from hls.trace import Graph, reduce_tree
 from models.config import AcceleratorConfig
 
 
@@ -57,12 +59,9 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
             kept = pyrtl.select(chosen, pyrtl.Const(((1 << bits) - 1) << (width - bits), width), kept)
             middle = pyrtl.select(chosen & ~full, pyrtl.Const(1 << (low + LSB_BITS - 1), width), middle)
             raised = pyrtl.concat(data[: len(data) - low], pyrtl.Const(0, low)) if low else data
-            plane = in_all(pyrtl.Const(((1 << LSB_BITS) - 1) << low, width))
-            moved.append(pyrtl.select(chosen & full, raised & plane, pyrtl.Const(0, len(data))))
+            plane = pyrtl.Const(((1 << LSB_BITS) - 1) << low, width)
+            moved.append(raised & in_all(pyrtl.select(chosen & full, plane, pyrtl.Const(0, width))))
         masked = pyrtl.Output(len(data), "masked")
-        word = (data & in_all(kept)) | in_all(middle)
-        for lsbs in moved:
-            word = word | lsbs
-        masked <<= word
+        masked <<= reduce_tree(or_, [data & in_all(kept), in_all(middle), *moved])
     block.sanity_check()
     return Netlist("operand_mask", block)
