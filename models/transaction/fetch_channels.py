@@ -5,7 +5,7 @@ control reads, write-back, control writes ------+-> memory -> answers -> data cr
 """
 
 from models.memory.compilation import Record, compiled
-from models.transaction.fetch_state import NOTHING, READ, RING, WRITTEN
+from models.transaction.fetch_state import ASK, COLLECT, NOTHING, READ, RING, WRITTEN
 
 READ_TAG = 1 << 24
 """From here on tags are of control reads."""
@@ -38,7 +38,7 @@ def grant(f: Record) -> None:
         q = f.chosen[c]
         if q != NOTHING:
             f.granted[q] = 1
-            f.lane_awake[q] = 1
+            f.awake[q] |= ASK
             f.granting = 1
 
 
@@ -149,7 +149,7 @@ def take_answers(f: Record) -> None:
     for k in range(f.data_leaving_n):
         q = f.data_leaving[k]
         f.filled[q, f.data_place[q]] = 1
-        f.lane_awake[q] = 1
+        f.awake[q] |= COLLECT
     f.data_leaving_n = f.data_granted_n
     for k in range(f.data_granted_n):
         q = f.data_granted[k]

@@ -3,13 +3,28 @@
 vectors -> requests, vectors that collection expects
 answers in the reorder buffer -> collected bursts -> words -> converter -> landing group -> SRAM, query line
 
-A lane in which a cycle changes nothing sleeps (`lane_awake`): the next cycle would change nothing either. Whoever
-changes one of its inputs wakes it: a list or a vector, a grant, an answer, the group that takes its row, the burst that
-a neighbour shares.
+A lane has three parts, from requests to landing: `lane_ask`, `lane_collect`, `lane_end`. One in which a cycle changes
+nothing sleeps (a bit of `awake`): the next cycle would change nothing either. Whoever changes one of its inputs wakes
+it: a list or a vector, a grant, an answer, the group that takes its row, the burst that a neighbour shares, and a part
+its neighbours. A converter is a pipeline that stands while its last row is not taken: rows are kept with the cycle in
+which the group sees them, and those behind a row that was taken late are late by as much.
 """
 
 from models.memory.compilation import Record, compiled
-from models.transaction.fetch_state import LANDED, LINE, LIST_RING, NOTHING, TO_QUERY, TO_SPARSE, TO_VALUE
+from models.transaction.fetch_state import (
+    END,
+    LANDED,
+    LINE,
+    LIST_RING,
+    NOTHING,
+    TO_QUERY,
+    TO_SPARSE,
+    TO_VALUE,
+)
+
+CHANGED, GIVEN, TAKEN = 1, 2, 4
+"""What a part of a lane did in a cycle, bits: anything, gave something on to the next part, took a vector."""
+NEVER = 1 << 60
 
 
 @compiled
@@ -53,12 +68,11 @@ def leave_groups(f: Record) -> None:
     """Rows leave the groups; the next one for the slow port; rows of the converters come."""
     count, queues = f.group_held.shape[0], f.head.shape[0]
     granted = f.slow_granted
-    if not f.landing and granted == NOTHING:
+    if not f.landing and granted == NOTHING and f.now < f.landing_from:
         return
     winner = NOTHING
     mask, lanes_mask = count - 1, queues // count - 1
-    last = f.convert.shape[1] - 1
-    held = 0
+    depth, now, soonest, held = f.convert.shape[1], f.now, NEVER, 0
     for k in range(count):
         g = (f.slow_first + k) & mask
         v = f.group_held[g]
@@ -82,21 +96,33 @@ def leave_groups(f: Record) -> None:
         first = f.group_first[g]
         for k in range(lanes_mask + 1):
             m = (first + k) & lanes_mask
-            if f.convert[g + m * count, last] != NOTHING:
-                chosen = m
-                break
+            q = g + m * count
+            if f.convert_n[q]:
+                at = f.convert_at[q, f.convert_h[q]]
+                if at <= now and chosen == NOTHING:
+                    chosen = m
+                else:
+                    soonest = min(soonest, at)
         if takes:
             f.group_held[g] = NOTHING
         if chosen != NOTHING:
             q = g + chosen * count
             if takes:
-                f.group_held[g] = f.convert[q, last]
-                f.convert[q, last] = NOTHING
+                h = f.convert_h[q]
+                late = now - f.convert_at[q, h]
+                f.group_held[g] = f.convert[q, h]
+                f.convert_h[q] = h = (h + 1) % depth
                 f.convert_n[q] -= 1
-                f.lane_awake[q] = 1
+                for k in range(f.convert_n[q]):
+                    f.convert_at[q, (h + k) % depth] += late
+                if f.convert_n[q]:
+                    soonest = min(soonest, f.convert_at[q, h])
+                f.awake[q] |= END
                 f.group_first[g] = (chosen + 1) & lanes_mask
             else:
                 f.group_first[g] = chosen
+                soonest = now
+    f.landing_from = soonest
     for g in range(count):
         held |= 1 if f.group_held[g] != NOTHING else 0
     f.landing = held
@@ -106,21 +132,20 @@ def leave_groups(f: Record) -> None:
 
 
 @compiled
-def lane_end(f: Record, q: int) -> tuple[int, bool]:
-    """Converter, landing lane and emission of a lane; whether a burst leaves `ahead`, and whether anything changed."""
-    depth = f.convert.shape[1]
-    changed = False
-    if f.convert_n[q] or f.converting[q] != NOTHING:
-        if f.convert[q, depth - 1] == NOTHING:
-            for k in range(depth - 1, 0, -1):
-                f.convert[q, k] = f.convert[q, k - 1]
-            item = f.converting[q]
-            f.convert[q, 0] = item if item >= 0 else NOTHING
-            f.convert_n[q] += item >= 0
+def lane_end(f: Record, q: int) -> int:
+    """Converter, landing lane and emission of a lane; bits: something has changed, a burst has left `ahead`."""
+    changed = 0
+    item = f.converting[q]
+    if item != NOTHING:
+        depth, n, h = f.convert.shape[1], f.convert_n[q], f.convert_h[q]
+        if n == 0 or f.convert_at[q, h] > f.now:
+            if item >= 0:
+                k, at = (h + n) % depth, f.now + depth
+                f.convert[q, k], f.convert_at[q, k] = item, at
+                f.convert_n[q] += 1
+                f.landing_from = min(f.landing_from, at)
             f.converting[q] = NOTHING
-            changed = True
-        if f.convert[q, depth - 1] != NOTHING:
-            f.landing = 1
+            changed = CHANGED
     popped = 0
     if f.position[q] < f.lists_taken:
         queues = f.head.shape[0]
@@ -129,12 +154,12 @@ def lane_end(f: Record, q: int) -> tuple[int, bool]:
         if index >= f.list_count[i]:
             f.position[q] += 1
             f.lane_vector[q] = 0
-            changed = True
+            changed = CHANGED
         elif f.words_n[q] > 0 and f.converting[q] == NOTHING:
             item = f.words[q, 0]
             f.converting[q] = item
             popped = 1
-            changed = True
+            changed = CHANGED
             f.words_n[q] -= 1
             f.words[q, 0] = f.words[q, 1]
             if item >= 0:
@@ -144,7 +169,7 @@ def lane_end(f: Record, q: int) -> tuple[int, bool]:
                 else:
                     f.lane_vector[q] += 1
     if f.ahead_n[q] == 0 or f.words_n[q] + popped >= 2:
-        return 0, changed
+        return changed
     v, burst = f.ahead[q, 0, 0], f.ahead[q, 0, 1]
     is_final = burst == f.v_span[v]
     last = (f.v_to[v] >> f.word_shift) if is_final else (256 >> f.word_shift) - 1
@@ -156,17 +181,20 @@ def lane_end(f: Record, q: int) -> tuple[int, bool]:
     f.begun[q] = 0 if ends else 1
     f.word_at[q] = place + 1
     if not ends:
-        return 0, True
+        return CHANGED
     f.ahead_n[q] -= 1
     f.ahead[q, 0, 0], f.ahead[q, 0, 1] = f.ahead[q, 1, 0], f.ahead[q, 1, 1]
-    return 1, True
+    return CHANGED | GIVEN
 
 
 @compiled
-def lane_begin(f: Record, q: int, left: int, granted: bool) -> tuple[int, bool]:
-    """Collection, reorder buffer and requests of a lane; whether it took a vector, and whether anything changed."""
-    queues, depth, places = f.head.shape[0], f.asked.shape[1], f.filled.shape[1]
-    changed = granted
+def lane_collect(f: Record, q: int, left: int) -> int:
+    """Collection and reorder buffer of a lane; bits: something has changed, it gave a burst, it took a vector.
+
+    `left`: a burst has left `ahead` in this cycle.
+    """
+    queues, depth, places = f.head.shape[0], f.expected.shape[1], f.filled.shape[1]
+    changed = 0
     consumed, popped = False, 0
     if f.next_n[q] > 0:
         v, burst = f.next[q, 0], f.burst_at[q]
@@ -175,7 +203,7 @@ def lane_begin(f: Record, q: int, left: int, granted: bool) -> tuple[int, bool]:
         passes_on = is_final and f.v_after[v]
         there = f.was_offered[(q - 1) & (queues - 1)] if from_before else f.oldest[q] != NOTHING
         if there and not (passes_on and f.was_offered[q]) and f.ahead_n[q] + left < 2:
-            changed = True
+            changed = CHANGED | GIVEN
             n = f.ahead_n[q]
             f.ahead[q, n, 0], f.ahead[q, n, 1] = v, burst
             f.ahead_n[q] += 1
@@ -190,8 +218,6 @@ def lane_begin(f: Record, q: int, left: int, granted: bool) -> tuple[int, bool]:
                 popped = 1
                 f.next_n[q] -= 1
                 f.next[q, 0] = f.next[q, 1]
-    if granted:
-        f.taken[q] += 1
     if consumed or f.oldest[q] == NOTHING:
         h = f.head[q]
         if f.filled[q, h]:
@@ -199,22 +225,32 @@ def lane_begin(f: Record, q: int, left: int, granted: bool) -> tuple[int, bool]:
             f.head[q] = (h + 1) % places
             f.oldest[q] = 1
             f.taken[q] -= 1
-            changed = True
+            changed |= CHANGED
         else:
             f.oldest[q] = NOTHING
     # vectors that collection waits for
-    expected_popped = 0
     if f.expected_n[q] > 0 and f.next_n[q] + popped < 2:
         f.next[q, f.next_n[q]] = f.expected[q, f.expected_h[q]]
         f.next_n[q] += 1
         f.expected_h[q] = (f.expected_h[q] + 1) % depth
         f.expected_n[q] -= 1
-        expected_popped = 1
-        changed = True
-    # addresses
+        changed |= CHANGED | TAKEN
+    return changed
+
+
+@compiled
+def lane_ask(f: Record, q: int, expected_popped: int, granted: bool) -> int:
+    """Requests of a lane; bits: something has changed, collection expects a vector more, a vector was taken.
+
+    `expected_popped`: collection took an expected vector in this cycle.
+    """
+    depth = f.asked.shape[1]
+    changed = 0
     ask_popped = 0
     if granted:
+        changed = CHANGED
         ask_popped = 1
+        f.taken[q] += 1
         f.asking -= 1
         f.ask_skid_n[q] -= 1
         f.ask_skid[q, 0, 0], f.ask_skid[q, 0, 1] = f.ask_skid[q, 1, 0], f.ask_skid[q, 1, 1]
@@ -227,15 +263,15 @@ def lane_begin(f: Record, q: int, left: int, granted: bool) -> tuple[int, bool]:
         f.asked_h[q] = (h + 1) % depth
         f.asked_n[q] -= 1
         asked_popped = 1
-        changed = True
+        changed = CHANGED
     if f.vectors_n[q] == 0:
-        return 0, changed
+        return changed
     v = f.vectors[q, 0]
     skips, is_final = f.v_before[v] and f.done[q] == 0, f.done[q] == f.v_span[v]
     address_room = f.asked_n[q] + asked_popped < depth
     expected_room = f.expected_n[q] + expected_popped < depth
     if not ((address_room or skips) and (expected_room or not is_final)):
-        return 0, changed
+        return changed
     if not skips:
         tail = (f.asked_h[q] + f.asked_n[q]) % depth
         f.asked[q, tail, 0] = f.v_burst[v] + f.done[q]
@@ -243,11 +279,11 @@ def lane_begin(f: Record, q: int, left: int, granted: bool) -> tuple[int, bool]:
         f.asked_n[q] += 1
     if not is_final:
         f.done[q] += 1
-        return 0, True
+        return CHANGED
     f.done[q] = 0
     f.expected[q, (f.expected_h[q] + f.expected_n[q]) % depth] = v
     f.expected_n[q] += 1
     f.vectors_n[q] -= 1
     for k in range(f.vectors.shape[1] - 1):
         f.vectors[q, k] = f.vectors[q, k + 1]
-    return 1, True
+    return CHANGED | GIVEN | TAKEN

@@ -23,8 +23,29 @@ from models.transaction.fetch_channels import (
     take_answer,
     take_answers,
 )
-from models.transaction.fetch_lanes import land, lane_begin, lane_end, leave_groups
-from models.transaction.fetch_state import ACCEPTED, LIST_RING, NOTHING, RING, TO_QUERY, TO_SPARSE, TO_VALUE, VALUE
+from models.transaction.fetch_lanes import (
+    CHANGED,
+    GIVEN,
+    TAKEN,
+    land,
+    lane_ask,
+    lane_collect,
+    lane_end,
+    leave_groups,
+)
+from models.transaction.fetch_state import (
+    ACCEPTED,
+    ASK,
+    COLLECT,
+    END,
+    LIST_RING,
+    NOTHING,
+    RING,
+    TO_QUERY,
+    TO_SPARSE,
+    TO_VALUE,
+    VALUE,
+)
 
 BURST_BYTES = 32
 LISTS_BEHIND = LISTS - 1
@@ -50,7 +71,7 @@ def _sequence(f: Record) -> None:
             q = f.group * channels + i
             f.vectors[q, f.vectors_n[q]] = (f.got_at + i) % f.v_burst.shape[0]
             f.vectors_n[q] += 1
-            f.lane_awake[q] = 1
+            f.awake[q] |= ASK
         f.rows_inside -= 1
         f.group = 0 if f.got_last else (f.group + 1) % (queues // channels)
     takes = goes or not f.got_there
@@ -114,8 +135,8 @@ def _accept(f: Record, i: int) -> None:
         f.v_list[(f.list_first[n] + k) % size] = n
     f.active, f.sent = n, 0
     f.lists_taken += 1
-    for q in range(f.lane_awake.shape[0]):
-        f.lane_awake[q] = 1
+    for q in range(f.awake.shape[0]):
+        f.awake[q] |= END
     count, to = f.list_count[n], f.list_destination[n]
     f.on_the_way += count
     if to == TO_SPARSE:
@@ -130,6 +151,26 @@ def _accept(f: Record, i: int) -> None:
             first += 1 << f.segment_shift
     if i != LIST_RING + VALUE:
         f.event |= ACCEPTED
+
+
+@compiled
+def _lane(f: Record, q: int) -> int:
+    """The parts of a lane that are awake, and which of them are in the next cycle; whether a burst is shared."""
+    awake, after, ended, collected, shares = f.awake[q], 0, 0, 0, 0
+    if awake & END:
+        ended = lane_end(f, q)
+        after |= (END if ended & CHANGED else 0) | (COLLECT if ended & GIVEN else 0)
+    if awake & COLLECT:
+        collected = lane_collect(f, q, 1 if ended & GIVEN else 0)
+        after |= COLLECT if collected & CHANGED else 0
+        after |= (END if collected & GIVEN else 0) | (ASK if collected & TAKEN else 0)
+        shares = f.shared[(q - 1) & (f.shared.shape[0] - 1)] | f.shares[q]
+    if awake & ASK:
+        asked = lane_ask(f, q, 1 if collected & TAKEN else 0, f.granted[q] != 0)
+        f.popped[q] = 1 if asked & TAKEN else 0
+        after |= (ASK if asked & CHANGED else 0) | (COLLECT if asked & GIVEN else 0)
+    f.awake[q] = after
+    return shares
 
 
 @compiled
@@ -156,19 +197,17 @@ def settle(f: Record) -> None:
     for q in range(queues):
         slowest = min(slowest, f.position[q])
     behind = f.lists_taken - slowest >= LISTS_BEHIND
-    shares = False
+    shares = 0
     for q in range(queues):
         f.popped[q] = 0
-        if f.lane_awake[q]:
-            left, ended = lane_end(f, q)
-            f.popped[q], began = lane_begin(f, q, left, f.granted[q] != 0)
-            f.lane_awake[q] = 1 if ended or began else 0
-            shares = shares or f.shared[(q - 1) & (queues - 1)] != 0 or f.shares[q] != 0
+        if f.awake[q]:
+            shares |= _lane(f, q)
     for q in range(queues if shares else 0):
         offers_now = (1 if f.offered[q] and not f.shared[q] else 0) | f.shares[q]
         if offers_now != f.offered[q]:
             f.offered[q] = offers_now
-            f.lane_awake[q] = f.lane_awake[(q + 1) & (queues - 1)] = 1
+            f.awake[q] |= COLLECT
+            f.awake[(q + 1) & (queues - 1)] |= COLLECT
         f.shared[q] = f.shares[q] = 0
     take_answers(f)
     for c in range(channels):

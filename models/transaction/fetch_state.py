@@ -30,6 +30,8 @@ PURPOSES = ("q", "k_msb", "k_lsb", "v_msb", "v_lsb", "control_read", "output", "
 ACCEPTED, LANDED, LINE, READ, WRITTEN = 1, 2, 4, 8, 16
 """Bits of `event`: a list is accepted that is not one of values, nothing is pending for a segment of a K buffer, a
 query line has landed, all control reads are answered, all writes acknowledged."""
+END, COLLECT, ASK = 1, 2, 4
+"""Parts of a lane (`models.transaction.fetch_lanes`), bits of `awake`."""
 LIST_RING = 32
 """Lists that lanes and landing may be at; those that are offered stand behind them, one a stream."""
 RING = 1 << 14
@@ -103,6 +105,7 @@ _SCALARS = (
         "owed_back",
         "owed_control",
         "landing",
+        "landing_from",
         "asking",
         "granting",
         "answers_inside",
@@ -119,7 +122,7 @@ def _shapes(s: FetchSizes) -> dict[str, tuple[int, ...]]:
         *("vectors_n", "done", "asked_n", "asked_h", "ask_skid_n", "expected_n", "expected_h"),
         *("next_n", "head", "tail", "taken", "oldest", "burst_at", "offered"),
         *("ahead_n", "begun", "word_at", "words_n", "position", "lane_vector", "converting"),
-        *("data_grant", "data_place", "data_first", "data_granted", "data_leaving", "lane_awake", "convert_n"),
+        *("data_grant", "data_place", "data_first", "data_granted", "data_leaving", "awake", "convert_n", "convert_h"),
         *("granted", "popped", "was_offered", "shared", "shares"),
     )
     of_channels = (
@@ -147,6 +150,7 @@ def _shapes(s: FetchSizes) -> dict[str, tuple[int, ...]]:
         "ahead": (q, BURSTS_AHEAD, 2),
         "words": (q, 2),
         "convert": (q, s.convert_cycles),
+        "convert_at": (q, s.convert_cycles),
         "route_item": (c, 3),
         "out": (c, OUTPUT_DEPTH, 3),
         "port": (c, 2, 3),
@@ -176,8 +180,8 @@ def new_state(machine: AcceleratorConfig) -> NDArray[np.void]:
     state["room"], state["credit"] = s.address_depth, OUTPUT_DEPTH
     state["word_shift"], state["segment_shift"] = s.word_shift, s.segment_shift
     state["window"] = WINDOW_PER_QUEUE * s.queues
-    state["lane_awake"] = 1
-    for name in ("oldest", "converting", "convert", "data_grant", "route", "group_held", "offer"):
+    state["awake"] = END | COLLECT | ASK
+    for name in ("oldest", "converting", "data_grant", "route", "group_held", "offer"):
         state[name] = NOTHING
     for name in ("active", "slow_granted", "slow_1", "slow_2"):
         state[name] = NOTHING
