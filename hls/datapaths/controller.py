@@ -7,9 +7,10 @@
     reading     the descriptor is read and checked
     listing     head table, survivors and protected ids are read (one behind the other, all under way) and checked
     launching   one cycle: layer_start; the head walk begins if there are rows
-    running     until the last row's output has been handed over; at once if there are no rows
+    running     until the last row has told its importance (`hls.datapaths.controller_tally`); at once without rows
     ending      one cycle: selection_start
-    selecting   `hls.datapaths.selection` writes S_t, S_h and the next survivors
+    selecting   `hls.datapaths.selection` writes S_t and the next survivors; S_h when the last row's output has been
+                handed over, which may still come: head_selection_start
     answering   the answer is handed over
     draining    until the memory has acknowledged all that was written, and everything is idle
 
@@ -19,9 +20,9 @@ with MEMORY_SILENT, and nothing starts until reset.
 Ports. Host: `start_descriptor` (its address / 512) with `start_valid`, `start_ready`; `done_valid` (pulse),
 `done_status`. Control reads: `read_request_...`, and bursts `read_...` as they pass by, `read_waits`, `read_moves`.
 The layer: `layer_...` (the layer bus), constant from `layer_start` to `done_valid`; `walk_...`, `walk_start`,
-`table_begin`, `lists_begin`, `selection_start`; bases of what is written. From others: `table_bad`, the lists'
-`..._checked`, `..._unordered`, `..._beyond`, `lists_held`, `rows_done`, `selection_done`, `next_survivors`,
-`next_head_mask`; idle means `write_busy`, `writes_pending`, `walk_busy` 0 and `fetch_status`, `write_back_status` IDLE.
+`table_begin`, `lists_begin`, `selection_start`, `head_selection_start`; bases of what is written. From others:
+`table_bad`, the lists' `..._checked`, `..._unordered`, `..._beyond`, `lists_held`, `row_added`, `row_kept` (pulses),
+`rows_done`, `selection_done`, `next_survivors`, `next_head_mask`; idle means `write_busy`, `writes_pending`, `walk_busy` 0 and `fetch_status`, `write_back_status` IDLE.
 The answer is `answer_row_data` under `answer_row_valid`, `answer_row_ready`.
 """
 
@@ -41,6 +42,7 @@ from hls.datapaths.controller_descriptor import (
     burst_ports,
     descriptor_registers,
 )
+from hls.datapaths.controller_tally import rows_told
 from hls.datapaths.descriptor import ANSWER, MAX_HEADS, LayerStatus
 from hls.datapaths.fetcher_parts import BASE_ALIGNMENT_BITS
 from hls.datapaths.head_walk import KV_PLANES
@@ -56,7 +58,7 @@ from models.config import AcceleratorConfig
 CYCLE_BITS = 32
 STATUS_PORT_BITS = 2
 LISTS = ("survivors", "protected")
-INNER = ("status", "layer_survivor_bursts", "layer_protected_bursts", "layer_table_bursts")
+INNER = ("status", "layer_survivor_bursts", "layer_protected_bursts", "layer_table_bursts", "layer_heads")
 """Results of the checks that stay here."""
 BASES = {
     "layer_output_base": "output_address",
@@ -127,7 +129,7 @@ def build(
         finishes = state.draining & quiet
         over = {
             "listing": listed,
-            "running": (~has_rows | pyrtl.Input(1, "rows_done")) & lists_held,
+            "running": (~has_rows | rows_told(request.layer, state.launching, block)) & lists_held,
             "selecting": pyrtl.Input(1, "selection_done"),
             "answering": _answer(state.answering, request, start, block),
             "draining": quiet,
@@ -149,6 +151,9 @@ def build(
         state.idle.next <<= (state.idle & ~start) | ((fails | finishes) & ~stopped)
         for name, wire in following.items():
             getattr(state, name).next <<= wire & ~stopped
+        heads_wait = register(1, "heads_wait", block)
+        heads_go = heads_wait & (pyrtl.Input(1, "rows_done") | ~has_rows)
+        heads_wait.next <<= state.ending | (heads_wait & ~heads_go)
         done, status = register(1, "done", block), register(STATUS_BITS, "final_status", block)
         done.next <<= fails | finishes | stopped
         wrong = pyrtl.select(state.listing, list_status, request.layer["status"])
@@ -162,6 +167,7 @@ def build(
                 "layer_start": state.launching,
                 "walk_start": state.launching & has_rows,
                 "selection_start": state.ending,
+                "head_selection_start": heads_go,
                 "lists_begin": accepted,
                 "table_begin": accepted,
                 "layer_head_mask": request.fields["head_mask"],

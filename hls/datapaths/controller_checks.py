@@ -100,6 +100,7 @@ def checks_graph(config: AcceleratorConfig) -> Graph:
             "layer_causal": causal & ~generation,
             "layer_keys": keys.wrap(count),
             "layer_rows": rows.wrap(count),
+            "layer_heads": alive.wrap(UInt(GROUP_BITS)),
             "layer_position": position.wrap(count),
             "layer_protected_count": protected_count.wrap(count),
             "layer_survivor_bursts": (keys + ids).shift_right(BURST_IDS_BITS, "floor").wrap(burst_count),

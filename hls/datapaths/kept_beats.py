@@ -11,8 +11,9 @@ of the Value SRAM, each in its lane (`hls.datapaths.kept_beats_graphs`). Rows th
                           -> sparse_beat                   flat rows in summarization
 
 In summarization `kept_row` comes with the first items: a flat row's beats go nowhere until it is known. A result may
-end in a row without items; that is a beat without lanes. While the controller selects (`layer_selecting`), engine A's
-results are its own: `select_result_valid` and `select_result_ready` beside the engine's ports.
+end in a row without items; that is a beat without lanes. `row_kept`: a pulse in the cycle after a result has ended.
+While the controller selects (`layer_selecting`), engine A's results are its own: `select_result_valid` and
+`select_result_ready` beside the engine's ports.
 
 Two paths are combinational, of a gate each: `engine_a_out_valid` to `select_result_valid`, `select_result_ready` to
 `engine_a_out_ready`.
@@ -142,12 +143,15 @@ def _results(sizes: MachineSizes, layer: _Layer, block: pyrtl.Block) -> Stream:
     rows = produced(pyrtl.concat(flats.data, last, count, ids, probs), there, block, "result_")
     takes = rows.valid & rows.ready
     hold(turn, takes & last, ~turn)
+    kept = register(1, "kept", block)
+    kept.next <<= takes & last
     drive(flats.ready, takes & last)
     ours = rows.ready & ~layer.selecting & flats.valid
     output_ports(
         {
             "engine_a_out_ready": pyrtl.select(layer.selecting, pyrtl.Input(1, "select_result_ready"), ours & turn),
             "engine_b_out_ready": ours & ~turn,
+            "row_kept": kept,
             "select_result_valid": engines[0][-1] & layer.selecting,
         }
     )

@@ -14,8 +14,8 @@ the controller selects tokens or heads (`layer_selecting`) engine A has its item
                                         -> T items -> FIFO -> engine B
                                                            -> engine A <- select
 
-Ports: beats (`beat_*`), the layer, `survivor_*`, `select_*`; out: `importance_*`, `whole_beat_*` (rows that keep all),
-`engine_a_*`, `engine_b_*` (inputs of the engines), `pruned_flat_*` (of every row that an engine has got).
+Ports: beats (`beat_*`), the layer, `survivor_*`, `select_*`; out: `importance_*`, `row_added` (pulse, a cycle after the
+last beat of a row has gone to token importance), `whole_beat_*` (rows that keep all), `engine_a_*`, `engine_b_*` (inputs of the engines), `pruned_flat_*` (of every row that an engine has got).
 """
 
 from __future__ import annotations
@@ -150,18 +150,21 @@ def _importance(sizes: MachineSizes, layer: _Layer, beats: Stream, block: pyrtl.
     """Beats to token importance."""
     fields = retired_beat(sizes).unpack(beats.data)
     slot = first_slot(fields["number"], layer.dimension, sizes)
-    placed = Stream(pyrtl.concat(slot, fields["lanes"], fields["prob"]), beats.valid, beats.ready)
+    placed = Stream(pyrtl.concat(fields["last"], slot, fields["lanes"], fields["prob"]), beats.valid, beats.ready)
     out = skid_buffer(placed, block=block, prefix="importance_skid_")
     prob_bits = sizes.slots * PROBABILITY_BITS
+    ready, added = pyrtl.Input(1, "importance_ready"), register(1, "added", block)
+    added.next <<= out.valid & ready & out.data[-1]
     output_ports(
         {
             "importance_prob": out.data[:prob_bits],
             "importance_lanes": out.data[prob_bits : prob_bits + sizes.slots],
-            "importance_slot": out.data[prob_bits + sizes.slots :],
+            "importance_slot": out.data[prob_bits + sizes.slots : -1],
             "importance_valid": out.valid,
+            "row_added": added,
         }
     )
-    drive(out.ready, pyrtl.Input(1, "importance_ready"))
+    drive(out.ready, ready)
 
 
 def _ids(sizes: MachineSizes, layer: _Layer, number: Wire, advance: Wire, block: pyrtl.Block) -> list[Wire]:

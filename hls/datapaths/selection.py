@@ -12,13 +12,14 @@ After it, a row of `top_k_lanes` ids a cycle:
     kept ids -> mask -> with the fixed ones -> list -> memory
     S_h of all heads -> memory; engine A behind the tokens: the next_heads largest of those alive -> mask of heads
 
-Where the next layer keeps as many as there are, or only fixed ones, no engine is asked. At the start of a layer the
+Where the next layer keeps as many as there are, or only fixed ones, no engine is asked. Tokens need what all rows have
+told of their importance, heads the outputs, which come later and have a pulse of their own. At the start of a layer the
 scores are cleared if that is asked for; rows of the layer wait until that has passed.
 
 Ports, all names of the accelerator: bursts of the lists `read_...`, `list_ready`; what the layer is, `layer_...`,
 constant from `lists_begin` to `selection_done` (`layer_last_row`, `layer_last_lane`: where id position - 1 is;
 `layer_select_tokens`, `layer_select_heads`: fewer stay than there are); pulses `lists_begin`, `layer_start`,
-`selection_start`. Out: `survivors_checked`, `protected_checked` and what was wrong with them, until `lists_begin`;
+`selection_start`, `head_selection_start` (not before the other). Out: `survivors_checked`, `protected_checked` and what was wrong with them, until `lists_begin`;
 `lists_held`: their masks are complete, `selection_start` may come; the copies `survivor_write`, `survivor_row`,
 `survivor_ids`; `sweep_...` to the token importance and `sweep_score...` from it; `head_clear_...`, `head_read...`,
 `head_idle` of the head importance; `select_...` to engine A, its results `engine_a_kept_...` under
@@ -87,6 +88,7 @@ class Layer:
     begins: Wire
     starts: Wire
     ends: Wire
+    heads_end: Wire
 
 
 def _layer(sizes: MachineSizes) -> Layer:
@@ -109,6 +111,7 @@ def _layer(sizes: MachineSizes) -> Layer:
         pyrtl.Input(1, "lists_begin"),
         pyrtl.Input(1, "layer_start"),
         pyrtl.Input(1, "selection_start"),
+        pyrtl.Input(1, "head_selection_start"),
     )
 
 
@@ -145,7 +148,8 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
         lists_done, head_mask = _masks(sizes, made, layer, masks, (alive, fixed), (ends, mode), fixed_count, block)
 
         clearing = head_clear(block, layer.starts & layer.clear_heads)
-        heads, heads_done = head_scores(ends, layer.last_head, layer.head_mask, clearing, block)
+        heads_end = _later(layer.heads_end, "head_selection_starts", block)
+        heads, heads_done = head_scores(heads_end, layer.last_head, layer.head_mask, clearing, block)
         asked = SweepRequest(layer.starts & layer.clear_tokens, ends, layer.halve, layer.last_row)
         tokens, tokens_done = token_rows(sizes, sweep(sizes, asked, alive, block), layer.last_lane, block)
         request = EngineRequest(
@@ -204,8 +208,9 @@ def _lists(sizes: MachineSizes, layer: Layer, block: pyrtl.Block) -> Stream:
             found.next <<= ~layer.begins & (found | (wire & mine))
             outputs[f"{name}_{what}"] = found
     output_ports(outputs)
-    # short lists are checked while the mask of the one before is still being filled
-    return fifo(intake.rows, 2, block=block, prefix="checked_").stream
+    # a layer starts when its lists are checked: the mask of one, a row a cycle, does not hold up the check of the next
+    rows = max(2, sizes.context // sizes.top_k_lanes)
+    return fifo(intake.rows, rows, block=block, storage="memory", prefix="checked_").stream
 
 
 def _merged(sizes: MachineSizes, lists: Stream, tokens_first: Wire, block: pyrtl.Block) -> Stream:

@@ -28,6 +28,8 @@ from verification.evidence.controller_model import (
 from verification.evidence.controller_netlist import STREAMS
 
 BURST_BYTES = 32
+TOLD = ("row_added", "row_kept")
+"""Pulses, one a row."""
 
 
 @dataclass
@@ -234,16 +236,22 @@ class _Rows:
         self.outputs: list[int] = []
         self.ready: dict[str, int] = {}
         self.started = False
+        self.told = dict.fromkeys(TOLD, layer.fields["rows"] * len(jobs))
 
     def left(self) -> bool:
         """Whether anything of the layer is still to come."""
-        return any(self.missing.values()) or any(feed.items for feed in self.feeds.values())
+        return any(self.missing.values()) or any(feed.items for feed in self.feeds.values()) or self.told["row_added"] > 0
 
     def inputs(self) -> dict[str, int]:
         """This cycle's inputs."""
         random, chance = self.bench.random, self.bench.chance
         self.ready = {f"job_{way}_ready": int(random.random() < chance) for way in STREAMS}
         found = {**self.ready, "rows_done": int(self.started and not self.left())}
+        for name in TOLD:
+            # the last row is added when nothing is left to add, and then leaves its engine
+            last = self.told[name] == 1 and bool(self.missing["rows"] or self.feeds["prob"].items)
+            found[name] = int(self.started and self.told[name] > 0 and not last and random.random() < chance)
+            self.told[name] -= found[name]
         for feed in self.feeds.values():
             found |= feed.inputs(bool(random.random() < chance))
         return found

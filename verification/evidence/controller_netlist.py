@@ -51,7 +51,7 @@ def build(config: AcceleratorConfig, patience_cycles: int = PATIENCE_CYCLES) -> 
         "answer_tag": config.hbm_channels * port.tag,
         "answer_data": config.hbm_channels * BURST_BITS,
         "write_done": config.hbm_channels,
-        "rows_done": 1,
+        **dict.fromkeys(("row_added", "row_kept", "rows_done"), 1),
         **{f"job_{way}_ready": 1 for way in STREAMS},
     }
     for name, bits in inputs.items():
