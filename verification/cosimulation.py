@@ -183,9 +183,14 @@ class Lockstep:
         return LayerRun(request, found.cycles, row_cycles, output_cycles, equal, timing)
 
     def _compare_arrivals(self, timing: LayerEquality) -> None:
-        """A row of the model that is further off than the bound is an error as any other."""
+        """A row or the end of the layer that is further off than the bound in the model is an error as any other."""
         far = timing.far_cycles
-        for kind, differences in (("row cycles", timing.rows), ("output cycles", timing.outputs)):
+        layer = np.array([timing.cycles])
+        for kind, differences in (
+            ("row cycles", timing.rows),
+            ("output cycles", timing.outputs),
+            ("layer cycles", layer),
+        ):
             beyond = np.where(np.abs(differences) <= far, 0, differences)
             self.board.numbers(kind, f"{timing.name}, cycles of the model beyond", np.zeros_like(beyond), beyond)
 

@@ -22,6 +22,7 @@ from models.config import Config
 from models.memory.interface import Memory
 from models.reference.quantization import Planes
 from models.reference.stack import Run
+from models.transaction.layer_plan import Following
 from models.transaction.placement import Placement
 from models.transaction.replay import layer_work, selection
 from models.transaction.system import Asked, LayerResult, System
@@ -59,22 +60,22 @@ class LayerEquality:
 
     @property
     def equal(self) -> bool:
-        """Every row comes and goes in the same cycle on both."""
-        return not self.rows.any() and not self.outputs.any()
+        """Every row comes and goes in the same cycle on both, and the layer is done in the same one."""
+        return not self.rows.any() and not self.outputs.any() and self.cycles == 0
 
     @property
     def worst_cycles(self) -> int:
-        """Of all rows, the most cycles between both."""
-        return int(max(np.abs(self.rows).max(initial=0), np.abs(self.outputs).max(initial=0)))
+        """Of all rows and the end of the layer, the most cycles between both."""
+        return int(max(np.abs(self.rows).max(initial=0), np.abs(self.outputs).max(initial=0), abs(self.cycles)))
 
     @property
     def within_bound(self) -> bool:
-        """No row is further off than `BOUND` and `NEAR_CYCLES` allow."""
+        """Neither a row nor the end is further off than `BOUND` and `NEAR_CYCLES` allow."""
         return self.worst_cycles <= self.far_cycles
 
     @property
     def far_cycles(self) -> float:
-        """A row that is further off is an error."""
+        """A row or an end that is further off is an error."""
         return max(BOUND * self.netlist_cycles, NEAR_CYCLES)
 
 
@@ -121,7 +122,8 @@ class TransactionLevel:
         while True:
             request = self._asked()
             work = layer_work(self.run, self.shape, request.plan.length, request.result, self.machine.top_k_lanes)
-            yield work, self._tokens(request), self._heads(request)
+            after = Following(request.next_tokens, request.next_heads)
+            yield work, self._tokens(request), self._heads(request), after
 
     def _placement(self, work: LayerWork) -> Placement:
         request = self._asked()

@@ -18,12 +18,13 @@ If the memory stops answering (of the fetcher, of the write-back, or here: `hls.
 with MEMORY_SILENT, and nothing starts until reset.
 
 Ports. Host: `start_descriptor` (its address / 512) with `start_valid`, `start_ready`; `done_valid` (pulse),
-`done_status`. Control reads: `read_request_...`, and bursts `read_...` as they pass by, `read_waits`, `read_moves`.
-The layer: `layer_...` (the layer bus), constant from `layer_start` to `done_valid`; `walk_...`, `walk_start`,
+`done_status`. Control reads: `read_request_...`, and bursts `read_...` as they pass by, `read_waits`, `read_moves`. The
+layer: `layer_...` (the layer bus), constant from `layer_start` to `done_valid`; `walk_...`, `walk_start`,
 `table_begin`, `lists_begin`, `selection_start`, `head_selection_start`; bases of what is written. From others:
 `table_bad`, the lists' `..._checked`, `..._unordered`, `..._beyond`, `lists_held`, `row_added`, `row_kept` (pulses),
-`rows_done`, `selection_done`, `next_survivors`, `next_head_mask`; idle means `write_busy`, `writes_pending`, `walk_busy` 0 and `fetch_status`, `write_back_status` IDLE.
-The answer is `answer_row_data` under `answer_row_valid`, `answer_row_ready`.
+`rows_done`, `selection_done`, `next_survivors`, `next_head_mask`; idle means `write_busy`, `writes_pending`,
+`walk_busy` 0 and `fetch_status`, `write_back_status` IDLE. The answer is `answer_row_data` under `answer_row_valid`,
+`answer_row_ready`.
 """
 
 from __future__ import annotations

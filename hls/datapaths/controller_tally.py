@@ -26,7 +26,8 @@ def rows_told(layer: Mapping[str, Wire], start: Wire, block: pyrtl.Block) -> Wir
         for last, name in zip((last_row, last_head), ROWS_OF, strict=True):
             last.next <<= (layer[name] - 1)[: len(last)]
         added, kept = (
-            _all_of(name, last_row, last_head, pyrtl.Input(1, f"row_{name}"), start, block) for name in ("added", "kept")
+            _all_of(name, last_row, last_head, pyrtl.Input(1, f"row_{name}"), start, block)
+            for name in ("added", "kept")
         )
         return added & (kept | layer["layer_ratio16"][KEEP_ALL])
 

@@ -15,7 +15,8 @@ the controller selects tokens or heads (`layer_selecting`) engine A has its item
                                                            -> engine A <- select
 
 Ports: beats (`beat_*`), the layer, `survivor_*`, `select_*`; out: `importance_*`, `row_added` (pulse, a cycle after the
-last beat of a row has gone to token importance), `whole_beat_*` (rows that keep all), `engine_a_*`, `engine_b_*` (inputs of the engines), `pruned_flat_*` (of every row that an engine has got).
+last beat of a row has gone to token importance), `whole_beat_*` (rows that keep all), `engine_a_*`, `engine_b_*`
+(inputs of the engines), `pruned_flat_*` (of every row that an engine has got).
 """
 
 from __future__ import annotations

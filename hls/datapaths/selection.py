@@ -19,12 +19,12 @@ scores are cleared if that is asked for; rows of the layer wait until that has p
 Ports, all names of the accelerator: bursts of the lists `read_...`, `list_ready`; what the layer is, `layer_...`,
 constant from `lists_begin` to `selection_done` (`layer_last_row`, `layer_last_lane`: where id position - 1 is;
 `layer_select_tokens`, `layer_select_heads`: fewer stay than there are); pulses `lists_begin`, `layer_start`,
-`selection_start`, `head_selection_start` (not before the other). Out: `survivors_checked`, `protected_checked` and what was wrong with them, until `lists_begin`;
-`lists_held`: their masks are complete, `selection_start` may come; the copies `survivor_write`, `survivor_row`,
-`survivor_ids`; `sweep_...` to the token importance and `sweep_score...` from it; `head_clear_...`, `head_read...`,
-`head_idle` of the head importance; `select_...` to engine A, its results `engine_a_kept_...` under
-`select_result_valid`, `select_result_ready`; `token_row_...`, `list_row_...`, `head_word_...` to the control writes;
-`next_survivors`, `next_head_mask`; `selection_done` (pulse); `layer_selecting`.
+`selection_start`, `head_selection_start` (not before the other). Out: `survivors_checked`, `protected_checked` and what
+was wrong with them, until `lists_begin`; `lists_held`: their masks are complete, `selection_start` may come; the copies
+`survivor_write`, `survivor_row`, `survivor_ids`; `sweep_...` to the token importance and `sweep_score...` from it;
+`head_clear_...`, `head_read...`, `head_idle` of the head importance; `select_...` to engine A, its results
+`engine_a_kept_...` under `select_result_valid`, `select_result_ready`; `token_row_...`, `list_row_...`, `head_word_...`
+to the control writes; `next_survivors`, `next_head_mask`; `selection_done` (pulse); `layer_selecting`.
 """
 
 from __future__ import annotations

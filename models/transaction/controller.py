@@ -18,17 +18,19 @@ from hls.datapaths.crossbar import BURST_BITS, BURST_BYTES
 from hls.datapaths.descriptor import HEAD_ENTRY
 from models.config import AcceleratorConfig
 from models.transaction.channel import In, Out
+from models.transaction.end_loop import FAR
+from models.transaction.ending import SWEEP_BEGINS, EngineA, streams, walked
 from models.transaction.fetching import FetchSide
-from models.transaction.intake import checked_cycle, rows_of_ids
+from models.transaction.intake import intake_cycles, rows_of_ids
 from models.transaction.issue import RowIssue
 from models.transaction.kernel import Event, Module, Simulation, Steps
-from models.transaction.layer_plan import LayerPlan
+from models.transaction.layer_plan import Following, LayerPlan
 from models.transaction.loader import Jobs, OperandLoader
 from models.transaction.machine_timing import MachineTiming
 from models.transaction.quick_select import PassDraws
 from models.transaction.value_state import A
 from models.transaction.values import ValuePath
-from models.transaction.workload import Selection
+from models.transaction.workload import Passes, Selection
 
 LIST_IDS = BURST_BITS // 16
 FIRST_READ = 3
@@ -41,8 +43,12 @@ LAUNCH = 2
 """From the check of the last row of the lists until the layer starts."""
 CLEAR_ASKED = 3
 """From the start of a layer until the first row of the sweep that clears is offered to the token importance."""
-SWEEP = 14
-"""From the last row of outputs until the first scores are written."""
+MASK_HELD = 2
+"""From a row of a mask, the last one, until it is known that the mask is there."""
+TOLD = 3
+"""From the last probability in token importance, or the last kept value, to `selection_start`."""
+HEADS_IDLE, HEADS_BEGIN = 1, 2
+"""From the last part of an output to head importance; from the word that outputs are over until S_h are read."""
 
 
 def _given(answers: list[int], requests: Sequence[int] = ()) -> list[int]:
@@ -76,7 +82,7 @@ class Controller(Module):
         self,
         simulation: Simulation,
         machine: AcceleratorConfig,
-        plans: Iterator[tuple[LayerPlan, Selection | None, Selection | None]],
+        plans: Iterator[tuple[LayerPlan, Selection | None, Selection | None, Following]],
         parts: tuple[Jobs, OperandLoader, RowIssue, ValuePath, FetchSide],
         observe: Callable[[LayerPlan, LayerTimes], None],
         stepwise: bool = False,
@@ -85,6 +91,7 @@ class Controller(Module):
         self.machine, self.plans, self.observe = machine, plans, observe
         self.jobs, self.loader, self.issue, self.values, self.fetch = parts
         self.layers: list[Out[tuple[LayerPlan, int]]] = [Out(self, f"layers {i}") for i in range(4)]
+        self.final: In[int] = In(self, "importance final")
         self.done: In[int] = In(self, "done")
         self.stepwise, self.go = stepwise, Event(simulation, "next layer")
         self.draws, self.timing = PassDraws(), MachineTiming.of(machine)
@@ -97,18 +104,16 @@ class Controller(Module):
             asking = next(self.plans, None)
             if asking is None:
                 return
-            plan, tokens, heads = asking
+            plan, tokens, heads, following = asking
             asked = self.simulation.now_cycle
-            started = yield from self._begin(plan, asked)
+            started, held = yield from self._begin(plan, asked)
             for part in (self.jobs, self.loader, self.issue):
                 part.clear()
             self.values.begin(plan, started + self._clear_cycles(plan))
             self.fetch.begin(plan.work.flat.size, plan.parts)
             for port in self.layers:
                 yield port.put((plan, started))
-            ended = yield self.done.get()
-            yield self.simulation.wait(max(0, ended - self.simulation.now_cycle))
-            yield from self._end(plan, tokens, heads)
+            ended = yield from self._end(plan, tokens, heads, following, max(started + LAUNCH, held + 1))
             times = LayerTimes(
                 asked, started, ended, self.simulation.now_cycle, self.values.row_cycles, self.values.output_cycles
             )
@@ -120,8 +125,8 @@ class Controller(Module):
         rows = -(-self.machine.context_keys // self.machine.top_k_lanes)
         return CLEAR_ASKED + rows + self.timing.sweep if clears else 0
 
-    def _begin(self, plan: LayerPlan, asked: int) -> Generator[simpy.Event, Any, int]:
-        """Descriptor and lists are read; the cycle in which the layer starts."""
+    def _begin(self, plan: LayerPlan, asked: int) -> Generator[simpy.Event, Any, tuple[int, int]]:
+        """Descriptor and lists are read; the cycles in which the layer starts, and from which the masks are there."""
         place, work = plan.place, plan.work
         self.fetch.read(place["descriptor_address"], DESCRIPTOR_BURSTS, asked + FIRST_READ)
         yield from self.fetch.reads_answered()
@@ -136,13 +141,13 @@ class Controller(Module):
             cycle += bursts + 1
         made = int(self.fetch.run.state["reads_made"])
         yield from self.fetch.reads_answered()
-        checked = self._checked(plan, lists, self.fetch.run.read_cycles(made, sum(n for _, n in lists)))
+        checked, held = self._checked(plan, lists, self.fetch.run.read_cycles(made, sum(n for _, n in lists)))
         started = checked + LAUNCH
         yield self.simulation.wait(max(0, started - self.simulation.now_cycle))
-        return started
+        return started, held
 
-    def _checked(self, plan: LayerPlan, lists: list[tuple[str, int]], answers: list[int]) -> int:
-        """When both lists are checked, by the cycles in which their bursts were answered."""
+    def _checked(self, plan: LayerPlan, lists: list[tuple[str, int]], answers: list[int]) -> tuple[int, int]:
+        """When both lists are checked and from when their masks are there, by the cycles of their bursts' answers."""
         work, lanes = plan.work, self.machine.top_k_lanes
         per_burst = LIST_IDS // lanes
         arrivals, ends, rows = [], [], []
@@ -159,44 +164,62 @@ class Controller(Module):
             rows.append(rows_of_ids(ids, bursts, per_burst, lanes))
         reached, full = (np.concatenate(parts) for parts in zip(*rows, strict=True))
         masks = -(-work.tokens // lanes)
-        return int(checked_cycle(np.array(arrivals), np.array(ends), reached, full, per_burst, masks))
+        depth = max(2, self.machine.context_keys // lanes)
+        found = intake_cycles(np.array(arrivals), np.array(ends), reached, full, per_burst, masks, depth)
+        checked, survivors, *protected = found.tolist()
+        behind = [survivors + MASK_HELD, *(cycle + MASK_HELD + 2 + self.timing.tally for cycle in protected)]
+        return checked, max(behind)
 
     def _end(
-        self, plan: LayerPlan, tokens: Selection | None, heads: Selection | None
-    ) -> Generator[simpy.Event, Any, None]:
-        """Outputs are written; scores are swept, survivors selected, the answer is written."""
-        machine, work, place = self.machine, plan.work, plan.place
-        lanes = machine.top_k_lanes
-        engine = self.timing.engines[A]
-        sweep = -(-work.tokens // lanes)
-        now = self.simulation.now_cycle
-        begins = now + SWEEP
-        token_bursts = -(-4 * work.tokens // BURST_BYTES)
-        head_bursts = -(-8 * work.model.heads // BURST_BYTES)
-        self.fetch.write("end", place["token_scores_address"], token_bursts, begins)
-        self.fetch.write("end", place["head_scores_address"], head_bursts, begins)
-        swept = begins + max(sweep, work.model.heads)
-        kept, listed = work.keys, begins
-        for selection, values in ((tokens, "importance"), (heads, "importance")):
-            if selection is None:
-                continue
-            passes = selection.passes
-            if passes is None:
-                passes = self.draws.draw(values, selection.candidates, selection.kept)  # type: ignore[arg-type]
-            rows = -(-selection.candidates // lanes)
-            taken = sum(-(-c // lanes) + engine.pass_overhead_cycles for c in passes)
-            swept += engine.fill_cycles + taken + rows + engine.filter_cycles
-            counts = self.fetch.run.values
-            counts["busy_cycles"][A] += taken + rows
-            counts["item_rows_in"][A] += rows
-            counts["pass_rows_in"][A] += taken - len(passes) * engine.pass_overhead_cycles
-            if selection is tokens:
-                kept, listed = selection.kept, swept
-                swept += sweep
-        list_bursts = -(-2 * kept // BURST_BYTES)
-        self.fetch.write("end", place["next_survivors_address"], list_bursts, listed)
-        ends = max(swept, listed + list_bursts)
-        self.fetch.write("end", place["answer_address"], 1, ends)
-        yield self.simulation.wait(ends - now)
-        yield from self.fetch.writes_acknowledged()
+        self, plan: LayerPlan, tokens: Selection | None, heads: Selection | None, following: Following, earliest: int
+    ) -> Generator[simpy.Event, Any, int]:
+        """Scores are swept, survivors selected, the answer is written, beside the last outputs; when those were out."""
+        final = yield self.final.get()
+        begins = max(final + TOLD, earliest)
+        fetch = self.fetch
+        written, bursts = streams(plan, len(following.tokens))
+        numbers = {
+            "sweep_cycles": self.timing.sweep,
+            "sweep_from": begins + SWEEP_BEGINS,
+            "selects_tokens": tokens is not None,
+            "selects_heads": heads is not None,
+            "heads_end": FAR if heads is not None else begins + 1,
+        }
+        fetch.end(numbers, written, bursts)
+        self.start(self._select(plan, tokens, heads, following), f"selection {begins}")
+        if tokens is None:
+            fetch.set_list(walked(plan, begins, following.tokens))
+        ended: int = yield self.done.get()
+        idle = int(fetch.run.values["heads_ended"]) + HEADS_IDLE + self.timing.heads
+        fetch.run.state["heads_from"] = max(begins + 1 + HEADS_BEGIN, ended + 1 + HEADS_BEGIN, idle)
+        yield from fetch.writes_acknowledged()
         yield self.simulation.wait(2)
+        return ended
+
+    def _select(
+        self, plan: LayerPlan, tokens: Selection | None, heads: Selection | None, following: Following
+    ) -> Generator[simpy.Event, Any, None]:
+        """Engine A, when the scores have been read."""
+        fetch, engine = self.fetch, EngineA(plan)
+        if tokens is not None:
+            read = yield from fetch.at_end("items_end")
+            passes = self._passes(tokens)
+            fetch.set_list(engine.tokens(read, following.tokens, passes))
+            self._count(tokens, passes, engine.taken_cycles)
+        if heads is not None:
+            read = yield from fetch.at_end("heads_in")
+            passes = self._passes(heads)
+            fetch.run.state["heads_end"] = engine.heads(read, following.heads, passes)
+            self._count(heads, passes, engine.taken_cycles)
+
+    def _passes(self, selection: Selection) -> Passes:
+        """Of the quick-select."""
+        known = selection.passes
+        return self.draws.draw("importance", selection.candidates, selection.kept) if known is None else known
+
+    def _count(self, selection: Selection, passes: Passes, taken: int) -> None:
+        """Engine A has been at work."""
+        rows, counts = -(-selection.candidates // self.machine.top_k_lanes), self.fetch.run.values
+        counts["busy_cycles"][A] += taken + rows
+        counts["item_rows_in"][A] += rows
+        counts["pass_rows_in"][A] += taken - len(passes) * self.timing.engines[A].pass_overhead_cycles

@@ -6,7 +6,7 @@ stepped in compiled code; any other memory takes the same steps from Python. Wha
 
 import inspect
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from models.memory.compilation import Array, Record, compiled, uncounted
 from models.memory.hbm2 import Hbm2Memory
 from models.memory.interface import Memory
 from models.transaction import (
+    end_loop,
     fetch_channels,
     fetch_lanes,
     fetch_loop,
@@ -26,6 +27,7 @@ from models.transaction import (
     value_rows,
     value_state,
 )
+from models.transaction.end_loop import end_cycle
 from models.transaction.fetch_loop import BURST_BYTES, add_list_to, settle
 from models.transaction.fetch_state import ACCEPTED, NOTHING, READ, RING, VALUE, new_state
 from models.transaction.fields import Fields
@@ -48,8 +50,11 @@ def _loops(fingerprint: int) -> tuple[Callable[..., Progress], Callable[..., Non
         """A cycle, when the memory has answered."""
         _ = fingerprint
         cycle, sent, offered = f.now, f.out_sent, f.offer[VALUE] != NOTHING
+        end_waits = f.end_made - f.end_sent
         pending = (f.values_pending[0], f.values_pending[1], f.sparse_left > 0)
         settle(f)
+        if f.ending:
+            end_cycle(f, cycle, end_waits)
         if v.wakes <= cycle:
             value_cycle(v, f, rows, cycle, offered and f.offer[VALUE] == NOTHING, pending, f.out_sent - sent)
 
@@ -127,7 +132,7 @@ def _loops(fingerprint: int) -> tuple[Callable[..., Progress], Callable[..., Non
 
 
 _COMPILED = (
-    *(engine, ports, fetch_loop, fetch_channels, fetch_lanes, fetch_state),
+    *(engine, ports, fetch_loop, fetch_channels, fetch_lanes, fetch_state, end_loop),
     *(value_loop, value_asking, value_beats, value_rows, value_state),
 )
 _FINGERPRINT = "".join(inspect.getsource(module) for module in _COMPILED)
@@ -210,6 +215,8 @@ class FetchRun:
             "second_left_n",
             "started_n",
         )
+        v["added_beats"] = v["kept_rows"] = 0
+        v["final"] = FAR
         for name in (*counts, *("first_row", "second_row", "out_row", "output_row", "event_row", "row", "job_granted")):
             v[name] = 0
         v["output_burst"] = output_address >> 5
@@ -260,7 +267,13 @@ class FetchRun:
         """Control reads, one a cycle from `cycle` on."""
         if self.state["reads_sent"] == self.state["reads_made"]:
             self.state["reads_late"] = 0
-        self._queue("read", "reads_made", address_bytes, bursts, cycle)
+        f = self.state
+        at = (int(f["reads_made"]) + np.arange(bursts)) % RING
+        f["read_address"][at] = (address_bytes >> 5) + np.arange(bursts)
+        f["read_cycle"][at] = cycle + np.arange(bursts)
+        f["reads_made"] += bursts
+        f["idle"] = 0
+        self.rests = False
 
     def read_cycles(self, end: int, count: int) -> list[int]:
         """When the `count` control reads before the one numbered `end` were answered."""
@@ -268,16 +281,23 @@ class FetchRun:
         found: list[int] = self.state["read_cycle"][at].tolist()
         return found
 
-    def write(self, kind: str, address_bytes: int, bursts: int, cycle: int) -> None:
-        """Writes from `cycle` on: `out` of the write-back, `end` of the controller."""
-        self._queue(kind, f"{kind}_made", address_bytes, bursts, cycle)
-        self.state["owed_back" if kind == "out" else "owed_control"] += bursts
-
-    def _queue(self, kind: str, made: str, address_bytes: int, bursts: int, cycle: int) -> None:
+    def end(self, numbers: Mapping[str, int], streams: Mapping[str, Sequence[int]], bursts: int) -> None:
+        """The end of a layer begins: its sweep, and in all so many bursts to write (`models.transaction.ending`)."""
         f = self.state
-        at = (int(f[made]) + np.arange(bursts)) % RING
-        f[f"{kind}_address"][at] = (address_bytes >> 5) + np.arange(bursts)
-        f[f"{kind}_cycle"][at] = cycle + np.arange(bursts)
-        f[made] += bursts
-        f["idle"] = 0
+        for name in (
+            *("ending_over", "swept", "sweep_asks", "sweep_pipe", "sweep_results", "items_taken"),
+            *("item_served", "heads_read", "head_read", "head_words", "word_served", "word_written", "head_items"),
+        ):
+            f[name] = 0
+        for name in ("items_end", "tokens_end", "list_end", "words_end", "heads_in", "heads_from", "answer_at"):
+            f[name] = FAR
+        for name in ("rows_queued", "rows_taken", "rows_written", "row_part"):
+            f[name][:] = 0
+        f["list_at"][:] = FAR
+        for name, number in numbers.items():
+            f[name] = number
+        for name, of_streams in streams.items():
+            f[name][:] = of_streams
+        f["owed_control"] += bursts
+        f["ending"], f["idle"] = 1, 0
         self.rests = False

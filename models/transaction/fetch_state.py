@@ -27,9 +27,10 @@ TO_KEY, TO_VALUE, TO_QUERY, TO_SPARSE = range(4)
 """Where lists go (`hls.datapaths.machine_sizes.Destination`)."""
 PURPOSES = ("q", "k_msb", "k_lsb", "v_msb", "v_lsb", "control_read", "output", "control_write")
 """What bursts are for."""
-ACCEPTED, LANDED, LINE, READ, WRITTEN = 1, 2, 4, 8, 16
+ACCEPTED, LANDED, LINE, READ, WRITTEN, SWEPT, SCORES_READ = (1 << i for i in range(7))
 """Bits of `event`: a list is accepted that is not one of values, nothing is pending for a segment of a K buffer, a
-query line has landed, all control reads are answered, all writes acknowledged."""
+query line has landed, all control reads are answered, all writes acknowledged; at the end of a layer all S_t are read,
+and all S_h."""
 END, COLLECT, ASK = 1, 2, 4
 """Parts of a lane (`models.transaction.fetch_lanes`), bits of `awake`."""
 LIST_RING = 32
@@ -54,6 +55,7 @@ class FetchSizes:
     word_shift: int
     segments: int
     segment_shift: int
+    list_rows: int
 
     @classmethod
     def of(cls, machine: AcceleratorConfig) -> "FetchSizes":
@@ -76,6 +78,7 @@ def _sizes(machine: AcceleratorConfig) -> FetchSizes:
         word_shift=(8 * machine.data_queue_bytes).bit_length() - 1,
         segments=sizes.segments,
         segment_shift=(sizes.slots * sizes.segment_rows).bit_length() - 1,
+        list_rows=-(-machine.context_keys // machine.top_k_lanes),
     )
 
 
@@ -110,6 +113,11 @@ _SCALARS = (
         "granting",
         "answers_inside",
     ),
+    # the end of a layer
+    *("ending", "ending_over", "sweep_cycles", "sweep_from", "swept", "sweep_asks", "sweep_pipe", "sweep_results"),
+    *("items_taken", "item_served", "items_end", "tokens_end", "list_end", "heads_end", "words_end"),
+    *("selects_tokens", "selects_heads", "heads_from", "heads_read", "head_read", "head_words", "word_served"),
+    *("word_written", "head_items", "heads_in", "answer_at", "write_turn"),
 )
 
 
@@ -168,6 +176,20 @@ def _shapes(s: FetchSizes) -> dict[str, tuple[int, ...]]:
         "out_cycle": (RING,),
         "end_address": (RING,),
         "end_cycle": (RING,),
+        **dict.fromkeys(
+            (
+                "rows_total",
+                "rows_queued",
+                "rows_taken",
+                "rows_written",
+                "row_part",
+                "row_bursts",
+                "burst_rows",
+                "write_burst",
+            ),
+            (4,),
+        ),
+        "list_at": (s.list_rows,),
     }
 
 

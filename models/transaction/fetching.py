@@ -5,7 +5,7 @@ computed by `models.transaction.fetch_run`, up to the next thing that happens an
 more urgent comes first exactly where it does in the netlist.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import simpy
@@ -13,6 +13,7 @@ import simpy
 from hls.datapaths.machine_sizes import QUERY_LINES
 from models.config import AcceleratorConfig
 from models.memory.interface import Memory
+from models.transaction.end_loop import FAR as END_FAR
 from models.transaction.fetch_run import FetchRun
 from models.transaction.fetch_state import (
     ACCEPTED,
@@ -24,6 +25,8 @@ from models.transaction.fetch_state import (
     PURPOSES,
     QUERY,
     READ,
+    SCORES_READ,
+    SWEPT,
     TO_KEY,
     VALUE,
     WRITTEN,
@@ -65,7 +68,11 @@ class FetchSide(Module):
         self._query = Event(simulation, "query landed")
         self._read = Event(simulation, "control reads answered")
         self._written = Event(simulation, "writes acknowledged")
-        self._told = {LANDED: self._landed, LINE: self._query, READ: self._read, WRITTEN: self._written}
+        self._scores = Event(simulation, "scores read")
+        self._told = {
+            **{LANDED: self._landed, LINE: self._query, READ: self._read, WRITTEN: self._written},
+            **dict.fromkeys((SWEPT, SCORES_READ), self._scores),
+        }
         self._work = Event(simulation, "fetch work")
         self.values_event = Event(simulation, "value side")
         self.start(self._main())
@@ -138,10 +145,21 @@ class FetchSide(Module):
             yield self._read.wait()
         return self.simulation.now_cycle
 
-    def write(self, kind: str, address: int, bursts: int, cycle: int) -> None:
-        """Write bursts from `cycle` on."""
+    def end(self, numbers: Mapping[str, int], streams: Mapping[str, Sequence[int]], bursts: int) -> None:
+        """The end of a layer begins (`models.transaction.fetch_run.FetchRun.end`)."""
         self.wake()
-        self.run.write(kind, address, bursts, cycle)
+        self.run.end(numbers, streams, bursts)
+
+    def set_list(self, cycles: Sequence[int]) -> None:
+        """When rows of the next survivors can be taken."""
+        self.run.state["list_at"][: len(cycles)] = cycles
+
+    def at_end(self, what: str) -> Generator[simpy.Event, Any, int]:
+        """The cycle in which all S_t have been read (`items_end`), or all S_h (`heads_in`)."""
+        while self.run.state[what] == END_FAR:
+            self.run.watched |= SWEPT | SCORES_READ
+            yield self._scores.wait()
+        return int(self.run.state[what])
 
     def writes_acknowledged(self) -> Generator[simpy.Event, Any, int]:
         """When all writes are acknowledged."""

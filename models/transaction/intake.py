@@ -1,9 +1,10 @@
 """Lists that a layer begins with: from bursts to checked rows of ids and masks (`hls.datapaths.selection_lists`).
 
-    bursts -> FIFO of 2 -> a row of ids a cycle -> check -> FIFO of 2 -> register -> mask, a row a cycle
+    bursts -> FIFO of 2 -> a row of ids a cycle -> check -> FIFO -> register -> mask, a row a cycle
 
-A layer starts when the last row is checked. A row of ids waits while the rows of the mask before its ids are written;
-at the end of a list all rows of the mask that are left follow. A cycle is a step here: lists are short.
+A layer starts when the last row is checked; what is selected behind it needs the masks too. A row of ids waits while
+the rows of the mask before its ids are written; at the end of a list all rows of the mask that are left follow. A cycle
+is a step here: lists are short.
 """
 
 import numpy as np
@@ -12,8 +13,10 @@ from models.memory.compilation import Array, compiled
 
 
 @compiled
-def checked_cycle(arrivals: Array, ends: Array, reached: Array, full: Array, per_burst: int, mask_rows: int) -> int:
-    """The cycle in which the last row of all lists is checked.
+def intake_cycles(
+    arrivals: Array, ends: Array, reached: Array, full: Array, per_burst: int, mask_rows: int, depth: int
+) -> Array:
+    """The cycle in which the last row of all lists is checked, then those in which the masks of each leave.
 
     Args:
         arrivals: cycle in which each burst of the lists is offered, in order.
@@ -22,13 +25,15 @@ def checked_cycle(arrivals: Array, ends: Array, reached: Array, full: Array, per
         full: that row of ids ends with the last id of a row of the mask.
         per_burst: rows of ids of a burst.
         mask_rows: of the sequence.
+        depth: rows of ids that wait for the mask.
     """
     bursts = arrivals.shape[0]
-    total = bursts * per_burst
+    total, made = bursts * per_burst, 0
+    found = np.zeros(1 + ends.sum(), np.int64)
     cycle, given, held, taken_from = arrivals[0], 0, 0, 0  # bursts given to the FIFO, in it; rows taken from it
     row_there, checked, waiting, merged = False, 0, 0, False  # rows checked; in the FIFO behind; in the register
     masked, row, flushing, finished = 0, 0, False, False
-    while checked < total:
+    while made + 1 < found.shape[0] or checked < total:
         taking = merged and not flushing
         looks = taking and not finished
         later = looks and reached[masked] > row
@@ -38,16 +43,21 @@ def checked_cycle(arrivals: Array, ends: Array, reached: Array, full: Array, per
         over = (emits and flushing and is_end) or (takes and last and (finished or (emits and is_end)))
         flushing = (takes and last and not over) or (flushing and not over and not (takes and last))
         finished = not over and (finished or (emits and is_end))
+        if emits and is_end:
+            made += 1
+            found[made] = cycle
         row = 0 if over else row + 1 if emits else row
         masked += takes
         # the register, the FIFO, the check, the FIFO of bursts
-        room = waiting < 2
+        room = waiting < depth
         moves = (takes or not merged) and waiting > 0
         merged = moves or (merged and not takes)
         waiting -= moves
         passes = row_there and room
         waiting += passes
         checked += passes
+        if passes and checked == total:
+            found[0] = cycle
         frees = not row_there or room
         steps = frees and held > 0
         row_there = steps or (row_there and not passes)
@@ -57,7 +67,6 @@ def checked_cycle(arrivals: Array, ends: Array, reached: Array, full: Array, per
         held += enters - popped
         given += enters
         cycle += 1
-    found: int = cycle - 1
     return found
 
 

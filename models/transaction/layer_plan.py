@@ -1,6 +1,7 @@
 """What the row side does in a layer, counted row by row before it runs: beats, kept values, lists."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,6 +12,13 @@ from models.transaction.quick_select import PassDraws
 from models.transaction.workload import BoolArray, IntArray, LayerWork, Passes
 
 LSB_BITS = 4
+
+
+class Following(NamedTuple):
+    """What survives on entering the next layer: ids of tokens, heads."""
+
+    tokens: IntArray
+    heads: IntArray
 
 
 @dataclass(eq=False)

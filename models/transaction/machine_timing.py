@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from functools import cache
 
 from hls import technology as technologies
-from hls.datapaths import controller_checks, flat_decision, query_key, softmax, token_importance
+from hls.datapaths import (
+    controller_checks,
+    flat_decision,
+    head_importance,
+    query_key,
+    selection_next,
+    softmax,
+    token_importance,
+)
 from hls.datapaths import top_k_graphs as top_k
 from hls.datapaths.machine_sizes import HEAD_SCORE_BITS, PROBABILITY_BITS
 from hls.datapaths.row_issue_walk import CLEAR_CYCLES
@@ -40,6 +48,8 @@ class MachineTiming:
         decision: a beat of probabilities to the same behind the flat decision.
         sweep: a row of ids that token importance takes in a sweep to the cycle after its score is out.
         checks: of the fields of a descriptor.
+        heads: a row's last elements at head importance to the score that holds them.
+        tally: of the protected ids of a row of their mask.
         engines: B, then A.
     """
 
@@ -50,6 +60,8 @@ class MachineTiming:
     decision: int
     sweep: int
     checks: int
+    heads: int
+    tally: int
     engines: tuple[EngineTiming, EngineTiming]
     first_beats: int
     replay_beats: int
@@ -78,6 +90,8 @@ def _timing(machine: AcceleratorConfig) -> MachineTiming:
         # and the register between locating and merging
         sweep=importance.count.latency_cycles + importance.locate.latency_cycles + 1 + importance.merge.latency_cycles,
         checks=controller_checks.plan(machine, library).latency_cycles,
+        heads=head_importance.plan(machine, library).latency_cycles,
+        tally=selection_next.plan(machine, library).tally.latency_cycles,
         engines=tuple(_engine(machine, bits) for bits in (PROBABILITY_BITS, HEAD_SCORE_BITS)),  # type: ignore[arg-type]
         first_beats=first,
         replay_beats=replay,

@@ -25,7 +25,7 @@ from models.transaction.fetch_state import PURPOSES
 from models.transaction.fetching import FetchSide
 from models.transaction.issue import RowIssue
 from models.transaction.kernel import Simulation
-from models.transaction.layer_plan import LayerPlan
+from models.transaction.layer_plan import Following, LayerPlan
 from models.transaction.loader import HeadWalk, Jobs, OperandLoader
 from models.transaction.machine_timing import MachineTiming
 from models.transaction.observation import LayerEvents, events_of
@@ -36,8 +36,8 @@ from models.transaction.values import ValuePath
 from models.transaction.workload import IntArray, LayerWork, Selection, Workload
 
 Protected = Callable[[LayerWork], IntArray]
-Asked = tuple[LayerWork, Selection | None, Selection | None]
-"""A layer, and the selections of tokens and heads behind it."""
+Asked = tuple[LayerWork, Selection | None, Selection | None, Following]
+"""A layer, the selections of tokens and heads behind it, and what survives them."""
 
 
 def current_token(work: LayerWork) -> IntArray:
@@ -181,19 +181,20 @@ class System:
         ]
         for port, reader in zip(self.controller.layers, readers, strict=True):
             connect(port, reader, 1)
+        connect(self.values.final, self.controller.final, 1)
         connect(self.values.done, self.controller.done, 1)
         connect(self.issue.rows, self.values.rows, 128)
         self._before = self._counts()
 
-    def _plans(self) -> Iterator[tuple[LayerPlan, Selection | None, Selection | None]]:
+    def _plans(self) -> Iterator[tuple[LayerPlan, Selection | None, Selection | None, Following]]:
         """Each layer with what is selected behind it, for the next one of its pass."""
         draws = PassDraws()
-        for work, tokens, heads in self.fed if self.fed is not None else self._in_order():
+        for work, tokens, heads, after in self.fed if self.fed is not None else self._in_order():
             prunes = self.prunes_values
             if prunes is None:
                 prunes = bool((work.kept != work.visible).any())
             plan = LayerPlan(work, self.machine, self.placement(work), self.protected(work), prunes, draws)
-            yield plan, tokens, heads
+            yield plan, tokens, heads, after
 
     def _in_order(self) -> Iterator[Asked]:
         """All layers of the workload."""
@@ -202,7 +203,8 @@ class System:
             goes_on = following is not None and following.layer > 0
             tokens = following.token_selection if goes_on and following else None
             heads = following.head_selection if goes_on and following else None
-            yield work, tokens, heads
+            kept = following if goes_on and following else work
+            yield work, tokens, heads, Following(kept.key_ids, kept.heads)
 
     def _counts(self) -> dict[str, int]:
         values = self.fetch.run.values

@@ -198,3 +198,4 @@ def take_result(v: Record, skid0: int, flats0: int, ready: int) -> None:
     if last:
         v.result_turn = 1 - e
         v.flats_n -= 1
+        v.kept_rows += 1

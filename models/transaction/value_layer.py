@@ -61,7 +61,10 @@ def value_layer(plan: LayerPlan, machine: AcceleratorConfig) -> ValueLayer:
     heads, rows = len(work.heads), work.rows
     count = heads * rows
     decided = work.generation and not plan.prunes and plan.progressive
-    shape = (work.generation, not plan.prunes, decided, plan.parts, plan.lanes, rows, work.head_dim, work.keys, count)
+    shape = (
+        *(work.generation, not plan.prunes, decided, plan.parts, plan.lanes, rows, work.head_dim, work.keys),
+        *(count, heads * sum(plan.beats)),
+    )
     planes = ("value", "value_lsb") if plan.progressive else ("value", "value")
     jobs = [
         (first, last, *((place[f"{p}_address"] + kv * place[f"{p}_stride"]) // BURST_BYTES for p in planes))

@@ -16,7 +16,7 @@ from models.transaction.fetch_state import RING
 from models.transaction.value_asking import DECISION_SEEN, ask
 from models.transaction.value_beats import fork_beats, fork_results, fork_whole, is_last, lanes_of, take_result
 from models.transaction.value_rows import fill, filter_rows, next_row, queue_beats, row_values, select, to_engines
-from models.transaction.value_state import DONE, NOTHING, SKID, A, B
+from models.transaction.value_state import DONE, FINAL, NOTHING, SKID, A, B
 
 FAR = 1 << 60
 """A cycle that never comes."""
@@ -58,7 +58,7 @@ def value_cycle(
     if beats0 > 0:
         fork_beats(v, d, cycle, beats0, dispatch0)
     moved = ask(v, f, d, cycle, accepted, pending[2], (rows0, output_jobs0, permits0, released, started))
-    if v.rows_inside > 0 or results0 > 0 or whole0 > 0:
+    if v.rows_inside > 0 or results0 > 0 or whole0 > 0 or v.importance_n > 0:
         if v.keeps_all:
             fork_whole(v, d, whole0, rows0, beats0)
         else:
@@ -74,9 +74,13 @@ def value_cycle(
                 fill(v, d, e, requests0, engine0, read0)
             to_engines(v, d, items0, skid0)
         row_values(v, d, cycle, whole0, items0, flats0, beat_skid0)
+        if v.final == FAR and v.added_beats == v.layer_beats and (v.keeps_all or v.kept_rows == v.layer_rows):
+            v.final = cycle
+            v.event |= FINAL
     queue_beats(v, d, cycle, beat_skid0)
     quiet = v.output_row == min(v.first_row, v.second_row) and v.first_beat == 0 and v.second_beat == 0
     quiet = quiet and not moved and v.back_rows == 0 and v.back_n == 0 and not v.back_flushing
+    quiet = quiet and v.importance_n == 0
     if quiet and not (v.request_there or v.release or v.row_started):
         wakes = next_row(v, d)
         v.wakes = FAR if wakes == NOTHING else max(wakes, cycle + 1)
@@ -142,7 +146,7 @@ def _output(v: Record, d: Array, cycle: int, jobs0: int, back0: int) -> None:
     if not v.served_heads:
         v.output_part += 1
         if v.output_part == v.parts:
-            v.served_heads, v.output_part = 1, 0
+            v.served_heads, v.output_part, v.heads_ended = 1, 0, cycle
     if v.served_memory and v.served_heads:
         v.served_memory = v.served_heads = 0
         v.outputs_n -= 1

@@ -111,6 +111,7 @@ def row_values(v: Record, d: Array, cycle: int, whole0: int, items0: int, flats0
     importance0 = v.importance_n
     if importance0 > 0 and cycle >= v.importance_from:
         v.importance_n -= 1
+        v.added_beats += 1
     if beat_skid0 == 0:
         return
     if not v.served_importance and importance0 < SKID:

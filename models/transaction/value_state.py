@@ -30,9 +30,9 @@ SKID = 2
 """Places of a skid buffer, and of the FIFOs between two parts."""
 B, A = 0, 1
 """The engines, the first one of a row first."""
-RETIRED, JOB, DONE = 1, 2, 4
+RETIRED, JOB, DONE, FINAL = 1, 2, 4, 8
 """Bits of `event`: a row or beat that is waited for has left the row queues, a job is taken, the last outputs are
-made."""
+made, the last row has told its importance and left its engine."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +117,12 @@ def _sizes(machine: AcceleratorConfig) -> ValueSizes:
     )
 
 
-LAYER = ("generation", "keeps_all", "asks_decided", "parts", "beat_keys", "head_rows", "head_dim", "keys", "layer_rows")
+LAYER = (
+    *("generation", "keeps_all", "asks_decided", "parts", "beat_keys", "head_rows", "head_dim", "keys"),
+    *("layer_rows", "layer_beats"),
+)
 """What a layer is: a generation step, all values are kept, LSBs are asked for when a row is decided, parts of a key,
-keys of a beat, rows of a head, D, keys, rows of all heads."""
+keys of a beat, rows of a head, D, keys, rows of all heads and their beats."""
 JOB_FIELDS = 4
 ROWS = (
     *("jobs", "given", "ids", "bits", "beats", "visible", "kept", "flat", "begins", "decided", "pass_rows", "passes"),
@@ -172,7 +175,7 @@ _SCALARS = (
         "second_left_n",
         "started_n",
     ),
-    *("jobs_given", "output_burst", "ended"),
+    *("jobs_given", "output_burst", "ended", "heads_ended", "added_beats", "kept_rows", "final"),
     # row queues
     *("first_row", "first_beat", "first_committed", "first_read", "first_empty", "first_valid"),
     *("second_row", "second_beat", "second_committed", "second_read", "second_empty", "second_valid"),

@@ -19,7 +19,7 @@ from models.transaction.layer_plan import LayerPlan
 from models.transaction.loader import Jobs
 from models.transaction.row_beats import Row
 from models.transaction.value_layer import value_layer
-from models.transaction.value_state import DONE, JOB, RETIRED
+from models.transaction.value_state import DONE, FINAL, JOB, RETIRED
 
 
 class ValuePath(Module):
@@ -32,6 +32,7 @@ class ValuePath(Module):
         self.machine, self.jobs, self.issue, self.fetch = machine, jobs, issue, fetch
         self.rows: In[Row] = In(self, "rows")
         self.layers: In[tuple[LayerPlan, int]] = In(self, "layers")
+        self.final: Out[int] = Out(self, "importance final")
         self.done: Out[int] = Out(self, "done")
         self._number = 0
         self.start(self._main())
@@ -59,16 +60,20 @@ class ValuePath(Module):
             run = self.fetch.run
             self.start(self._give_jobs(plan), f"jobs {self._number}")
             self.start(self._give_rows(plan), f"rows {self._number}")
-            events, told = 0, 0
-            while not events & DONE:
+            events, seen, told = 0, 0, 0
+            while not (seen & DONE and seen & FINAL):
                 events = yield self.fetch.values_event.wait()
+                seen |= events
                 if events & JOB:
                     given = int(run.values["job_next"])
                     self.jobs.taken["value"].extend(run.layer["taken"][told:given].tolist())
                     told = given
                 if events & RETIRED:
                     self.issue.tell_retired()
-            yield self.done.put(int(run.values["ended"]))
+                if events & FINAL:
+                    yield self.final.put(int(run.values["final"]))
+                if events & DONE:
+                    yield self.done.put(int(run.values["ended"]))
 
     def _give_jobs(self, plan: LayerPlan) -> Generator[simpy.Event, Any, None]:
         run = self.fetch.run

@@ -68,11 +68,16 @@ class LayerRun:
 
 
 class Bench:
-    """A machine and its memory, layer after layer; every layer is compared with the model."""
+    """A machine and its memory, layer after layer; every layer is compared with the model.
+
+    Attributes:
+        late_outputs: outputs of a layer come when all S_t have been written.
+    """
 
     def __init__(
         self, config: AcceleratorConfig, simulator: Simulator, memory: Memory, seed: int, chance: float = 0.7
     ) -> None:
+        self.late_outputs = False
         self.config, self.simulator, self.memory = config, simulator, memory
         self.sizes, self.tag_bits = MachineSizes.of(config), MemoryPortSize.of(config).tag
         self.random, self.chance = np.random.default_rng(seed), chance
@@ -240,7 +245,9 @@ class _Rows:
 
     def left(self) -> bool:
         """Whether anything of the layer is still to come."""
-        return any(self.missing.values()) or any(feed.items for feed in self.feeds.values()) or self.told["row_added"] > 0
+        return (
+            any(self.missing.values()) or any(feed.items for feed in self.feeds.values()) or self.told["row_added"] > 0
+        )
 
     def inputs(self) -> dict[str, int]:
         """This cycle's inputs."""
@@ -252,9 +259,15 @@ class _Rows:
             last = self.told[name] == 1 and bool(self.missing["rows"] or self.feeds["prob"].items)
             found[name] = int(self.started and self.told[name] > 0 and not last and random.random() < chance)
             self.told[name] -= found[name]
-        for feed in self.feeds.values():
-            found |= feed.inputs(bool(random.random() < chance))
+        for name, feed in self.feeds.items():
+            if name == "prob" or not self.bench.late_outputs or self._scores_written():
+                found |= feed.inputs(bool(random.random() < chance))
         return found
+
+    def _scores_written(self) -> bool:
+        """Whether memory holds S_t of all ids of the layer."""
+        f, first = self.layer.fields, self.layer.fields["token_scores_address"] // BURST_BYTES
+        return all(first + i in self.bench.image for i in range(-(-4 * f["position"] // BURST_BYTES)))
 
     def after(self, seen: Mapping[str, int]) -> None:
         """What the outputs of the cycle mean."""

@@ -102,6 +102,17 @@ def test_protected_ids(tiny, protected, next_keys, kept):
     assert run.answer["survivors"] == kept
 
 
+def test_tokens_are_selected_before_the_outputs_are_there(tiny):
+    """V of the last rows, prob x V and write-back take longer than all that is known from their probabilities."""
+    bench = Bench(TINY, tiny, IdealMemory(2, 3), 11, chance=1.0)
+    bench.late_outputs = True
+    given = {"stage": 0, "position": 40, "keys": 30, "rows": 30, "heads": 4, "head_dim": 8, "next_heads": 2}
+    for seed, next_keys in ((5, 12), (6, 30)):
+        layer = layer_of(seed, region=seed << 24, **given, next_keys=next_keys, protected_count=2)
+        layer = replace(layer, protected=(3, 17))
+        assert bench.run(layer, seed << 23).status == LayerStatus.OK
+
+
 def bad_layers(good: HostLayer) -> list[tuple[LayerStatus, HostLayer]]:
     """One request for each status but OK and MEMORY_SILENT, wrong in one thing."""
     f, h = good.fields, good.heads[-1]
@@ -214,6 +225,7 @@ def test_a_silent_memory_ends_the_layer(tiny, silent_after):
     "fault",
     [
         ("enable", r"^control_write\.list_row_offset$", "never"),
+        ("enable", r"^controller\.added_row$", "never"),
         pytest.param(("reset value", r"^memory_port\.owed_control_0$", "bit 0"), marks=pytest.mark.full),
         ("stage added", r"^selection\.fixed_count$", ""),
         pytest.param(("stage added", r"^head_walk\.in_group$", ""), marks=pytest.mark.full),

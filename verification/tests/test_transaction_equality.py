@@ -14,7 +14,7 @@ from models.config import AcceleratorConfig, Config, KeepSchedule, PruningConfig
 from models.reference.integer import IntegerArithmetic
 from models.reference.quantization import Planes
 from models.reference.stack import Run, Sequence, prepare
-from models.transaction import machine_timing
+from models.transaction import controller, machine_timing
 from models.transaction.machine_timing import MachineTiming
 from verification.cosimulation import Lockstep, make_memory
 from verification.strategies import SmallRun, small_runs
@@ -34,14 +34,20 @@ def simulator() -> Iterator[Simulator]:
 
 
 def _run(
-    prompt: int | None, dim: int, value_ratio: float, bits: QuantizationConfig, tokens: int = 11
+    prompt: int | None,
+    dim: int,
+    value_ratio: float,
+    bits: QuantizationConfig,
+    tokens: int = 11,
+    heads: tuple[float, float] = (1.0, 1.0),
 ) -> tuple[Run[Planes], Config]:
     generator = torch.Generator().manual_seed(5)
     q, k, v = (
         tuple(torch.randn(count, tokens, dim, generator=generator, dtype=torch.float64) for _ in range(2))
         for count in (4, 2, 2)
     )
-    pruning = PruningConfig(tokens=KeepSchedule(ratios=(1.0, 0.7)), value_ratio=value_ratio, scope="step")
+    tokens_kept, heads_kept = KeepSchedule(ratios=(1.0, 0.7)), KeepSchedule(ratios=heads)
+    pruning = PruningConfig(tokens=tokens_kept, heads=heads_kept, value_ratio=value_ratio, scope="step")
     run = prepare(Sequence(q, k, v, prompt), IntegerArithmetic(bits), pruning, bits)
     return run, Config(MACHINE, pruning, bits)
 
@@ -121,4 +127,25 @@ def test_a_latency_that_is_far_off_is_an_error_of_the_run(
     simulator.reset()
     pair = Lockstep(run, config, simulator, make_memory("ideal", MACHINE), "ideal", timing=True)
     assert not pair.layers()[-1].equal
-    assert set(pair.board.differing) == {"row cycles", "output cycles"}
+    assert set(pair.board.differing) == {"row cycles", "output cycles", "layer cycles"}
+
+
+@pytest.mark.parametrize("memory", ["ideal", "hbm2", "adversarial"])
+@pytest.mark.parametrize("value_ratio", [1.0, 0.4])
+@pytest.mark.parametrize("prompt", [ENCODER, 30])
+def test_layers_behind_which_tokens_and_heads_are_selected_end_in_the_same_cycle(
+    prompt: int | None, value_ratio: float, memory: str, simulator: Simulator
+) -> None:
+    run, config = _run(prompt, 8, value_ratio, QuantizationConfig(6, 4, 0.3), 32, heads=(1.0, 0.5))
+    for found in _levels(run, config, simulator, memory):
+        assert found.equal, found
+
+
+@pytest.mark.parametrize("latency", ["TOLD", "LAUNCH", "HEADS_IDLE"])
+def test_a_wrong_latency_at_either_end_of_a_layer_is_caught(
+    latency: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, config = _run(ENCODER, 8, 1.0, QuantizationConfig(8, 0, 0.0), heads=(1.0, 0.5))
+    assert all(found.equal for found in _levels(run, config, simulator, "ideal"))
+    monkeypatch.setattr(controller, latency, getattr(controller, latency) + 3)
+    assert not all(found.equal for found in _levels(run, config, simulator, "ideal"))

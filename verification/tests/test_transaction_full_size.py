@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hls.simulate import Simulator, open_simulator
-from models.config import AcceleratorConfig, Config, PruningConfig, QuantizationConfig
+from models.config import AcceleratorConfig, Config, KeepSchedule, PruningConfig, QuantizationConfig
 from models.reference.cascade import Cascade, begin_pass, enter_layer, plan_pass
 from models.reference.integer import IntegerArithmetic
 from models.reference.stack import Sequence, prepare
@@ -48,6 +48,23 @@ def _layer(
 def test_rows_of_an_encoder_layer_are_equal(simulator: Simulator, value_ratio: float, memory: str) -> None:
     found = _layer(simulator, 4, 128, None, value_ratio, memory)
     assert found.equal, found
+
+
+@pytest.mark.parametrize("memory", ["hbm2", "ideal"])
+@pytest.mark.parametrize("heads_kept", [1.0, 0.5])
+def test_a_layer_with_a_selection_behind_it_ends_in_the_same_cycle(
+    simulator: Simulator, heads_kept: float, memory: str
+) -> None:
+    generator = torch.Generator().manual_seed(2)
+    q, k, v = (tuple(torch.randn(4, 200, 64, generator=generator, dtype=torch.float64) for _ in "12") for _ in range(3))
+    kept = KeepSchedule(ratios=(1.0, 0.4)), KeepSchedule(ratios=(1.0, heads_kept))
+    pruning, bits = PruningConfig(tokens=kept[0], heads=kept[1], value_ratio=0.5), QuantizationConfig(8)
+    run = prepare(Sequence(q, k, v, None), IntegerArithmetic(bits), pruning, bits)
+    simulator.reset()
+    pair = Lockstep(run, Config(SPATTEN, pruning, bits), simulator, make_memory(memory, SPATTEN), memory, timing=True)
+    found = [layer.timing for layer in pair.layers()]
+    assert pair.board.equal, pair.board.report()
+    assert [one.equal for one in found if one is not None] == [True, True], found
 
 
 @pytest.mark.parametrize("memory", ["hbm2", "ideal"])

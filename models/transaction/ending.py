@@ -1,0 +1,237 @@
+"""The end of a layer: when rows of the next survivors come, and the heads, after the scores have been read.
+
+Cycles of `hls.datapaths.selection` and of engine A, which has nothing else to do. What is written and when its rows are
+taken is stepped beside the memory (`models.transaction.end_loop`).
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from hls.datapaths import selection_next
+from hls.datapaths.crossbar import BURST_BITS
+from hls.datapaths.descriptor import MAX_HEADS
+from hls.datapaths.selection_heads import WORD_BITS
+from hls.datapaths.selection_lists import LIST_ID_BITS
+from hls.datapaths.top_k import RESULT_ROWS
+from models.config import AcceleratorConfig
+from models.memory.compilation import Array, compiled
+from models.transaction.layer_plan import LayerPlan
+from models.transaction.machine_timing import MachineTiming
+from models.transaction.value_state import A, ValueSizes
+from models.transaction.workload import BoolArray, IntArray, Passes
+
+SCORE_BITS = 32
+STAGE = 1
+"""A register."""
+SWEEP_BEGINS = 3
+"""From `selection_start`: registers of the pulse, of the request and of the sweep."""
+WALK_BEGINS = 2
+"""From `selection_start` until the first row of survivors is walked over."""
+
+
+@dataclass(frozen=True)
+class EndTiming:
+    """Latencies of the end of a layer.
+
+    Attributes:
+        list_cycles: from a row of a mask in the FIFO before the list to its packed row in the FIFO behind.
+        fill: from a row of items to engine A's row packer, with the skid buffer before.
+        filter: of its filter, from the threshold to the first row of the result.
+        pass_overhead: cycles of a pass beyond its rows.
+    """
+
+    list_cycles: int
+    fill: int
+    filter: int
+    pass_overhead: int
+
+    @classmethod
+    def of(cls, machine: AcceleratorConfig) -> "EndTiming":
+        """The latencies of `machine`, computed once."""
+        return _timing(machine)
+
+
+@cache
+def _timing(machine: AcceleratorConfig) -> EndTiming:
+    made, sizes = selection_next.plan(machine), ValueSizes.of(machine)
+    return EndTiming(
+        list_cycles=STAGE + max(made.pack.latency_cycles, made.tally.latency_cycles),
+        fill=STAGE + sizes.fill_cycles[A],
+        # a row is read and judged before it is packed, then stands in the FIFO of results
+        filter=2 + 2 + sizes.pack_cycles[A],
+        pass_overhead=MachineTiming.of(machine).engines[A].pass_overhead_cycles,
+    )
+
+
+def streams(plan: LayerPlan, kept_tokens: int) -> tuple[dict[str, list[int]], int]:
+    """What is written (S_t, list, S_h, answer), as rows and bursts, and the bursts in all."""
+    lanes, work, place = plan.machine.top_k_lanes, plan.work, plan.place
+    rows = [-(-work.tokens // lanes), -(-kept_tokens // lanes), work.model.heads, 1]
+    bits = [lanes * SCORE_BITS, lanes * LIST_ID_BITS, WORD_BITS, BURST_BITS]
+    shares = [max(1, BURST_BITS // b) for b in bits]
+    parts = [max(1, b // BURST_BITS) for b in bits]
+    names = ("token_scores", "next_survivors", "head_scores", "answer")
+    bursts = sum(-(-r // share) * part for r, share, part in zip(rows, shares, parts, strict=True))
+    found = {
+        "rows_total": rows,
+        "row_bursts": parts,
+        "burst_rows": shares,
+        "write_burst": [place[f"{name}_address"] * 8 // BURST_BITS for name in names],
+    }
+    return found, bursts
+
+
+def list_cycles(counts: Array, arrives: Array, lanes: int) -> list[int]:
+    """When each row of a list can be taken, by the ids of each row of its mask and when that is at the row packer."""
+    entered, held = [], 0
+    for count, cycle in zip(counts.tolist(), arrives.tolist(), strict=True):
+        held += count
+        if held >= lanes:
+            entered.append(cycle)
+            held -= lanes
+    end = int(arrives[-1])
+    if held:
+        # the last row of the mask may fill a row of the list, and leave a rest
+        full = bool(entered) and entered[-1] == end
+        end += 1 if full else 0
+        entered.append(end)
+    # a row is held until the next one or the end comes
+    following = [*entered[1:], end]
+    return [
+        max(cycle + 1, after + (1 if i == len(entered) - 1 else 0))
+        for i, (cycle, after) in enumerate(zip(entered, following, strict=True))
+    ]
+
+
+def counts_of(ids: IntArray, rows: int, lanes: int) -> Array:
+    """Ids of each row of a mask."""
+    return np.bincount(np.asarray(ids, np.int64) // lanes, minlength=rows)
+
+
+def walked(plan: LayerPlan, begins: int, ids: IntArray) -> list[int]:
+    """When rows of the list can be taken where nothing is selected, or protected ids only; `begins`: the selection."""
+    timing, lanes = EndTiming.of(plan.machine), plan.machine.top_k_lanes
+    rows = -(-plan.work.tokens // lanes)
+    arrives = begins + WALK_BEGINS + STAGE + timing.list_cycles + np.arange(rows)
+    return list_cycles(counts_of(ids, rows, lanes), arrives, lanes)
+
+
+def result_rows(kept: BoolArray, lanes: int) -> Array:
+    """In which cycles, from the first row of items on, the filter gives rows of a result; `kept`: of the items."""
+    counts = np.bincount(np.arange(len(kept)) // lanes, weights=kept).astype(np.int64)
+    found, held = [], 0
+    for i, count in enumerate(counts.tolist()):
+        held += count
+        if held >= lanes:
+            found.append(i)
+            held -= lanes
+    last = len(counts) - 1
+    if held or not found or found[-1] != last:
+        # a rest that does not fit comes a cycle later, and the end may be a row without items
+        found.append(last + (1 if held and found and found[-1] == last else 0))
+    return np.array(found, np.int64)
+
+
+@compiled
+def mask_cycles(arrivals: Array, reached: Array, full: Array, mask_rows: int) -> tuple[Array, Array]:
+    """When each row of a mask is there (`hls.datapaths.selection_lists.to_masks`), and each row of ids was taken.
+
+    Args:
+        arrivals: of rows of ids.
+        reached: the last row of the mask that each reaches; -1 without ids.
+        full: a row of ids ends with the last id of a row of the mask.
+        mask_rows: of the sequence.
+    """
+    found, entered = np.zeros(mask_rows, np.int64), np.zeros(arrivals.shape[0], np.int64)
+    cycle, row, at, there, taken = arrivals[0], 0, 0, False, 0
+    flushing = False
+    while row < mask_rows:
+        taking = there and not flushing
+        later = taking and reached[at] > row
+        emits = flushing or (taking and (later or (full[at] and reached[at] == row)))
+        takes = taking and not later
+        if emits:
+            found[row] = cycle + 1
+            row += 1
+        if takes:
+            at += 1
+            flushing = at == arrivals.shape[0]
+        enters = taken < arrivals.shape[0] and arrivals[taken] <= cycle and (takes or not there)
+        if enters:
+            entered[taken] = cycle
+            taken += 1
+        there = enters or (there and not takes)
+        cycle += 1
+    return found, entered
+
+
+def rows_of_result(kept_ids: IntArray, there: Array, lanes: int) -> tuple[Array, Array]:
+    """Of each row of a result: the last row of the mask that it reaches, and whether it ends that row."""
+    reached, full = np.full(len(there), -1, np.int64), np.zeros(len(there), np.bool_)
+    for i in range(-(-len(kept_ids) // lanes)):
+        last = int(kept_ids[min((i + 1) * lanes, len(kept_ids)) - 1])
+        reached[i], full[i] = last // lanes, last % lanes == lanes - 1
+    return reached, full
+
+
+@dataclass
+class EngineA:
+    """Engine A and the masks behind it, in a selection: when they are free for the next request.
+
+    Attributes:
+        plan: of the layer.
+        select_free: cycle from which passes may begin.
+        filter_free: the same of the filter.
+        masks_free: the same of the masks.
+        taken_cycles: of the last request's passes.
+    """
+
+    plan: LayerPlan
+    select_free: int = 0
+    filter_free: int = 0
+    masks_free: int = 0
+    taken_cycles: int = 0
+
+    def tokens(self, read: int, survivors: IntArray, passes: Passes) -> list[int]:
+        """When rows of the list of `survivors` can be taken; the last scores were taken for the engine at `read`."""
+        plan, lanes = self.plan, self.plan.machine.top_k_lanes
+        rows = -(-plan.work.tokens // lanes)
+        free = np.setdiff1d(plan.work.key_ids, plan.protected)
+        last = int((free // lanes == rows - 1).sum())
+        # the last row of scores may fill a row of items, and leave a rest
+        over = (len(free) - last) % lanes + last > lanes
+        masks = self._masks(read + over, free, np.setdiff1d(survivors, plan.protected), passes, rows)
+        arrives = masks + STAGE + EndTiming.of(plan.machine).list_cycles
+        return list_cycles(counts_of(survivors, rows, lanes), arrives, lanes)
+
+    def heads(self, read: int, survivors: IntArray, passes: Passes) -> int:
+        """When the mask of `survivors` is complete; a score a row has come, the last one at `read`."""
+        rows = MAX_HEADS // self.plan.machine.top_k_lanes
+        return int(self._masks(read, self.plan.work.heads, survivors, passes, rows)[-1])
+
+    def _masks(self, read: int, items: IntArray, kept_ids: IntArray, passes: Passes, rows: int) -> Array:
+        """When the rows of a mask are there."""
+        machine, timing = self.plan.machine, EndTiming.of(self.plan.machine)
+        lanes = machine.top_k_lanes
+        self.taken_cycles = sum(-(-c // lanes) + timing.pass_overhead for c in passes)
+        begins = max(read + STAGE + timing.fill + STAGE, self.select_free)
+        loads = max(begins + self.taken_cycles, self.filter_free)
+        gives = loads + timing.filter + result_rows(np.isin(items, kept_ids), lanes)
+        masks, entered = mask_cycles(
+            np.maximum(gives, self.masks_free - 1), *rows_of_result(kept_ids, gives, lanes), rows
+        )
+        self.select_free, self.masks_free = loads + 1, int(masks[-1])
+        self.filter_free = _filtered(gives, entered) + 1
+        return masks
+
+
+def _filtered(gives: Array, entered: Array) -> int:
+    """When the filter has given its last row, which waits for room among the results."""
+    at = int(gives[0]) - 1
+    for i in range(1, len(gives)):
+        at += int(gives[i] - gives[i - 1])
+        if i >= RESULT_ROWS:
+            at = max(at, int(entered[i - RESULT_ROWS]) + 1)
+    return at
