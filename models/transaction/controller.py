@@ -63,6 +63,15 @@ def _given(answers: list[int], requests: Sequence[int] = ()) -> list[int]:
     return found
 
 
+def _lists(plan: LayerPlan) -> list[tuple[str, int]]:
+    """What a layer reads behind its descriptor, and bursts of it."""
+    lists = [("head_table", -(-HEAD_ENTRY.size_bytes * plan.work.model.heads // BURST_BYTES))]
+    lists.append(("survivors", -(-plan.work.keys // LIST_IDS)))
+    if len(plan.protected):
+        lists.append(("protected", -(-len(plan.protected) // LIST_IDS)))
+    return lists
+
+
 @dataclass(frozen=True)
 class LayerTimes:
     """Cycles of a layer: asked for, started, last outputs, done; of its rows from `asked` on."""
@@ -127,15 +136,12 @@ class Controller(Module):
 
     def _begin(self, plan: LayerPlan, asked: int) -> Generator[simpy.Event, Any, tuple[int, int]]:
         """Descriptor and lists are read; the cycles in which the layer starts, and from which the masks are there."""
-        place, work = plan.place, plan.work
+        place = plan.place
         self.fetch.read(place["descriptor_address"], DESCRIPTOR_BURSTS, asked + FIRST_READ)
         yield from self.fetch.reads_answered()
         answers = self.fetch.run.read_cycles(int(self.fetch.run.state["reads_made"]), DESCRIPTOR_BURSTS)
         cycle = _given(answers)[-1] + ARRIVES + self.timing.checks + 1 + FIRST_READ
-        lists = [("head_table", -(-HEAD_ENTRY.size_bytes * work.model.heads // BURST_BYTES))]
-        lists.append(("survivors", -(-work.keys // LIST_IDS)))
-        if len(plan.protected):
-            lists.append(("protected", -(-len(plan.protected) // LIST_IDS)))
+        lists = _lists(plan)
         for name, bursts in lists:
             self.fetch.read(place[f"{name}_address"], bursts, cycle)
             cycle += bursts + 1
@@ -145,6 +151,18 @@ class Controller(Module):
         started = checked + LAUNCH
         yield self.simulation.wait(max(0, started - self.simulation.now_cycle))
         return started, held
+
+    def least_before(self, plan: LayerPlan, read_cycles: int) -> int:
+        """From a layer's start until its first job, where every read takes so many cycles from request to answer."""
+        first, lists = FIRST_READ + read_cycles, _lists(plan)
+        cycle = (
+            _given([first + i for i in range(DESCRIPTOR_BURSTS)])[-1] + ARRIVES + self.timing.checks + 1 + FIRST_READ
+        )
+        answers: list[int] = []
+        for _, bursts in lists:
+            answers += [cycle + read_cycles + i for i in range(bursts)]
+            cycle += bursts + 1
+        return self._checked(plan, lists, answers)[0] + LAUNCH
 
     def _checked(self, plan: LayerPlan, lists: list[tuple[str, int]], answers: list[int]) -> tuple[int, int]:
         """When both lists are checked and from when their masks are there, by the cycles of their bursts' answers."""

@@ -51,11 +51,15 @@ def _bottleneck(layers: list[LayerResult], busy: Mapping[str, int], cycles: int,
     """Of all stages; those of the rows cannot work between layers, nor the buffers of the keys before and behind them.
 
     Where the buffers of the Key SRAM are the slowest, `filling` and `in_use` say whether DRAM or the rows hold them.
+    `serial_cycles` are those in which the stage must rest because layers follow one another, at the least
+    (`models.transaction.serial`): with them as much of all cycles is accounted for as `share_with_serial` says.
     """
     rows = max(1, cycles - turnaround)
     within = dict.fromkeys(busy, rows) | {KEY_SRAM: sum(layer.events.key_cycles for layer in layers)}
     name, share = bottleneck(busy, within)
     found: dict[str, Any] = {"stage": name, "share": busy[name] / cycles, "share_within_layers": share}
+    serial = sum(layer.serial.before + (layer.serial.behind if name == KEY_SRAM else 0) for layer in layers)
+    found |= {"serial_cycles": serial, "share_with_serial": (busy[name] + serial) / cycles}
     if name == KEY_SRAM:
         found["filling"] = sum(layer.events.key_fetch_cycles for layer in layers) / within[KEY_SRAM]
         found["in_use"] = sum(layer.events.key_row_cycles for layer in layers) / within[KEY_SRAM]

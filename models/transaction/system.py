@@ -31,6 +31,7 @@ from models.transaction.machine_timing import MachineTiming
 from models.transaction.observation import LayerEvents, events_of
 from models.transaction.placement import PlacementOf, standard_placement
 from models.transaction.quick_select import PassDraws
+from models.transaction.serial import RoundTrip, SerialChain, behind
 from models.transaction.value_state import A, B
 from models.transaction.values import ValuePath
 from models.transaction.workload import IntArray, LayerWork, Selection, Workload
@@ -62,6 +63,7 @@ class LayerResult:
         actions: for the energy (`models.transaction.energy.ACTIONS`).
         operations: performed, two a multiplication with its addition.
         events: what its modules did when.
+        serial: what of it is a chain of dependencies at the least.
     """
 
     name: str
@@ -77,6 +79,7 @@ class LayerResult:
     actions: dict[str, int]
     operations: int
     events: LayerEvents
+    serial: SerialChain
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,6 +242,8 @@ class System:
             self.loader.key_ends.values,
         ]
         cycles = (times.started, times.ended, times.done)
+        trip, known = RoundTrip.of(self.memory), self.fetch.run.layer
+        last_select = int(known["pass_rows"][-1]), int(known["passes"][-1])
         events = events_of(times.asked, cycles, self.issue.log, keys, rows, outputs)
         self.results.append(
             LayerResult(
@@ -255,6 +260,7 @@ class System:
                 actions=_actions(plan, change),
                 operations=performed_operations(work),
                 events=events,
+                serial=SerialChain(self.controller.least_before(plan, trip.read), behind(plan, trip, *last_select)),
             )
         )
 

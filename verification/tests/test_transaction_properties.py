@@ -13,11 +13,13 @@ from models.memory.hbm2 import Hbm2Memory
 from models.memory.interface import Memory
 from models.memory.timing import Hbm2Timing
 from models.memory.variants import AdversarialMemory, IdealMemory
-from models.transaction import machine_timing
+from models.transaction import machine_timing, serial
 from models.transaction.fetch_run import FetchRun
 from models.transaction.fetch_state import TO_KEY
 from models.transaction.machine_timing import MachineTiming
 from models.transaction.roofline import Roof, RooflinePoint
+from models.transaction.serial import RoundTrip
+from models.transaction.summary import simulate_as_json
 from models.transaction.system import LayerResult, SystemResult, simulate
 from models.transaction.workload import IntArray, Workload
 from verification.tests.small_workloads import small_workload, small_workloads
@@ -179,3 +181,33 @@ def test_phases_and_buffers_add_up(workload: Workload) -> None:
         assert (np.diff(events.keys, axis=1) >= 0).all()
         assert 0 < events.key_fetch_cycles + events.key_row_cycles <= events.key_cycles
         assert len(events.passes) == layer.work.flat.size + layer.work.flat.sum()
+
+
+def shorter_than_their_chain(result: SystemResult) -> list[str]:
+    """Layers whose parts before the first keys, or behind the last ones, are shorter than is said to be possible."""
+    found = []
+    for layer in result.layers:
+        events, behind = layer.events, layer.cycles - int(layer.events.keys[-1, 3])
+        if layer.serial.before > events.phases["descriptor and lists"]:
+            found.append(f"{layer.name}, before: {layer.serial.before} of {events.phases['descriptor and lists']}")
+        if layer.serial.behind > behind:
+            found.append(f"{layer.name}, behind: {layer.serial.behind} of {behind}")
+    return found
+
+
+@settings(max_examples=8, deadline=None)
+@given(WORKLOADS, st.sampled_from([Hbm2Memory, IdealMemory]))
+def test_no_layer_is_shorter_than_its_chain_of_dependencies(
+    workload: Workload, memory: type[Hbm2Memory] | type[IdealMemory]
+) -> None:
+    result = simulate(workload, TINY, memory(TINY.hbm_channels))
+    assert not shorter_than_their_chain(result)
+    bottleneck = simulate_as_json(result, False)["total"]["bottleneck"]
+    assert bottleneck["share"] < bottleneck["share_with_serial"] <= 1
+
+
+def test_a_chain_that_is_too_long_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serial, "_hbm2", lambda: RoundTrip(60, 400))
+    found = shorter_than_their_chain(simulate(FIXED, TINY))
+    assert any("before" in one for one in found)
+    assert any("behind" in one for one in found)
