@@ -1,13 +1,13 @@
 """Where the planes of K and V go in DRAM so that the lists of vectors read in turn do not close each other's rows.
 
-Lists follow each other like this: K of a head, V of a head some heads before, LSB planes between them. The MSB and LSB
-planes of a head's K are side by side, then come those of the next head; the same for V. Both walk over the banks at the
-same pace, so V begins three quarters of a round over the banks behind K: then the V that is read beside some K is in
-another bank, unless it is of a head as far back as fills three banks.
+The MSB and LSB planes of a head's K are side by side, then come those of the next head; the same for V. Both walk over
+the banks at the same pace. Lists of K and V take turns, and that of V is some heads behind:
 
-    round over the banks     0    1    2    3    0    1    2    3
-    K of head 0, 1, ..       K0 K1 K2 K3 ..
-    V of head 0, 1, ..                      V0 V1 V2 V3 ..
+    one plane     K15 V11 K16 V12 K17 V13 ..          `STATIC_LAG_HEADS`
+    two planes    K15 V14 k14 v14 V15 k15 K16 v15 ..  `PROGRESSIVE_LAG_HEADS` (small letters: LSBs of flat rows)
+
+So V begins half a round over the banks, and these heads, behind K: then K and V that are read beside each other are
+half a round apart. It begins with a bank or in the middle of one, since many lists have the size of half a bank.
 
 Any other placement works too: the descriptor has a base and a stride for each plane.
 """
@@ -19,6 +19,8 @@ from models.memory.timing import Hbm2Timing
 
 ALIGNMENT_BYTES = 512
 """Of every plane of every head (algorithm page, section 11)."""
+STATIC_LAG_HEADS = 4.5
+PROGRESSIVE_LAG_HEADS = 0.5
 
 
 class OperandLayout(NamedTuple):
@@ -49,9 +51,12 @@ def operand_layout(key_bytes: Sequence[int], value_bytes: Sequence[int], heads: 
         return tuple(offsets), at - start
 
     timing = Hbm2Timing.default()
-    all_banks = channels * timing.pseudo_channels * timing.banks * timing.row_bytes
+    bank = channels * timing.pseudo_channels * timing.bank_groups * timing.row_bytes
+    all_banks = bank * timing.banks_per_group
     keys, key_stride = side_by_side(key_bytes, 0)
-    lead = 3 * all_banks // 4
+    lag = STATIC_LAG_HEADS if len(key_bytes) == 1 else PROGRESSIVE_LAG_HEADS
+    halves = int((all_banks + 2 * lag * key_stride) / bank + 0.5)
+    lead = halves * bank // 2 % all_banks
     start = lead + -(-max(0, heads * key_stride - lead) // all_banks) * all_banks
     values, value_stride = side_by_side(value_bytes, start)
     return OperandLayout(keys, key_stride, values, value_stride, start + heads * value_stride)

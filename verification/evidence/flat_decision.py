@@ -85,7 +85,7 @@ def _function_with_faults(settings: Settings) -> Verdict:
         block,
         ("comparison", "decide_below", "< becomes <="),
         ("enable", "first", "always loads"),
-        ("enable", "decide_passed_last_s1", "always loads"),
+        ("enable", "decide_last_s1", "always loads"),
     )
     return all_refuted(planted, lambda faulty: proof(FULL, faulty, settings))
 
