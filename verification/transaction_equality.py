@@ -3,7 +3,8 @@
 The model is stepped layer by layer beside the netlist. It gets what the netlist gets: the layer of the integer
 reference, the addresses of the host, and a copy of the memory as it is when the layer begins, so with HBM2 the same
 rows are open and the same refresh is due, and an adversarial memory stalls alike. A row has two cycles, from the start
-of its layer: when it leaves the row queues, and when its outputs go to write-back.
+of its layer: when it leaves the row queues, and when its outputs go to write-back. A layer has one: when it is done,
+with its selection and answer.
 
 Layers that only select (no rows) are not run by the model.
 """
