@@ -339,7 +339,7 @@ def run_landings(config: AcceleratorConfig, simulator: Simulator, seeds: range) 
         simulator.reset()
         rng, dimension = np.random.default_rng(seed), seed % len(MachineSizes.of(config).parts)
         landing = Landing(config, simulator, dimension)
-        queues, slots = random_queues(sizes, rng, 12, 20, dimension)
+        queues, slots = random_queues(sizes, rng, 40, 32, dimension)
         landing.write_slots(slots)
         landed += landing.run(queues, rng, (1.0, 0.4)[seed & 1]).rows
     simulator.reset()
