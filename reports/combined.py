@@ -142,6 +142,7 @@ class SimulateRow:
     time_us: float
     bottleneck: str
     share: float
+    share_within_layers: float
     tflops: float
     dense_tflops: float
     dram_mb: float
@@ -162,6 +163,7 @@ def simulate_rows(data: dict[str, Any]) -> list[SimulateRow]:
                 time_us=total["seconds"] * 1e6,
                 bottleneck=total["bottleneck"]["stage"],
                 share=total["bottleneck"]["share"],
+                share_within_layers=total["bottleneck"]["share_within_layers"],
                 tflops=total["operations_per_s"] / 1e12,
                 dense_tflops=total["dense_operations_per_s"] / 1e12,
                 dram_mb=total["dram_bytes"] / 1e6,

@@ -81,11 +81,12 @@ def silicon_table(data: dict[str, Any]) -> Table:
 def simulate_table(data: dict[str, Any]) -> Table:
     """One row for each workload of the transaction model."""
     headings = ("workload", "cycles", "bottleneck", "share", "TFLOP/s", "MB", "vs 12b", "uJ")
-    table = _table(f"Transaction model of {data['machine']}", None, *headings)
+    caption = "share: of all cycles / of those within layers"
+    table = _table(f"Transaction model of {data['machine']}", caption, *headings)
     for row in combined.simulate_rows(data):
         table.add_row(
             *(layout.shortened(row.workload, 13), f"{row.cycles:,}", layout.shortened(row.bottleneck, 12)),
-            *(f"{100 * row.share:.0f}%", f"{row.tflops:.3f}", f"{row.dram_mb:.1f}"),
+            *(f"{100 * row.share:.0f}/{100 * row.share_within_layers:.0f}%", f"{row.tflops:.3f}", f"{row.dram_mb:.1f}"),
             *(f"{row.less_than_12_bits:.1f}x", f"{row.energy_uj:.0f}"),
         )
     return table

@@ -1,6 +1,6 @@
 """List sequencer: requests for lists of vectors to rows of ids for the fetcher, one list behind the other.
 
-Requests come from four streams, query rows first, then LSBs of keys, values, keys. A list is `count` vectors from
+Requests come from four streams, query rows first, then LSBs of keys, keys, values. A list is `count` vectors from
 vector `first` of a list of ids on; a token has n = 2^dimension vectors, so vector v is part v mod n of the token at
 place v div n, which the fetcher knows as id * n + part. Lists begin at a multiple of the F ids of a fetch row, or
 anywhere if they are one token. The ids are the layer's survivors, or what value selection has kept; both are written
