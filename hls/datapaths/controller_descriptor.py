@@ -1,4 +1,4 @@
-"""The controller's registers of a descriptor, burst by burst as it comes in, and of the layer that it asks for."""
+"""The controller's registers of a descriptor, burst by burst as it comes in, and the layer that it asks for."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Request:
 
     Attributes:
         fields: its fields as they are; addresses and strides in 512 bytes.
-        layer: the layer, by the names of `checks_graph`; holds from `checked` on.
+        layer: the layer, by the names of `checks_graph`; holds from `checked` until the next descriptor comes in.
         checked: pulse; `layer` and its `status` are there.
     """
 
@@ -56,7 +56,7 @@ def burst_ports() -> Bursts:
 
 
 def descriptor_registers(checks: Schedule, start: Wire, bursts: Bursts, block: pyrtl.Block) -> Request:
-    """Take a descriptor in after `start` (pulse), check its fields, and hold what it asks for."""
+    """Take a descriptor in after `start` (pulse), and check its fields."""
     with building(block):
         arrives = bursts.valid & (bursts.kind == ReadKind.DESCRIPTOR)
         index = register((DESCRIPTOR_BURSTS - 1).bit_length(), "descriptor_burst", block)
@@ -87,14 +87,9 @@ def descriptor_registers(checks: Schedule, start: Wire, bursts: Bursts, block: p
         complete.next <<= arrives & bursts.last
         inputs = {**{name: fields[name] for name in CHECKED}, **found}
         checked = instantiate(checks, inputs, block, valid=complete, prefix="checks_")
-        layer = {}
-        for name, wire in checked.outputs.items():
-            held = register(len(wire), f"held_{name}", block)
-            held.next <<= pyrtl.select(checked.out_valid, wire, held)
-            layer[name] = held
         done = register(1, "descriptor_checked", block)
         done.next <<= checked.out_valid
-        return Request(fields, layer, done)
+        return Request(fields, checked.outputs, done)  # as the fields stay, so does what follows from them
 
 
 def _some(data: Wire, bits: Sequence[int]) -> Wire:

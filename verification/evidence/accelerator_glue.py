@@ -13,26 +13,31 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
 import pyrtl
 
+from hls.lower import Netlist
 from verification.cosimulation import accelerator_of
-from verification.equivalence.netlist import Netlist, read_block
+from verification.equivalence.netlist import Netlist as Nets
+from verification.equivalence.netlist import read_block
 from verification.equivalence.solver import Limits
 from verification.equivalence.verdict import Kind, Verdict, sampled
+from verification.evidence.glue_checks import checks_replay
 from verification.evidence.glue_crowds import CROWDS, crowded
 from verification.evidence.glue_equivalence import same_step, unseen
+from verification.evidence.glue_modules import CHECKS as CHECKS_ALONE
 from verification.evidence.glue_modules import CONTROL, MODULES, PARTS, Module, module
+from verification.evidence.glue_port import port_alone
 from verification.evidence.glue_recording import REQUESTS, Recording, record
 from verification.evidence.glue_replay import Replay, at_random
 from verification.evidence.glue_runs import RUNS, TINY
 from verification.evidence.glue_steps import Mutated, Steps
 from verification.evidence.glue_throttles import throttled
 from verification.evidence.glue_windows import Recorded, Run
-from verification.mutants.netlist import Mutant, netlist_mutants
+from verification.mutants.netlist import Mutant
 from verification.mutation import Fate, MutationReport
 from verification.results import Check, Settings
 
@@ -61,6 +66,8 @@ FEW_STEPS, ALL_STEPS = 400, 1 << 30
 """Of runs of mutants in a recording, before proofs are tried and behind them."""
 PROOF_S = 3.0
 RECORDED = "recorded layers"
+ALONE: Mapping[str, Callable[[Netlist, int], Replay]] = {CHECKS_ALONE: checks_replay, "memory_port": port_alone}
+"""Further runs of modules alone."""
 
 
 def shares(samples: int) -> dict[str, int]:
@@ -100,7 +107,7 @@ class Stage:
         """What runs look up."""
         return Recorded(self.steps)
 
-    def shows(self, faulty: Netlist, block: pyrtl.Block, most_steps: int) -> str | None:
+    def shows(self, faulty: Nets, block: pyrtl.Block, most_steps: int) -> str | None:
         """Where a mutant shows, with runs of at most this many steps in a recording."""
         mutated = Mutated(self.steps, faulty)
         found = Run(self.recorded, mutated, block).shows(most_steps)[0]
@@ -117,7 +124,7 @@ def fate(mutant: Mutant, of: Module, stages: Sequence[Stage]) -> Fate:
         return Fate(mutant, equivalent=True, note="the same step from any state")
     if any(stage.shows(faulty, block, FEW_STEPS) for stage in stages[1:]):
         return Fate(mutant, killed_by=RECORDED)
-    if unseen(faulty, original, of.meaning, limits, of.exclusive):
+    if unseen(faulty, original, of.meaning, limits, of.promises):
         return Fate(mutant, equivalent=True, note="an inductive relation")
     if any(stage.shows(faulty, block, ALL_STEPS) for stage in stages):
         return Fate(mutant, killed_by=RECORDED)
@@ -130,7 +137,7 @@ def module_report(of: Module, recordings: Sequence[Recording], count: int, seed:
     Raises:
         AssertionError: if the module itself does not do what was recorded.
     """
-    every, steps = netlist_mutants(of.netlist.block), stages(of, recordings, seed)
+    every, steps = of.mutants(), stages(of, recordings, seed)
     fates = [fate(mutant, of, steps) for mutant in chosen_mutants(every, count, seed)]
     named = [replace(f, mutant=replace(f.mutant, where=f"{of.name}, {f.mutant.where}")) for f in fates]
     return MutationReport(tuple(named), len(every), (RECORDED,))
@@ -141,6 +148,8 @@ def stages(of: Module, recordings: Sequence[Recording], seed: int) -> list[Stage
     replays = of.replays(recordings)
     if of.name in CROWDS:
         replays += [crowded(r, of.netlist, CROWDS[of.name], seed) for r in replays if r.name in CROWDED]
+    if of.name in ALONE:
+        replays += [ALONE[of.name](of.netlist, seed)]
     if not of.netlist.block.wirevector_subset(pyrtl.Register):
         replays.append(at_random("random inputs", of.netlist, RANDOM_CYCLES, seed))
     first = [r for r in replays if r.name in FIRST]
@@ -174,7 +183,7 @@ def _recorded(settings: Settings) -> Verdict:
     runs = dict(itertools.islice(RUNS.items(), 4))
     recordings, design = list(record(PARTS, runs, with_requests=False)), accelerator_of(TINY)
     cycles = 0
-    for name in MODULES:
+    for name in (name for name, instances in MODULES.items() if instances):
         of = module(design, name)
         Steps(of, of.replays(recordings), settings.seed)
         cycles += sum(len(r) for r in recordings)

@@ -19,6 +19,7 @@ from verification.equivalence.solver import Limits
 from verification.equivalence.symbolic import Obligation, SymbolicRun, discharge
 from verification.equivalence.unrolling import Sources, Unrolling
 from verification.evidence.glue_outputs import Meaning
+from verification.evidence.glue_promises import Promise
 from verification.evidence.glue_reach import reached
 
 COUNT_BITS = 4
@@ -52,6 +53,27 @@ def _conditions(netlist: Netlist) -> Iterator[Condition]:
                 yield Condition(name, bound, below=True)
 
 
+def _common(faulty: Netlist, original: Netlist) -> list[str]:
+    """Registers that both have."""
+    return [name for name in original.registers if name in faulty.registers]
+
+
+def _added(faulty: Netlist, original: Netlist) -> dict[str, str]:
+    """Registers that a mutant has put before others: they hold what those of the original hold.
+
+    Both take in the same in every step, as long as the fault does not reach that.
+    """
+    found = {}
+    for name, reset in faulty.registers.items():
+        behind = [net.dest for net in faulty.nets if net.op == "r" and net.args[0] == name and net.dest]
+        of_original = [r for r in behind if r in original.registers and original.registers[r] == reset]
+        if name in original.registers or not len(behind) == len(of_original) == 1:
+            continue
+        if original.drivers[behind[0]].args[0] == faulty.drivers[name].args[0]:
+            found[name] = behind[0]
+    return found
+
+
 class _Step:
     """A step of both machines from states in the relation; of the mutant only what can be different."""
 
@@ -60,16 +82,18 @@ class _Step:
         faulty: Netlist,
         original: Netlist,
         relation: Mapping[str, set[Condition]],
-        exclusive: Sequence[tuple[str, str]],
+        promises: Sequence[Promise],
     ) -> None:
         self.netlist, self.formula = faulty, Formula()
         self.reached = reached(faulty, original, relation)
+        added = _added(faulty, original)
         self.original = SymbolicRun(original, self.formula).unrolling
         apart = {name: self.formula.variable(f"reg:faulty.{name}", original.widths[name]) for name in relation}
 
         def own(name: str, cycle: int) -> int | None:
-            seen = cycle == 0 and name not in self.reached and name in original.widths
-            return self.original.value(name) if seen else None
+            if cycle or name in self.reached or name not in {**original.widths, **added}:
+                return None
+            return int(self.original.value(added.get(name, name)))
 
         def refuse(name: str, cycle: int = 0) -> int:
             raise NetlistError(f"{name!r} at cycle {cycle} is none of the original's")
@@ -81,8 +105,8 @@ class _Step:
         sources = Sources(refuse, apart.__getitem__, self.original.memory, table, own)
         self.faulty = Unrolling(faulty, self.formula, sources)
         related = tuple(self.related(r, c, 0) for r, kept in relation.items() for c in kept)
-        pairs = [(self.original.bits(a, t), self.original.bits(b, t)) for a, b in exclusive for t in (0, 1)]
-        self.assumed = (*related, *(int((~(a & b)).value) for a, b in pairs))
+        promised = [promise.holds(self.original.bits, original).value for promise in promises]
+        self.assumed = (*related, *(int(term) for term in promised))
 
     def same(self, name: str, cycle: int) -> Bits:
         """A wire has the same value in both."""
@@ -99,7 +123,7 @@ class _Step:
 
     def registers(self, original: Netlist, relation: Mapping[str, set[Condition]]) -> list[Obligation]:
         """What is in all others after the step."""
-        names = [name for name in original.registers if name not in relation]
+        names = [name for name in _common(self.netlist, original) if name not in relation]
         nets = [(name, original.drivers[name].args[0], self.netlist.drivers[name].args[0]) for name in names]
         return [Obligation(n, int(self.same(n, 1).value), self.assumed) for n, a, b in nets if self._differs(a, b)]
 
@@ -157,14 +181,14 @@ def unseen(
     original: Netlist,
     meaning: Mapping[str, Meaning],
     limits: Limits,
-    exclusive: Sequence[tuple[str, str]] = (),
+    promises: Sequence[Promise] = (),
 ) -> bool:
     """Whether it is proved that no run from reset shows a difference; False says nothing.
 
-    `exclusive`: pairs of inputs that are never 1 together.
+    `promises`: of the neighbours.
     """
     try:
-        return _unseen(faulty, original, meaning, limits, exclusive)
+        return _unseen(faulty, original, meaning, limits, promises)
     except NetlistError:
         return False
 
@@ -174,9 +198,10 @@ def _unseen(
     original: Netlist,
     meaning: Mapping[str, Meaning],
     limits: Limits,
-    exclusive: Sequence[tuple[str, str]],
+    promises: Sequence[Promise],
 ) -> bool:
-    if set(faulty.registers) != set(original.registers) or set(faulty.memories) != set(original.memories):
+    added = _added(faulty, original)
+    if set(faulty.registers) - set(original.registers) - set(added) or set(faulty.memories) != set(original.memories):
         return False
     conditions = list(_conditions(original))
 
@@ -185,12 +210,15 @@ def _unseen(
         equal = faulty.registers[name] == original.registers[name] is not None
         return {c for c in conditions if equal or not c.at(original.registers[c.register] or 0)}
 
-    differ = [name for name in original.registers if faulty.registers[name] != original.registers[name]]
+    registers = _common(faulty, original)
+    differ = [name for name in registers if faulty.registers[name] != original.registers[name]]
     relation = {name: at_reset(name) for name in differ}
     for _ in range(STEPS):
         if len(relation) > MOST_DIFFERENT:
             return False
-        step = _Step(faulty, original, relation, exclusive)
+        step = _Step(faulty, original, relation, promises)
+        if any(faulty.drivers[name].args[0] in step.reached for name in added):
+            return False
         others = step.registers(original, relation)
         joining = [o.name for o, failed in zip(others, step.fails(others, limits), strict=True) if failed]
         pairs = [(name, condition) for name, kept in relation.items() for condition in kept]

@@ -8,11 +8,16 @@ from dataclasses import dataclass
 from hls.compose import Composer, Composition
 from hls.flatten import flatten
 from hls.lower import Netlist
+from verification.equivalence.netlist import read_block
+from verification.evidence.glue_checks import checks_alone, checks_meaning, in_checks
 from verification.evidence.glue_outputs import Meaning, inputs_alone, meanings
+from verification.evidence.glue_promises import PROMISES, Promise
 from verification.evidence.glue_recording import Recording
 from verification.evidence.glue_replay import Replay
 from verification.evidence.glue_runs import TINY
+from verification.mutants.netlist import Mutant, netlist_mutants
 
+CHECKS = "controller_checks"
 MODULES: dict[str, tuple[tuple[str, ...], ...]] = {
     **{
         name: ((name,),)
@@ -25,15 +30,15 @@ MODULES: dict[str, tuple[tuple[str, ...], ...]] = {
     "row_issue": (("row_issue", "query_buffer"),),
     "landing_lane": (("landing_lane_0",), ("landing_lane_3",)),
     "operand_mask": (("key_mask",), ("value_mask",)),
+    CHECKS: (),
 }
 """Parts of a module's netlist in the composition, for each of its instances that is looked at.
 
-The query buffer is in one netlist with the row issue: what it gives means something only where the row issue takes it.
+The controller's checks of a descriptor are a module of their own here, without recordings. The query buffer is in one
+netlist with the row issue: what it gives means something only where the row issue takes it.
 """
 CONTROL = ("control_read", "control_write", "controller", "head_walk", "selection")
 """Modules that have something to do in layers without rows, and in requests that are refused."""
-EXCLUSIVE = {"value_lists": (("missing_write", "kept_list_valid"),)}
-"""Inputs that are never 1 together, by module: kept values are listed in generation, missing ones in summarization."""
 PARTS = tuple(part for instances in MODULES.values() for parts in instances for part in parts)
 
 
@@ -47,7 +52,8 @@ class Module:
         instances: its inputs and outputs, with the part to which they belong, for each instance.
         meaning: of outputs that do not always mean something.
         given: the same of inputs.
-        exclusive: pairs of inputs of which one at most is 1, as the parts that drive them promise.
+        promises: of its neighbours.
+        elsewhere: wires that belong to another module of `MODULES`.
     """
 
     name: str
@@ -55,7 +61,12 @@ class Module:
     instances: Sequence[Mapping[str, str]]
     meaning: Mapping[str, Meaning]
     given: Mapping[str, Meaning]
-    exclusive: Sequence[tuple[str, str]]
+    promises: Sequence[Promise]
+    elsewhere: frozenset[str] = frozenset()
+
+    def mutants(self) -> list[Mutant]:
+        """Of its own wires."""
+        return [mutant for mutant in netlist_mutants(self.netlist.block) if mutant.where not in self.elsewhere]
 
     def replays(self, recordings: Sequence[Recording]) -> list[Replay]:
         """What was recorded of all instances."""
@@ -71,6 +82,9 @@ class Module:
 
 def module(design: Composition, name: str) -> Module:
     """A module of the glue of `tiny`."""
+    if name == CHECKS:
+        alone = checks_alone()
+        return Module(name, alone, (), checks_meaning(alone), {}, ())
     means, netlists, owners = meanings(TINY), design.parts, []
     for parts in MODULES[name]:
         owners.append({port: p for p in reversed(parts) for port in (*netlists[p].inputs, *netlists[p].outputs)})
@@ -81,7 +95,8 @@ def module(design: Composition, name: str) -> Module:
     known = {port: m for of_module in means.values() for port, m in of_module.items()} | inputs_alone(TINY)
     ports = {*netlist.inputs, *netlist.outputs}
     given = {port: m for port, m in known.items() if port in netlist.inputs and m.ports and m.ports <= ports}
-    return Module(name, netlist, owners, outputs, given, EXCLUSIVE.get(name, ()))
+    elsewhere = in_checks(read_block(netlist.block)) if name == "controller" else frozenset()
+    return Module(name, netlist, owners, outputs, given, PROMISES.get(name, ()), elsewhere)
 
 
 def _together(design: Composition, parts: Sequence[str]) -> Netlist:

@@ -243,6 +243,7 @@ def inputs_alone(config: AcceleratorConfig) -> dict[str, Meaning]:
         },
         **_under("weighed_valid", "weighed_data"),
         **_streams("kept_list"),
+        "list_ready": Meaning(("read_valid",), Lanes("read_kind", 1, 1), 1, 1),  # kinds 2 and 3 are lists
         **_under("word_valid", "word", "offset", "word_first", "word_last"),
         **_under("decided_valid", "passed_prob", "passed_last", "decided_flat"),
         **_under("score_valid", "score_last"),

@@ -78,6 +78,7 @@ RUNS: dict[str, SmallRun] = {
         PruningConfig(), QuantizationConfig(8), (1, 2, 1, 20, 32, None), "adversarial", 43
     ),
     "twelve heads of one K": _run(PruningConfig(), QuantizationConfig(4, 4, 0.3), (1, 1, 12, 9, 8, None), "hbm2", 71),
+    "twenty heads of one K": _run(PruningConfig(), QuantizationConfig(8), (1, 1, 20, 12, 8, None), "hbm2", 79),
     "sixteen heads": _run(PruningConfig(), QuantizationConfig(6, 4, 0.5), (1, 8, 2, 5, 4, 3), "adversarial", 47),
     "sixteen heads, pruned values": _run(
         PruningConfig(value_ratio=0.3), QuantizationConfig(8), (2, 4, 4, 8, 8, 6), "hbm2", 53

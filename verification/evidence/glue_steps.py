@@ -79,8 +79,6 @@ class Steps:
                 known[port] = planes_of({**inputs, **outputs}[port], bits[port])
             return Bits(Sliced(), known[port], bits[port])
 
-        for a, b in self.of.exclusive:
-            assert not np.any((value(a) & value(b)).value[0]), f"{self.of.name}: {a} and {b} are 1 together"
         changed = dict(inputs)
         for port, means in self.of.given.items():
             planes = list(value(port).value)
@@ -116,6 +114,11 @@ class Steps:
                 assert not np.any(wrong), (
                     f"{self.of.name}: {port} differs in {self.place(int(cases_of(wrong, self.count)[0]))}"
                 )
+
+        for promise in self.of.promises:
+            broken = ~promise.holds(self.original.bits, self.netlist).value[0]
+            found = cases_of(broken, self.count)
+            assert not len(found), f"{self.of.name}: not so in {self.place(int(found[0]))}: {promise.name}"
 
     def place(self, case: int) -> str:
         """Cycle and recording of a step."""

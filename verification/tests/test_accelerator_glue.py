@@ -20,6 +20,7 @@ from verification.evidence.glue_equivalence import same_step, unseen
 from verification.evidence.glue_modules import PARTS, Module, module
 from verification.evidence.glue_outputs import Lanes, Meaning, meanings
 from verification.evidence.glue_planes import planes_of, words_of
+from verification.evidence.glue_port import port_alone
 from verification.evidence.glue_recording import Recording, record
 from verification.evidence.glue_replay import Replay, replay_of
 from verification.evidence.glue_runs import RUNS, TINY
@@ -156,6 +157,29 @@ def test_inputs_that_mean_nothing_are_random(design: Composition, recordings: Se
     looked_at = {"word_valid": Meaning(("word_first",))}
     with pytest.raises(AssertionError, match="differs in cycle"):
         Steps(replace(of, given=looked_at), [replay], 1)
+
+
+@pytest.mark.parametrize(("name", "port"), [("selection", "sweep"), ("output_stage", "head")])
+def test_a_stream_that_must_not_wait_and_does(
+    design: Composition, recordings: Sequence[Recording], name: str, port: str
+) -> None:
+    of = module(design, name)
+    replay = next(r for r in of.replays(recordings) if np.any(r.outputs[f"{port}_valid"]))
+    Steps(of, [replay], 1)
+    ready = replay.inputs[f"{port}_ready"].copy()
+    ready[np.flatnonzero(replay.outputs[f"{port}_valid"])[0]] = 0
+    rigid = [promise for promise in of.promises if "at once" in promise.name]
+    stalled = replace(replay, inputs={**replay.inputs, f"{port}_ready": ready})
+    with pytest.raises(AssertionError, match=f"{port} is taken at once|differs in cycle"):
+        Steps(replace(of, promises=rigid), [stalled], 1)
+
+
+def test_the_port_alone_notices_a_lost_request(design: Composition) -> None:
+    of = module(design, "memory_port")
+    assert len(port_alone(of.netlist, 1)) > 0
+    lossy = next(m for m in netlist_mutants(of.netlist.block) if m.operator == "memory write" and "never" in m.what)
+    with pytest.raises(AssertionError, match="nobody waits"):
+        port_alone(Netlist("lossy", lossy.build()), 1)
 
 
 def test_the_same_items_come_out_of_a_crowd(design: Composition, recordings: Sequence[Recording]) -> None:
