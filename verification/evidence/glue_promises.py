@@ -70,7 +70,6 @@ def taken_at_once(stream: str) -> Promise:
 PROMISES: Mapping[str, tuple[Promise, ...]] = {
     "value_lists": (exclusive("missing_write", "kept_list_valid"),),  # generation and summarization
     "output_stage": (steady("others_exist", "rows_0_count"), taken_at_once("head")),
-    "selection": (taken_at_once("sweep"),),
     "control_read": (answered_once(),),
     "controller": (fetched_when_draining(),),
 }

@@ -159,7 +159,7 @@ def test_inputs_that_mean_nothing_are_random(design: Composition, recordings: Se
         Steps(replace(of, given=looked_at), [replay], 1)
 
 
-@pytest.mark.parametrize(("name", "port"), [("selection", "sweep"), ("output_stage", "head")])
+@pytest.mark.parametrize(("name", "port"), [("output_stage", "head")])
 def test_a_stream_that_must_not_wait_and_does(
     design: Composition, recordings: Sequence[Recording], name: str, port: str
 ) -> None:
