@@ -16,7 +16,7 @@ import numpy as np
 
 from hls.compose import Composition
 from hls.datapaths.descriptor import STATUS_MESSAGES, LayerStatus
-from hls.datapaths.machine_sizes import HEAD_SCORE_BITS, PROBABILITY_BITS
+from hls.datapaths.number_formats import HEAD_SCORE_BITS, PROBABILITY_BITS
 from hls.datapaths.query_key import QueryKeyTypes
 from hls.datapaths.zero_eliminator import id_bits
 from hls.session import Tap, Tapped

@@ -50,8 +50,9 @@ from hls.datapaths import (
     write_back,
 )
 from hls.datapaths.crossbar import BURST_BITS
-from hls.datapaths.machine_sizes import HEAD_SCORE_BITS, MachineSizes
+from hls.datapaths.machine_sizes import MachineSizes
 from hls.datapaths.memory_port import MemoryPortSize
+from hls.datapaths.number_formats import HEAD_SCORE_BITS
 from hls.technology import Technology
 from models.config import AcceleratorConfig
 

@@ -18,7 +18,8 @@ from hls.datapaths.bitwidth_converter import LSB_BITS, NARROWEST_BITS, BitwidthC
 from hls.datapaths.control_read import ControlReadSize
 from hls.datapaths.descriptor import DESCRIPTOR, MAX_HEADS, VERSION, LayerStatus, Stage
 from hls.datapaths.head_walk import GROUP_BITS
-from hls.datapaths.machine_sizes import HEAD_BITS, PROBABILITY_BITS, MachineSizes
+from hls.datapaths.machine_sizes import HEAD_BITS, MachineSizes
+from hls.datapaths.number_formats import PROBABILITY_BITS
 from hls.datapaths.selection_lists import lane_bits
 from hls.schedule import Schedule, schedule
 from hls.technology import Technology

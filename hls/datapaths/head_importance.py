@@ -28,6 +28,7 @@ from dataclasses import dataclass
 import pyrtl
 
 from hls import technology as technologies
+from hls.datapaths.number_formats import HEAD_SCORE_BITS
 from hls.datapaths.query_key import head_dims
 from hls.lower import Netlist, building, instantiate, output_ports
 from hls.schedule import Schedule, schedule
@@ -37,7 +38,7 @@ from hls.types import Fixed
 from models.config import AcceleratorConfig
 
 HEADS = 64
-SCORE = UInt(48)
+SCORE = UInt(HEAD_SCORE_BITS)
 MANTISSA = UInt(16)
 SHIFT = SInt(7)
 

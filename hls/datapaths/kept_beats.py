@@ -27,7 +27,8 @@ import pyrtl
 
 from hls import technology as technologies
 from hls.datapaths.kept_beats_graphs import gather_graph, group_graph
-from hls.datapaths.machine_sizes import HEAD_SCORE_BITS, PROBABILITY_BITS, MachineSizes
+from hls.datapaths.machine_sizes import MachineSizes
+from hls.datapaths.number_formats import HEAD_SCORE_BITS, PROBABILITY_BITS
 from hls.datapaths.top_k_wires import align, hold
 from hls.datapaths.value_wires import (
     KEEP_ALL,

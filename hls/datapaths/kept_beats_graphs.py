@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hls.datapaths.machine_sizes import PROBABILITY_BITS, MachineSizes
+from hls.datapaths.machine_sizes import MachineSizes
+from hls.datapaths.number_formats import PROBABILITY_BITS
 from hls.datapaths.value_wires import lanes_by_dimension, log2
 from hls.datapaths.zero_eliminator import exclusive_prefix_sum
 from hls.trace import Bool, Fixed, Graph, UInt, Value, Vec, Vector, select, trace, vector

@@ -17,9 +17,6 @@ from models.config import AcceleratorConfig
 HEAD_BITS = 6
 QUERY_LINES = 64
 LINE_BITS = 6
-PROBABILITY_BITS = 12
-HEAD_SCORE_BITS = 48
-"""Engine A selects heads too, by importances of 48 bits: its items are that wide."""
 
 
 class Source(IntEnum):

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 import pyrtl
 
 from hls import technology as technologies
+from hls.datapaths.number_formats import PROBABILITY_BITS
 from hls.datapaths.query_key import dimension_type, head_dims
 from hls.lower import Netlist, building, instantiate, output_ports
 from hls.schedule import Schedule, schedule
@@ -35,8 +36,6 @@ from hls.technology import Technology
 from hls.trace import Bool, Graph, HlsError, SInt, UInt, Value, Vec, Vector, select, trace, vector
 from hls.types import Fixed
 from models.config import AcceleratorConfig
-
-PROBABILITY_BITS = 12
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,8 @@ from dataclasses import dataclass
 
 import pyrtl
 
-from hls.datapaths.machine_sizes import PROBABILITY_BITS, MachineSizes, Record
+from hls.datapaths.machine_sizes import MachineSizes, Record
+from hls.datapaths.number_formats import PROBABILITY_BITS
 from hls.lower import Netlist, building, output_ports
 from hls.netlist import Wire
 from hls.stream import Fifo, Stream, drive, fifo, register

@@ -26,7 +26,8 @@ from dataclasses import dataclass
 import pyrtl
 
 from hls import technology as technologies
-from hls.datapaths.machine_sizes import HEAD_SCORE_BITS, PROBABILITY_BITS, MachineSizes
+from hls.datapaths.machine_sizes import MachineSizes
+from hls.datapaths.number_formats import HEAD_SCORE_BITS, PROBABILITY_BITS
 from hls.datapaths.top_k_graphs import TopKTypes
 from hls.datapaths.top_k_wires import align, hold
 from hls.datapaths.value_wires import (

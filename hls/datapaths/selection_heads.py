@@ -9,7 +9,8 @@ from __future__ import annotations
 import pyrtl
 
 from hls.datapaths.descriptor import MAX_HEADS
-from hls.datapaths.machine_sizes import HEAD_BITS, HEAD_SCORE_BITS
+from hls.datapaths.machine_sizes import HEAD_BITS
+from hls.datapaths.number_formats import HEAD_SCORE_BITS
 from hls.lower import building, output_ports
 from hls.netlist import Wire
 from hls.stream import Stream, drive, fifo, register

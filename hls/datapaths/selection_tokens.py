@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import pyrtl
 
-from hls.datapaths.machine_sizes import HEAD_BITS, HEAD_SCORE_BITS, MachineSizes
+from hls.datapaths.machine_sizes import HEAD_BITS, MachineSizes
+from hls.datapaths.number_formats import HEAD_SCORE_BITS
 from hls.datapaths.selection_lists import lane_bits, stage
 from hls.datapaths.token_importance_parts import SCORE
 from hls.lower import building, output_ports

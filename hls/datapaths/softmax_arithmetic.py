@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hls.datapaths.number_formats import PROBABILITY_BITS
 from hls.datapaths.query_key import QueryKeyTypes
 from hls.trace import (
     Bool,
@@ -32,7 +33,7 @@ from hls.trace import (
 from hls.types import Fixed
 from models.config import AcceleratorConfig
 
-PROBABILITY = UInt(12)
+PROBABILITY = UInt(PROBABILITY_BITS)
 MANTISSA = UInt(16)
 EXPONENT = SInt(7)
 ARGUMENT = UInt(25)

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hls.datapaths.number_formats import IMPORTANCE_BITS, PROBABILITY_BITS
 from hls.datapaths.zero_eliminator import exclusive_prefix_sum
 from hls.trace import Bool, Graph, HlsError, UInt, Value, Vec, Vector, select, trace, vector
 from hls.types import Fixed
 from models.config import AcceleratorConfig
 
-PROBABILITY = UInt(12)
-SCORE = UInt(32)
+PROBABILITY = UInt(PROBABILITY_BITS)
+SCORE = UInt(IMPORTANCE_BITS)
 
 
 @dataclass(frozen=True)

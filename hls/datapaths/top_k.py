@@ -20,11 +20,11 @@ from __future__ import annotations
 
 import pyrtl
 
+from hls.datapaths.number_formats import IMPORTANCE_BITS, PROBABILITY_BITS
 from hls.datapaths.top_k_filter import build_filter
 from hls.datapaths.top_k_graphs import TopKPlan, TopKTypes, plan
 from hls.datapaths.top_k_select import build_select
 from hls.datapaths.top_k_wires import align, hold, lanes_of, remove_unread
-from hls.datapaths.zero_eliminator import IMPORTANCE_BITS, PROBABILITY_BITS
 from hls.lower import Netlist, building, instantiate
 from hls.netlist import Wire
 from hls.stream import Stream, drive, fifo, payload_register, register

@@ -14,7 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hls import technology as technologies
-from hls.datapaths.zero_eliminator import IMPORTANCE_BITS, exclusive_prefix_sum, id_bits, zero_eliminator_graph
+from hls.datapaths.number_formats import IMPORTANCE_BITS
+from hls.datapaths.zero_eliminator import exclusive_prefix_sum, id_bits, zero_eliminator_graph
 from hls.schedule import Schedule, schedule
 from hls.technology import Technology
 from hls.trace import Bool, Graph, HlsError, UInt, Value, Vec, Vector, concat, select, trace, vector

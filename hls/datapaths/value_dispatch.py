@@ -31,7 +31,8 @@ from dataclasses import dataclass
 import pyrtl
 
 from hls.datapaths import probability_value
-from hls.datapaths.machine_sizes import PROBABILITY_BITS, MachineSizes, Record, segment_bit
+from hls.datapaths.machine_sizes import MachineSizes, Record, segment_bit
+from hls.datapaths.number_formats import PROBABILITY_BITS
 from hls.datapaths.top_k_wires import hold
 from hls.datapaths.value_wires import VALUE_ROW, by_dimension, elements_of, kept_beat, packed
 from hls.lower import Netlist, building, output_ports

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import pyrtl
 
-from hls.datapaths.machine_sizes import HEAD_BITS, PROBABILITY_BITS, MachineSizes, Record
+from hls.datapaths.machine_sizes import HEAD_BITS, MachineSizes, Record
+from hls.datapaths.number_formats import PROBABILITY_BITS
 from hls.netlist import Wire
 from hls.stream import Stream, produced
 

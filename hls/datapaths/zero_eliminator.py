@@ -14,14 +14,13 @@ ready/valid, a row a cycle, as deep as the clock asks.
 from __future__ import annotations
 
 from hls import technology as technologies
+from hls.datapaths.number_formats import IMPORTANCE_BITS, PROBABILITY_BITS
 from hls.lower import Netlist, lower
 from hls.schedule import Schedule, schedule
 from hls.technology import Technology
 from hls.trace import Bool, Graph, HlsError, UInt, Value, Vec, Vector, select, trace, vector
 from models.config import AcceleratorConfig
 
-PROBABILITY_BITS = 12
-IMPORTANCE_BITS = 32
 MAX_LANES = 32
 
 

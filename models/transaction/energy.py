@@ -14,8 +14,8 @@ from hls import technology as technologies
 from hls.datapaths import flat_decision, head_importance, probability_value, query_key, softmax, token_importance
 from hls.datapaths import top_k_graphs as top_k
 from hls.datapaths.fetcher_parts import locate_graph
+from hls.datapaths.number_formats import PROBABILITY_BITS
 from hls.datapaths.operand_sram import OperandSramSize
-from hls.datapaths.zero_eliminator import PROBABILITY_BITS
 from hls.estimate import estimate_schedule
 from hls.quantity import Quantity, total
 from hls.schedule import Schedule, schedule

@@ -18,7 +18,7 @@ from hls.datapaths import (
     token_importance,
 )
 from hls.datapaths import top_k_graphs as top_k
-from hls.datapaths.machine_sizes import HEAD_SCORE_BITS, PROBABILITY_BITS
+from hls.datapaths.number_formats import HEAD_SCORE_BITS, PROBABILITY_BITS
 from hls.datapaths.row_issue_walk import CLEAR_CYCLES
 from hls.datapaths.row_queues import PENDING_ROWS, queue_beats
 from models.config import AcceleratorConfig

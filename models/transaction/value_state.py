@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from hls import technology as technologies
 from hls.datapaths import kept_beats, probability_value, row_values, value_dispatch, value_lists, value_sparse
 from hls.datapaths import top_k_graphs as top_k
-from hls.datapaths.machine_sizes import HEAD_SCORE_BITS, PROBABILITY_BITS, MachineSizes
+from hls.datapaths.machine_sizes import MachineSizes
+from hls.datapaths.number_formats import HEAD_SCORE_BITS, PROBABILITY_BITS
 from hls.datapaths.output_stage import JOBS as OUTPUT_JOBS
 from hls.datapaths.top_k import RESULT_ROWS, WAITING_REQUESTS
 from hls.schedule import schedule

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from hls.datapaths.crossbar import BURST_ADDRESS_BITS, BURST_BITS
 from hls.datapaths.landing_lane import landing_tag
-from hls.datapaths.machine_sizes import PROBABILITY_BITS, MachineSizes
+from hls.datapaths.machine_sizes import MachineSizes
 from hls.datapaths.memory_port import MemoryPortSize
+from hls.datapaths.number_formats import PROBABILITY_BITS
 from models.config import AcceleratorConfig
 from verification.equivalence.bits import Bits, conjunction
 

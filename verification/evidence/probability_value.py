@@ -19,8 +19,8 @@ import numpy as np
 import pyrtl
 
 from hls import technology
+from hls.datapaths.number_formats import PROBABILITY_BITS
 from hls.datapaths.probability_value import (
-    PROBABILITY_BITS,
     ProbabilityValueTypes,
     accumulate_graph,
     build,

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from hls.datapaths.probability_value import PROBABILITY_BITS, ProbabilityValueTypes
+from hls.datapaths.number_formats import PROBABILITY_BITS
+from hls.datapaths.probability_value import ProbabilityValueTypes
 from hls.simulate import Words
 from models.config import AcceleratorConfig
 from models.reference.arithmetic import exact_matmul, rshift, saturate

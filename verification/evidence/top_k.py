@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pyrtl
 
+from hls.datapaths.number_formats import IMPORTANCE_BITS
 from hls.datapaths.top_k import build, build_plan
 from hls.datapaths.top_k_graphs import TopKPlan, plan
-from hls.datapaths.zero_eliminator import IMPORTANCE_BITS
 from hls.lower import Netlist
 from hls.simulate import open_simulator
 from models.config import AcceleratorConfig

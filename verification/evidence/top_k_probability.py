@@ -3,7 +3,7 @@
 What does not depend on the width of a value, and the mutants, which are of a small engine of 12-bit values, are there.
 """
 
-from hls.datapaths.zero_eliminator import PROBABILITY_BITS
+from hls.datapaths.number_formats import PROBABILITY_BITS
 from verification.equivalence.verdict import Kind, Verdict
 from verification.evidence.top_k import against_reference, proof_checks
 from verification.results import Check, Settings

@@ -18,7 +18,7 @@ from hls.datapaths import (
     value_lists,
     value_sparse,
 )
-from hls.datapaths.machine_sizes import HEAD_SCORE_BITS
+from hls.datapaths.number_formats import HEAD_SCORE_BITS
 from hls.lower import Netlist
 from models.config import AcceleratorConfig
 

@@ -16,7 +16,8 @@ from typing import TypeAlias
 import numpy as np
 
 from hls.datapaths.bitwidth_converter import Plane
-from hls.datapaths.machine_sizes import PROBABILITY_BITS, Destination, MachineSizes, Source
+from hls.datapaths.machine_sizes import Destination, MachineSizes, Source
+from hls.datapaths.number_formats import PROBABILITY_BITS
 from hls.datapaths.row_queues import PENDING_ROWS
 from hls.simulate import Simulator
 from models.config import AcceleratorConfig

@@ -10,7 +10,8 @@ from functools import partial, reduce
 import numpy as np
 import pyrtl
 
-from hls.datapaths.zero_eliminator import PROBABILITY_BITS, build, id_bits
+from hls.datapaths.number_formats import PROBABILITY_BITS
+from hls.datapaths.zero_eliminator import build, id_bits
 from hls.lower import Netlist
 from hls.simulate import SimulatorError, open_simulator
 from models.config import AcceleratorConfig

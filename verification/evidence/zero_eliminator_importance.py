@@ -1,6 +1,6 @@
 """Evidence for the zero eliminator of token importances: 16 lanes, values of 32 bits."""
 
-from hls.datapaths.zero_eliminator import IMPORTANCE_BITS
+from hls.datapaths.number_formats import IMPORTANCE_BITS
 from verification.evidence.zero_eliminator import checks
 
 CHECKS = checks(IMPORTANCE_BITS)
