@@ -5,12 +5,10 @@ there and everything behind has room, a second one, which goes before, when the 
 follows from then on is computed by `models.transaction.row_beats`.
 """
 
-from bisect import bisect_left
 from collections import deque
 from collections.abc import Generator, Iterator
 from typing import Any
 
-import numpy as np
 import simpy
 
 from hls.datapaths.machine_sizes import QUERY_LINES
@@ -24,6 +22,7 @@ from models.transaction.layer_plan import LayerPlan
 from models.transaction.loader import BUFFERS, SHOWN_CYCLES, Jobs, OperandLoader
 from models.transaction.machine_timing import CLEAR, PENDING, MachineTiming
 from models.transaction.observation import Pass
+from models.transaction.queue_room import freed_cycle
 from models.transaction.row_beats import Chosen, Row, RowBeats
 from models.transaction.times import Times
 from models.transaction.value_loop import FAR
@@ -83,10 +82,9 @@ class RowIssue(Module):
         self._asked: set[int] = set()
         self._beats_in = self._dropped_beats = self._freed_beats = self._freed_at = 0
         self._drops: deque[tuple[int, int]] = deque()  # dropped first passes: first beat, and how many
-        self._number = 0
-        self._is_progressive, self._layers = False, 0
+        self._number = self._layers = 0
+        self._is_progressive = self._tells_decisions = False
         self._plan: LayerPlan
-        self._tells_decisions = False
         self._last_steps = Times(simulation, "last rows of jobs seen")
         self.start(self._main())
         self.start(self._ask(), "LSBs")
@@ -134,18 +132,9 @@ class RowIssue(Module):
             self.beats += row.beats
             self.busy_cycles += row.beats
             self.passes += 1
-            self.log.append(
-                Pass(
-                    row.job,
-                    row.row,
-                    chosen.begun,
-                    row.beats,
-                    row.begins + row.beats - 1,
-                    row.kv,
-                    chosen.second,
-                    chosen.last,
-                )
-            )
+            decided = row.begins + row.beats - 1
+            passed = (chosen.begun, row.beats, decided, row.kv, chosen.second, chosen.last)
+            self.log.append(Pass(row.job, row.row, *passed))
             if not chosen.second and self._tells_decisions:
                 self._tell_decision(row.begins)
             row.settled = chosen.second or not (row.flat and self._is_progressive)
@@ -267,23 +256,11 @@ class RowIssue(Module):
 
     def _freed(self, needed: int) -> int | None:
         """The cycle in which `needed` beats are free, as far as is known; it rises with `needed`."""
-        left, n = self.fetch.run.layer["left"], int(self.fetch.run.values["left_n"])
-        drops = self._drops
+        left, n, drops = self.fetch.run.layer["left"], int(self.fetch.run.values["left_n"]), self._drops
         while drops and drops[0][0] + drops[0][1] <= self._freed_at:
             self._freed_beats += drops.popleft()[1]
         wanted = needed - self._freed_beats
-        if wanted <= 0:
-            return self._freed_at
-        if not drops:
-            return int(left[wanted - 1]) if wanted <= n else None
-
-        def freed(cycle: int) -> int:
-            dropped = sum(min(max(0, cycle + 1 - begins), beats) for begins, beats in drops)
-            return dropped + int(np.searchsorted(left[:n], cycle, "right"))
-
-        end = max(sum(drops[-1]), int(left[n - 1]) + 1 if n else 0)
-        found = bisect_left(range(end), wanted, key=freed)
-        return found if found < end else None
+        return freed_cycle(left[:n], drops, wanted) if wanted > 0 else self._freed_at
 
     def _begin(self) -> None:
         self._beats_in = self._dropped_beats = self._freed_beats = self._freed_at = 0
