@@ -169,6 +169,8 @@ class LayerWork:
         """Slots of the values that each row of the head at `index` keeps, shape (rows, keys)."""
         if self.kept_mask is not None:
             return np.asarray(self.kept_mask[index])
+        if self.generation:
+            return np.asarray(self._kept_in_generation[index])
         kept, visible, slots = self.kept[index], self.visible, np.arange(self.keys)
         seen = slots < visible[:, None]
         if (kept == visible).all():
@@ -176,8 +178,14 @@ class LayerWork:
         random = np.random.default_rng([self.seed, self.step, self.layer, int(self.heads[index])])
         merit = random.integers(0, 1 << 31, (self.rows, self.keys), np.int64) << 31 | slots
         merit[~seen] = 1 << 62
-        least = [np.partition(row, k - 1)[k - 1] for row, k in zip(merit, kept.tolist(), strict=True)]
-        return np.asarray(merit <= np.array(least)[:, None], np.bool_)
+        return _smallest(merit, kept)
+
+    @cached_property
+    def _kept_in_generation(self) -> BoolArray:
+        """Slots of the values that the one row of each head keeps, drawn for all heads at once: (heads, 1, keys)."""
+        random = np.random.default_rng([self.seed, self.step, self.layer])
+        merit = random.integers(0, 1 << 31, (len(self.heads), self.keys), np.int64) << 31 | np.arange(self.keys)
+        return _smallest(merit, self.kept[:, 0])[:, None]
 
     def value_rows(self, index: int, lanes: int) -> IntArray:
         """Cycles that prob x V with `lanes` keys a cycle takes for each row of the head at `index`, shape (rows,).
@@ -197,6 +205,12 @@ class LayerWork:
             if self.flat[index].any():
                 used |= self.kept_slots(int(index))[self.flat[index]].any(axis=0)
         return used
+
+
+def _smallest(merit: IntArray, count: IntArray) -> BoolArray:
+    """Where the `count` smallest of each row are; no two are equal."""
+    least = np.sort(merit, axis=1)[np.arange(len(count)), count - 1]
+    return np.asarray(merit <= least[:, None], np.bool_)
 
 
 @dataclass(frozen=True)
