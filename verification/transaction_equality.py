@@ -34,10 +34,8 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.int64]
 BOUND = 0.01
-"""Of a layer's cycles: a row that is further off is an error of the run. On an ideal memory and on HBM2 rows are equal
-but for outputs of the last rows of some generation layers, by up to 2 cycles: scores are written beside their values,
-and a write that waits for its channel goes a cycle earlier or later. A memory that stalls at random now and then lets
-another request of a channel go first."""
+"""Of a layer's cycles: a row that is further off is an error of the run. On an ideal memory and on HBM2 rows are
+equal. A memory that stalls at random now and then lets another request of a channel go first."""
 NEAR_CYCLES = 8
 """So far off a row of any layer may be: such an exchange is more than a hundredth of a layer of some hundred cycles."""
 

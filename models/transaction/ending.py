@@ -135,20 +135,27 @@ def result_rows(kept: BoolArray, lanes: int) -> Array:
 
 
 @compiled
-def mask_cycles(arrivals: Array, reached: Array, full: Array, mask_rows: int) -> tuple[Array, Array]:
-    """When each row of a mask is there (`hls.datapaths.selection_lists.to_masks`), and each row of ids was taken.
+def mask_cycles(gives: Array, reached: Array, full: Array, mask_rows: int, free: int) -> tuple[Array, int, int]:
+    """When each row of a mask is there (`hls.datapaths.selection_lists.to_masks`), of rows that the filter gives.
+
+    A row of results that finds no room holds up the filter, and so all that it has not given yet: rows of results do
+    not come as early as if they waited for the masks in a queue without end.
 
     Args:
-        arrivals: of rows of ids.
+        gives: when rows of results stand in their FIFO, if none is held up.
         reached: the last row of the mask that each reaches; -1 without ids.
-        full: a row of ids ends with the last id of a row of the mask.
+        full: a row of results ends with the last id of a row of the mask.
         mask_rows: of the sequence.
+        free: cycle from which rows of results are taken.
+
+    Returns:
+        Cycles of the rows of the mask, that of the last row of results in the FIFO, and when the next can be taken.
     """
-    found, entered = np.zeros(mask_rows, np.int64), np.zeros(arrivals.shape[0], np.int64)
-    cycle, row, at, there, taken = arrivals[0], 0, 0, False, 0
+    found, count, stands = np.zeros(mask_rows, np.int64), gives.shape[0], gives.copy()
+    cycle, row, at, there, entered = gives[0], 0, 0, False, 0
     flushing = False
-    while row < mask_rows:
-        taking = there and not flushing
+    while row < mask_rows or at < count:
+        taking = there and not flushing and cycle >= free
         later = taking and reached[at] > row
         emits = flushing or (taking and (later or (full[at] and reached[at] == row)))
         takes = taking and not later
@@ -157,14 +164,17 @@ def mask_cycles(arrivals: Array, reached: Array, full: Array, mask_rows: int) ->
             row += 1
         if takes:
             at += 1
-            flushing = at == arrivals.shape[0]
-        enters = taken < arrivals.shape[0] and arrivals[taken] <= cycle and (takes or not there)
+            flushing = at == count
+        enters = entered < count and stands[entered] <= cycle and (takes or not there)
         if enters:
-            entered[taken] = cycle
-            taken += 1
+            behind = entered + RESULT_ROWS
+            if behind < count:
+                # given at the earliest in the next cycle, after the row before it by what the filter takes for it
+                stands[behind] = max(cycle + 2, stands[behind - 1] + gives[behind] - gives[behind - 1])
+            entered += 1
         there = enters or (there and not takes)
         cycle += 1
-    return found, entered
+    return found, stands[-1], cycle
 
 
 def rows_of_result(kept_ids: IntArray, there: Array, lanes: int) -> tuple[Array, Array]:
@@ -219,19 +229,7 @@ class EngineA:
         begins = max(read + STAGE + timing.fill + STAGE, self.select_free)
         loads = max(begins + self.taken_cycles, self.filter_free)
         gives = loads + timing.filter + result_rows(np.isin(items, kept_ids), lanes)
-        masks, entered = mask_cycles(
-            np.maximum(gives, self.masks_free - 1), *rows_of_result(kept_ids, gives, lanes), rows
-        )
-        self.select_free, self.masks_free = loads + 1, int(masks[-1])
-        self.filter_free = _filtered(gives, entered) + 1
+        reached, full = rows_of_result(kept_ids, gives, lanes)
+        masks, self.filter_free, self.masks_free = mask_cycles(gives, reached, full, rows, self.masks_free)
+        self.select_free = loads + 1
         return masks
-
-
-def _filtered(gives: Array, entered: Array) -> int:
-    """When the filter has given its last row, which waits for room among the results."""
-    at = int(gives[0]) - 1
-    for i in range(1, len(gives)):
-        at += int(gives[i] - gives[i - 1])
-        if i >= RESULT_ROWS:
-            at = max(at, int(entered[i - RESULT_ROWS]) + 1)
-    return at

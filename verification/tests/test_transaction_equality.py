@@ -141,6 +141,24 @@ def test_layers_behind_which_tokens_and_heads_are_selected_end_in_the_same_cycle
         assert found.equal, found
 
 
+def test_survivors_that_hold_up_the_engine_are_known_in_the_same_cycle(simulator: Simulator) -> None:
+    # ids 2 .. 64: each row of results lies in two rows of the mask, so the engine waits; behind them few, and the last
+    kept = torch.tensor([i == 0 or 2 <= i <= 64 or i % 16 == 4 or i == 119 for i in range(120)])
+    generator = torch.Generator().manual_seed(5)
+    q, k, v = (
+        tuple(torch.randn(heads, 120, 8, generator=generator, dtype=torch.float64) for _ in range(2))
+        for heads in (4, 2, 2)
+    )
+    q = tuple(torch.cat([torch.full((4, 120, 1), 2.0), rest[..., 1:]], -1) for rest in q)
+    side = torch.where(kept, 6.0, -6.0)[None, :, None].expand(2, -1, 1)
+    k = tuple(torch.cat([side, rest[..., 1:] / 4], -1) for rest in k)
+    bits, schedule = QuantizationConfig(8, 0, 0.0), KeepSchedule(ratios=(1.0, int(kept.sum()) / 120))
+    pruning = PruningConfig(tokens=schedule, heads=KeepSchedule(ratios=(1.0, 1.0)), value_ratio=1.0, scope="step")
+    run = prepare(Sequence(q, k, v, 119), IntegerArithmetic(bits), pruning, bits)
+    for found in _levels(run, Config(MACHINE, pruning, bits), simulator, "hbm2"):
+        assert found.equal, found
+
+
 @pytest.mark.parametrize("latency", ["TOLD", "LAUNCH", "HEADS_IDLE"])
 def test_a_wrong_latency_at_either_end_of_a_layer_is_caught(
     latency: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
