@@ -28,8 +28,7 @@ from verification.equivalence.verdict import Kind, Verdict, sampled
 from verification.evidence.glue_checks import checks_replay
 from verification.evidence.glue_crowds import CROWDS, crowded
 from verification.evidence.glue_equivalence import same_step, unseen
-from verification.evidence.glue_modules import CHECKS as CHECKS_ALONE
-from verification.evidence.glue_modules import CONTROL, MODULES, PARTS, Module, module
+from verification.evidence.glue_modules import CONTROL, CONTROLLER_CHECKS, MODULES, PARTS, Module, module
 from verification.evidence.glue_port import port_alone
 from verification.evidence.glue_recording import REQUESTS, Recording, record
 from verification.evidence.glue_replay import Replay, at_random
@@ -66,7 +65,7 @@ FEW_STEPS, ALL_STEPS = 400, 1 << 30
 """Of runs of mutants in a recording, before proofs are tried and behind them."""
 PROOF_S = 3.0
 RECORDED = "recorded layers"
-ALONE: Mapping[str, Callable[[Netlist, int], Replay]] = {CHECKS_ALONE: checks_replay, "memory_port": port_alone}
+ALONE: Mapping[str, Callable[[Netlist, int], Replay]] = {CONTROLLER_CHECKS: checks_replay, "memory_port": port_alone}
 """Further runs of modules alone."""
 
 

@@ -17,7 +17,7 @@ from verification.evidence.glue_replay import Replay
 from verification.evidence.glue_runs import TINY
 from verification.mutants.netlist import Mutant, netlist_mutants
 
-CHECKS = "controller_checks"
+CONTROLLER_CHECKS = "controller_checks"
 MODULES: dict[str, tuple[tuple[str, ...], ...]] = {
     **{
         name: ((name,),)
@@ -30,7 +30,7 @@ MODULES: dict[str, tuple[tuple[str, ...], ...]] = {
     "row_issue": (("row_issue", "query_buffer"),),
     "landing_lane": (("landing_lane_0",), ("landing_lane_3",)),
     "operand_mask": (("key_mask",), ("value_mask",)),
-    CHECKS: (),
+    CONTROLLER_CHECKS: (),
 }
 """Parts of a module's netlist in the composition, for each of its instances that is looked at.
 
@@ -82,7 +82,7 @@ class Module:
 
 def module(design: Composition, name: str) -> Module:
     """A module of the glue of `tiny`."""
-    if name == CHECKS:
+    if name == CONTROLLER_CHECKS:
         alone = checks_alone()
         return Module(name, alone, (), checks_meaning(alone), {}, ())
     means, netlists, owners = meanings(TINY), design.parts, []
