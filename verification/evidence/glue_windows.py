@@ -78,9 +78,13 @@ class Run:
         self._name_of = {key: name for name, key in self._key_of.items()}
         self._inputs, self._outputs = self.steps.netlist.inputs, self.steps.netlist.outputs
         self._registers = tuple(mutated.netlist.registers)
+        self._count = 0
 
-    def shows(self, most_steps: int) -> tuple[int | None, bool]:
-        """First step that shows it, if one does; and whether all has been run, with `most_steps` in a recording."""
+    def shows(self, most_steps: int, most_in_all: int) -> tuple[int | None, bool]:
+        """A step that shows it, if one is found; and whether all has been run: `most_steps` in a recording at most.
+
+        When `most_in_all` steps have been run, no other recording is begun.
+        """
         whole, runs = True, []
         for number in range(len(self.steps.ends)):
             low, high = self.steps.start(number), int(self.steps.ends[number])
@@ -91,6 +95,8 @@ class Run:
             if first < high:
                 runs.append((number, first, shown, changed))
         for number, first, shown, changed in runs:
+            if self._count >= most_in_all:
+                return None, False
             found, ended = self._recording(number, first, shown, changed, most_steps)
             whole = whole and ended
             if found is not None:
@@ -119,6 +125,7 @@ class Run:
             if found:
                 return end, True
             steps += end - case
+            self._count += end - case
             if steps >= most_steps and end < high:
                 return None, False
             written = end

@@ -139,7 +139,7 @@ def test_steps_and_runs_find_what_a_run_from_reset_finds(design: Composition, re
         for mutant in netlist_mutants(of.netlist.block)[::take]:
             block = mutant.build()
             mutated = Mutated(steps, read_block(block))
-            found, whole = Run(recorded, mutated, block).shows(1 << 30)
+            found, whole = Run(recorded, mutated, block).shows(1 << 30, 1 << 30)
             wanted = difference(block, of, replay)
             assert whole
             assert found == (None if wanted is None else wanted[0]), mutant
