@@ -19,6 +19,7 @@ import pyrtl
 
 from hls.datapaths.crossbar import BURST_ADDRESS_BITS, BURST_BITS
 from hls.datapaths.fetcher_parts import BASE_ALIGNMENT_BITS
+from hls.datapaths.number_formats import IMPORTANCE_BITS
 from hls.datapaths.selection_heads import WORD_BITS
 from hls.lower import Netlist, building, output_ports
 from hls.netlist import Wire
@@ -28,7 +29,6 @@ from hls.technology import Technology
 from hls.trace import Graph, HlsError
 from models.config import AcceleratorConfig
 
-SCORE_BITS = 32
 LIST_ID_BITS = 16
 
 
@@ -42,7 +42,7 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
     """The control writes as a netlist; `technology` changes nothing."""
     del technology
     rows = {
-        "token_row": (config.top_k_lanes * SCORE_BITS, "token_scores_base"),
+        "token_row": (config.top_k_lanes * IMPORTANCE_BITS, "token_scores_base"),
         "list_row": (config.top_k_lanes * LIST_ID_BITS, "next_survivors_base"),
         "head_word": (WORD_BITS, "head_scores_base"),
         "answer_row": (BURST_BITS, "answer_base"),

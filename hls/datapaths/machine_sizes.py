@@ -162,6 +162,11 @@ class MachineSizes:
         return 1 << (self.row_bits - self.segment_bits)
 
     @property
+    def fetch_rate_shift(self) -> int:
+        """No more than the vectors of 2^this rows of a buffer go to the fetcher in a cycle."""
+        return max(1, self.fetch_lanes // self.slots).bit_length() - 1
+
+    @property
     def list_row_bits(self) -> int:
         """Bits of the number of a row of a list of ids."""
         return max(1, (self.context // self.top_k_lanes - 1).bit_length())

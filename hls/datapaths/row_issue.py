@@ -204,9 +204,8 @@ def _beats(
         held.next <<= pyrtl.select(takes, wire, held)
     begins.next <<= takes
     passed = register(1, "beats_passed", block)
-    rate_bits = max(1, sizes.machine.fetch_lanes // slots).bit_length() - 1
     left = (span[sizes.lane_bits :] - beat)[: len(beat)]
-    nearly = ~(pyrtl.shift_right_logical(span[sizes.lane_bits :], rate_bits) < left)
+    nearly = ~(pyrtl.shift_right_logical(span[sizes.lane_bits :], sizes.machine.fetch_rate_shift) < left)
     passed.next <<= ~takes & all_there & nearly
     told = register(1, "first_pass_told", block)
     first_passed = ~replay & ~told & (ends | (valid & passed))

@@ -200,9 +200,8 @@ def _rows(sizes: MachineSizes, lanes: _Lanes, rows: Stream, permits: Stream, sta
     segments = pyrtl.select(at["buffer"], by_buffer[1], by_buffer[0])
     all_there.next <<= ~starts & (all_there | pyrtl.corecircuits.rtl_all(*segments))
     may.next <<= starts | all_there | segment_bit(sizes, segments, following)
-    rate_bits = max(1, sizes.fetch_lanes // sizes.slots).bit_length() - 1
     nearly, flowing = register(1, "nearly_read", block), register(1, "flowing", block)
-    nearly.next <<= ~starts & ~(pyrtl.shift_right_logical(span, rate_bits) < fewer)
+    nearly.next <<= ~starts & ~(pyrtl.shift_right_logical(span, sizes.fetch_rate_shift) < fewer)
     flows = index >= stalling if stalling < 1 << sizes.row_bits else pyrtl.Const(0, 1)
     flowing.next <<= ~starts & (flowing | flows)
     early = running & generation & at["release"] & all_there & nearly & flowing

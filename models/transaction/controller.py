@@ -140,7 +140,7 @@ class Controller(Module):
         self.fetch.read(place["descriptor_address"], DESCRIPTOR_BURSTS, asked + FIRST_READ)
         yield from self.fetch.reads_answered()
         answers = self.fetch.run.read_cycles(int(self.fetch.run.state["reads_made"]), DESCRIPTOR_BURSTS)
-        cycle = _given(answers)[-1] + ARRIVES + self.timing.checks + 1 + FIRST_READ
+        cycle = self._lists_asked(answers)
         lists = _lists(plan)
         for name, bursts in lists:
             self.fetch.read(place[f"{name}_address"], bursts, cycle)
@@ -155,14 +155,16 @@ class Controller(Module):
     def least_before(self, plan: LayerPlan, read_cycles: int) -> int:
         """From a layer's start until its first job, where every read takes so many cycles from request to answer."""
         first, lists = FIRST_READ + read_cycles, _lists(plan)
-        cycle = (
-            _given([first + i for i in range(DESCRIPTOR_BURSTS)])[-1] + ARRIVES + self.timing.checks + 1 + FIRST_READ
-        )
+        cycle = self._lists_asked([first + i for i in range(DESCRIPTOR_BURSTS)])
         answers: list[int] = []
         for _, bursts in lists:
             answers += [cycle + read_cycles + i for i in range(bursts)]
             cycle += bursts + 1
         return self._checked(plan, lists, answers)[0] + LAUNCH
+
+    def _lists_asked(self, answers: list[int]) -> int:
+        """When the first list is asked for, by the cycles of the answers of the descriptor's bursts."""
+        return _given(answers)[-1] + ARRIVES + self.timing.checks + 1 + FIRST_READ
 
     def _checked(self, plan: LayerPlan, lists: list[tuple[str, int]], answers: list[int]) -> tuple[int, int]:
         """When both lists are checked and from when their masks are there, by the cycles of their bursts' answers."""
@@ -179,7 +181,7 @@ class Controller(Module):
             if name == "head_table":
                 continue
             ids = work.key_ids if name == "survivors" else plan.protected
-            rows.append(rows_of_ids(ids, bursts, per_burst, lanes))
+            rows.append(rows_of_ids(ids, bursts * per_burst, lanes))
         reached, full = (np.concatenate(parts) for parts in zip(*rows, strict=True))
         masks = -(-work.tokens // lanes)
         depth = max(2, self.machine.context_keys // lanes)

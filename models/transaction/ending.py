@@ -12,17 +12,18 @@ import numpy as np
 from hls.datapaths import selection_next
 from hls.datapaths.crossbar import BURST_BITS
 from hls.datapaths.descriptor import MAX_HEADS
+from hls.datapaths.number_formats import IMPORTANCE_BITS
 from hls.datapaths.selection_heads import WORD_BITS
 from hls.datapaths.selection_lists import LIST_ID_BITS
 from hls.datapaths.top_k import RESULT_ROWS
 from models.config import AcceleratorConfig
 from models.memory.compilation import Array, compiled
+from models.transaction.intake import rows_of_ids
 from models.transaction.layer_plan import LayerPlan
 from models.transaction.machine_timing import MachineTiming
 from models.transaction.value_state import A, ValueSizes
 from models.transaction.workload import BoolArray, IntArray, Passes
 
-SCORE_BITS = 32
 STAGE = 1
 """A register."""
 SWEEP_BEGINS = 3
@@ -69,7 +70,7 @@ def streams(plan: LayerPlan, kept_tokens: int) -> tuple[dict[str, list[int]], in
     """What is written (S_t, list, S_h, answer), as rows and bursts, and the bursts in all."""
     lanes, work, place = plan.machine.top_k_lanes, plan.work, plan.place
     rows = [-(-work.tokens // lanes), -(-kept_tokens // lanes), work.model.heads, 1]
-    bits = [lanes * SCORE_BITS, lanes * LIST_ID_BITS, WORD_BITS, BURST_BITS]
+    bits = [lanes * IMPORTANCE_BITS, lanes * LIST_ID_BITS, WORD_BITS, BURST_BITS]
     shares = [max(1, BURST_BITS // b) for b in bits]
     parts = [max(1, b // BURST_BITS) for b in bits]
     names = ("token_scores", "next_survivors", "head_scores", "answer")
@@ -177,15 +178,6 @@ def mask_cycles(gives: Array, reached: Array, full: Array, mask_rows: int, free:
     return found, stands[-1], cycle
 
 
-def rows_of_result(kept_ids: IntArray, there: Array, lanes: int) -> tuple[Array, Array]:
-    """Of each row of a result: the last row of the mask that it reaches, and whether it ends that row."""
-    reached, full = np.full(len(there), -1, np.int64), np.zeros(len(there), np.bool_)
-    for i in range(-(-len(kept_ids) // lanes)):
-        last = int(kept_ids[min((i + 1) * lanes, len(kept_ids)) - 1])
-        reached[i], full[i] = last // lanes, last % lanes == lanes - 1
-    return reached, full
-
-
 @dataclass
 class EngineA:
     """Engine A and the masks behind it, in a selection: when they are free for the next request.
@@ -229,7 +221,7 @@ class EngineA:
         begins = max(read + STAGE + timing.fill + STAGE, self.select_free)
         loads = max(begins + self.taken_cycles, self.filter_free)
         gives = loads + timing.filter + result_rows(np.isin(items, kept_ids), lanes)
-        reached, full = rows_of_result(kept_ids, gives, lanes)
+        reached, full = rows_of_ids(kept_ids, len(gives), lanes)
         masks, self.filter_free, self.masks_free = mask_cycles(gives, reached, full, rows, self.masks_free)
         self.select_free = loads + 1
         return masks

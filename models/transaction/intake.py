@@ -70,9 +70,9 @@ def intake_cycles(
     return found
 
 
-def rows_of_ids(ids: Array, bursts: int, per_burst: int, lanes: int) -> tuple[Array, Array]:
-    """Of each row of ids of a list: the last row of the mask that it reaches, and whether it ends that row."""
-    reached, full = np.full(bursts * per_burst, -1, np.int64), np.zeros(bursts * per_burst, np.bool_)
+def rows_of_ids(ids: Array, rows: int, lanes: int) -> tuple[Array, Array]:
+    """Of each row of ids: the last row of the mask that it reaches, -1 without ids, and whether it ends that row."""
+    reached, full = np.full(rows, -1, np.int64), np.zeros(rows, np.bool_)
     count = -(-len(ids) // lanes)
     ends = ids[np.minimum(np.arange(1, count + 1) * lanes, len(ids)) - 1]
     reached[:count], full[:count] = ends // lanes, ends % lanes == lanes - 1

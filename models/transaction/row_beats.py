@@ -77,7 +77,7 @@ class RowBeats:
         sizes = MachineSizes.of(machine)
         self.timing, self.segments, self.segment_rows = timing, sizes.segments, sizes.segment_rows
         self.latest: Chosen | None = None
-        self._rate_shift = max(1, sizes.fetch_lanes // sizes.slots).bit_length() - 1
+        self._rate_shift = sizes.fetch_rate_shift
         self._waiting: deque[Chosen] = deque()
         self._parts, self._progressive = 1, False
         self._begun = self._last = self._scores_end = self._exponentials_end = 0

@@ -14,6 +14,8 @@ from functools import cache
 
 import numpy as np
 
+from hls.datapaths.crossbar import BURST_BITS
+from hls.datapaths.number_formats import IMPORTANCE_BITS
 from models.memory.hbm2 import Hbm2Memory
 from models.memory.interface import Memory
 from models.transaction.ending import SWEEP_BEGINS
@@ -23,7 +25,6 @@ from models.transaction.value_state import B, ValueSizes
 
 PORT = 2
 """Registers of the memory port that a request passes."""
-SCORE_BYTES, BURST_BYTES = 4, 32
 
 
 @dataclass(frozen=True)
@@ -78,5 +79,5 @@ def behind(plan: LayerPlan, trip: RoundTrip, pass_rows: int, passes: int) -> int
     if plan.prunes:
         outputs += engine.fill_cycles + pass_rows + passes * engine.pass_overhead_cycles
         outputs += trip.read if work.generation else 0
-    scores = beats + SWEEP_BEGINS + timing.sweep + -(-SCORE_BYTES * work.tokens // BURST_BYTES)
+    scores = beats + SWEEP_BEGINS + timing.sweep + -(-IMPORTANCE_BITS * work.tokens // BURST_BITS)
     return max(outputs, scores) + trip.write

@@ -113,7 +113,7 @@ def _sizes(machine: AcceleratorConfig) -> ValueSizes:
         weigh_cycles=weigh_cycles,
         segment_shift=sizes.segment_rows.bit_length() - 1,
         segments=sizes.segments,
-        rate_shift=max(1, sizes.fetch_lanes // sizes.slots).bit_length() - 1,
+        rate_shift=sizes.fetch_rate_shift,
         stalling=weigh_cycles + value_dispatch.DISPATCH_STAGES,
     )
 
