@@ -30,6 +30,9 @@ from hls.types import HlsError
 
 Storage = Literal["registers", "memory"]
 
+STORED_CYCLES = 1
+"""From an item at the input of a FIFO or skid buffer until it is at the output, where nothing is before it."""
+
 
 @dataclass(frozen=True, eq=False)
 class Stream:

@@ -30,6 +30,11 @@ from hls.trace import Graph, HlsError
 from models.config import AcceleratorConfig
 
 LIST_ID_BITS = 16
+ROWS = 2
+"""Rows of a stream that wait."""
+ANSWER_ROWS = 1
+BURSTS = 2
+"""That wait for the memory port."""
 
 
 def graphs(config: AcceleratorConfig) -> dict[str, Graph]:
@@ -57,7 +62,7 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
             taken = Stream(item, valid, pyrtl.WireVector(1, f"{name}_room"))
             port = pyrtl.Output(1, f"{name}_ready")
             port <<= taken.ready
-            queued = fifo(taken, 1 if is_single else 2, block=block, prefix=f"{name}_queue_").stream
+            queued = fifo(taken, ANSWER_ROWS if is_single else ROWS, block=block, prefix=f"{name}_queue_").stream
             below = pyrtl.Const(0, BASE_ALIGNMENT_BITS - 5)
             first = pyrtl.concat(pyrtl.Input(BURST_ADDRESS_BITS - len(below), base), below)
             if is_single:
@@ -67,7 +72,7 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
                 streams.append(_addressed(bursts, first, block, name))
             busy.append(queued.valid)
         chosen = round_robin(streams, block=block).stream
-        out = fifo(chosen, 2, block=block, storage="memory", prefix="out_").stream
+        out = fifo(chosen, BURSTS, block=block, storage="memory", prefix="out_").stream
         drive(out.ready, pyrtl.Input(1, "control_write_ready"))
         outputs = {
             "control_write_address": out.data[:BURST_ADDRESS_BITS],

@@ -36,6 +36,8 @@ from models.config import AcceleratorConfig
 LOADS_BITS = 2
 LOADS_DELAY_CYCLES = 2
 CHUNK = QUERY_LINES // 2
+KEY_BUFFERS = 2
+"""Of the Key SRAM."""
 KEY_JOBS = 2
 QUERY_JOBS = 8
 
@@ -141,7 +143,10 @@ def _request(name: str, sizes: MachineSizes, load: Wire, fields: dict[str, Wire]
 def _keys(sizes: MachineSizes, layer: _Layer, jobs: Stream, block: pyrtl.Block) -> None:
     """A list for each K/V head, when a buffer is free; `used` counts the buffers that are not."""
     release = pyrtl.Input(1, "key_release")
-    used, loads = register(2, "key_buffers_used", block), register(LOADS_BITS, "key_loads_taken", block)
+    used, loads = (
+        register(KEY_BUFFERS.bit_length(), "key_buffers_used", block),
+        register(LOADS_BITS, "key_loads_taken", block),
+    )
     free = pyrtl.WireVector(1, "key_request_free")
     load = jobs.valid & free & ~used[1]
     drive(jobs.ready, free & ~used[1])

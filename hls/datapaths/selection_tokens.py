@@ -20,6 +20,9 @@ from hls.netlist import Wire
 from hls.stream import Stream, drive, fifo, register
 from hls.stream_flow import fork
 
+RESULTS = 2
+"""Rows of scores that wait."""
+
 
 @dataclass(frozen=True, eq=False)
 class SweepRequest:
@@ -72,7 +75,7 @@ def _results(sizes: MachineSizes, clears: Wire, outputs: dict[str, Wire], block:
     row, last = pyrtl.Input(sizes.list_row_bits, "sweep_score_row"), pyrtl.Input(1, "sweep_score_last")
     room = pyrtl.WireVector(1, "sweep_results_room")
     given = Stream(pyrtl.concat(last, row, survivor, score), pyrtl.Input(1, "sweep_score_valid"), room)
-    queued = fifo(given, 2, block=block, prefix="sweep_results_queue_").stream
+    queued = fifo(given, RESULTS, block=block, prefix="sweep_results_queue_").stream
     output_ports({**outputs, "sweep_score_ready": room})
     dropping, taken = register(1, "dropping", block), pyrtl.WireVector(1, "scores_taken")
     dropping.next <<= clears | (dropping & ~(queued.valid & queued.data[-1]))

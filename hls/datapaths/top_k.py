@@ -115,7 +115,7 @@ def _build_fill(
     ports = {"value": value, "id": ident, "valid": valid}
     packing = instantiate(made.fill_pack, ports, block, advance, in_valid, "fill_")
     tally = instantiate(made.fill_tally, {"mask": valid}, block, advance, prefix="fill_tally_")
-    depth = max(packing.latency_cycles, tally.latency_cycles)
+    depth = made.fill_latency_cycles
 
     def aligned(wire: Wire, latency_cycles: int, name: str) -> Wire:
         return align(wire, depth - latency_cycles, f"fill_{name}", advance)

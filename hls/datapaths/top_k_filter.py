@@ -101,7 +101,7 @@ def build_filter(made: TopKPlan, items: pyrtl.MemBlock, chosen: Chosen, block: p
     }
     packing = instantiate(made.kept_pack, ports, block, advance, judged_valid, "filter_pack_")
     tally = instantiate(made.kept_tally, {"mask": admitted["kept"]}, block, advance, prefix="filter_tally_")
-    depth = max(packing.latency_cycles, tally.latency_cycles)
+    depth = made.kept_latency_cycles
 
     def aligned(wire: Wire, latency_cycles: int, name: str) -> Wire:
         return align(wire, depth - latency_cycles, f"filter_{name}", advance)

@@ -321,6 +321,21 @@ class TopKPlan:
     kept_tally: Schedule
 
     @property
+    def fill_latency_cycles(self) -> int:
+        """From a row of items to the row packer before the rings."""
+        return max(self.fill_pack.latency_cycles, self.fill_tally.latency_cycles)
+
+    @property
+    def kept_latency_cycles(self) -> int:
+        """From an admitted row to the row packer of the results."""
+        return max(self.kept_pack.latency_cycles, self.kept_tally.latency_cycles)
+
+    @property
+    def filter_latency_cycles(self) -> int:
+        """From the cycle that hands a request over to the first row of its result: load, read, compare, pack."""
+        return 3 + self.kept_latency_cycles
+
+    @property
     def pass_overhead_cycles(self) -> int:
         """Cycles of a pass beyond one for each row of candidates."""
         return self.partition_latency_cycles + 4

@@ -16,10 +16,12 @@ import simpy
 from hls.datapaths.controller_descriptor import DESCRIPTOR_BURSTS
 from hls.datapaths.crossbar import BURST_BITS, BURST_BYTES
 from hls.datapaths.descriptor import HEAD_ENTRY
+from hls.datapaths.selection_lists import LIST_ID_BITS
+from hls.stream import STORED_CYCLES
 from models.config import AcceleratorConfig
 from models.transaction.channel import In, Out
 from models.transaction.end_loop import FAR
-from models.transaction.ending import SWEEP_BEGINS, EngineA, streams, walked
+from models.transaction.ending import EngineA, streams, walked
 from models.transaction.fetching import FetchSide
 from models.transaction.intake import intake_cycles, rows_of_ids
 from models.transaction.issue import RowIssue
@@ -28,39 +30,12 @@ from models.transaction.layer_plan import Following, LayerPlan
 from models.transaction.loader import Jobs, OperandLoader
 from models.transaction.machine_timing import MachineTiming
 from models.transaction.quick_select import PassDraws
+from models.transaction.register_timing import ControlTiming
 from models.transaction.value_state import A
 from models.transaction.values import ValuePath
 from models.transaction.workload import Passes, Selection
 
-LIST_IDS = BURST_BITS // 16
-FIRST_READ = 3
-"""From the start until a burst of the descriptor is asked for."""
-ARRIVES = 2
-"""From the last burst of the descriptor, when it goes to those that take it, until its fields are checked."""
-GIVE_GAP = 1
-"""Between the bursts of two requests for control reads."""
-LAUNCH = 2
-"""From the check of the last row of the lists until the layer starts."""
-CLEAR_ASKED = 3
-"""From the start of a layer until the first row of the sweep that clears is offered to the token importance."""
-MASK_HELD = 2
-"""From a row of a mask, the last one, until it is known that the mask is there."""
-TOLD = 3
-"""From the last probability in token importance, or the last kept value, to `selection_start`."""
-HEADS_IDLE, HEADS_BEGIN = 1, 2
-"""From the last part of an output to head importance; from the word that outputs are over until S_h are read."""
-
-
-def _given(answers: list[int], requests: Sequence[int] = ()) -> list[int]:
-    """Cycles in which bursts of control reads are given on, in order, by those in which they were answered.
-
-    Between two requests of so many bursts each is a gap.
-    """
-    ends, given, found = set(accumulate(requests)), 0, []
-    for at, answer in enumerate(answers):
-        given = max(given + 1 + (GIVE_GAP if at in ends else 0), answer + 1)
-        found.append(given)
-    return found
+LIST_IDS = BURST_BITS // LIST_ID_BITS
 
 
 def _lists(plan: LayerPlan) -> list[tuple[str, int]]:
@@ -104,6 +79,7 @@ class Controller(Module):
         self.done: In[int] = In(self, "done")
         self.stepwise, self.go = stepwise, Event(simulation, "next layer")
         self.draws, self.timing = PassDraws(), MachineTiming.of(machine)
+        self.control = ControlTiming.of(machine)
         self.start(self._main())
 
     def _main(self) -> Steps:
@@ -122,7 +98,9 @@ class Controller(Module):
             self.fetch.begin(plan.work.flat.size, plan.parts)
             for port in self.layers:
                 yield port.put((plan, started))
-            ended = yield from self._end(plan, tokens, heads, following, max(started + LAUNCH, held + 1))
+            ended = yield from self._end(
+                plan, tokens, heads, following, max(started + self.control.begun, held + self.control.held_told)
+            )
             times = LayerTimes(
                 asked, started, ended, self.simulation.now_cycle, self.values.row_cycles, self.values.output_cycles
             )
@@ -132,50 +110,61 @@ class Controller(Module):
         """From the start of a layer until its token importance is cleared, where that is asked for."""
         clears = plan.place.get("clear_tokens", plan.work.layer == 0)
         rows = -(-self.machine.context_keys // self.machine.top_k_lanes)
-        return CLEAR_ASKED + rows + self.timing.sweep if clears else 0
+        return self.control.clear_offered + rows + self.timing.sweep if clears else 0
 
     def _begin(self, plan: LayerPlan, asked: int) -> Generator[simpy.Event, Any, tuple[int, int]]:
         """Descriptor and lists are read; the cycles in which the layer starts, and from which the masks are there."""
         place = plan.place
-        self.fetch.read(place["descriptor_address"], DESCRIPTOR_BURSTS, asked + FIRST_READ)
+        self.fetch.read(place["descriptor_address"], DESCRIPTOR_BURSTS, asked + self.control.first_read)
         yield from self.fetch.reads_answered()
         answers = self.fetch.run.read_cycles(int(self.fetch.run.state["reads_made"]), DESCRIPTOR_BURSTS)
         cycle = self._lists_asked(answers)
         lists = _lists(plan)
         for name, bursts in lists:
             self.fetch.read(place[f"{name}_address"], bursts, cycle)
-            cycle += bursts + 1
+            cycle += bursts + self.control.send_gap
         made = int(self.fetch.run.state["reads_made"])
         yield from self.fetch.reads_answered()
         checked, held = self._checked(plan, lists, self.fetch.run.read_cycles(made, sum(n for _, n in lists)))
-        started = checked + LAUNCH
+        started = checked + self.control.launched
         yield self.simulation.wait(max(0, started - self.simulation.now_cycle))
         return started, held
 
     def least_before(self, plan: LayerPlan, read_cycles: int) -> int:
         """From a layer's start until its first job, where every read takes so many cycles from request to answer."""
-        first, lists = FIRST_READ + read_cycles, _lists(plan)
+        first, lists = self.control.first_read + read_cycles, _lists(plan)
         cycle = self._lists_asked([first + i for i in range(DESCRIPTOR_BURSTS)])
         answers: list[int] = []
         for _, bursts in lists:
             answers += [cycle + read_cycles + i for i in range(bursts)]
-            cycle += bursts + 1
-        return self._checked(plan, lists, answers)[0] + LAUNCH
+            cycle += bursts + self.control.send_gap
+        return self._checked(plan, lists, answers)[0] + self.control.launched
+
+    def _given(self, answers: list[int], requests: Sequence[int] = ()) -> list[int]:
+        """Cycles in which bursts of control reads are given on, in order, by those in which they were answered.
+
+        Between two requests of so many bursts each is a gap.
+        """
+        timing, ends, given, found = self.control, set(accumulate(requests)), 0, []
+        for at, answer in enumerate(answers):
+            given = max(given + 1 + (timing.give_gap if at in ends else 0), answer + timing.answered)
+            found.append(given)
+        return found
 
     def _lists_asked(self, answers: list[int]) -> int:
         """When the first list is asked for, by the cycles of the answers of the descriptor's bursts."""
-        return _given(answers)[-1] + ARRIVES + self.timing.checks + 1 + FIRST_READ
+        return self._given(answers)[-1] + self.control.lists_asked
 
     def _checked(self, plan: LayerPlan, lists: list[tuple[str, int]], answers: list[int]) -> tuple[int, int]:
         """When both lists are checked and from when their masks are there, by the cycles of their bursts' answers."""
         work, lanes = plan.work, self.machine.top_k_lanes
         per_burst = LIST_IDS // lanes
         arrivals, ends, rows = [], [], []
-        given = _given(answers, [bursts for _, bursts in lists])
+        given = self._given(answers, [bursts for _, bursts in lists])
         at = 0
         for name, bursts in lists:
             if name != "head_table":
-                arrivals += [cycle + 1 for cycle in given[at : at + bursts]]
+                arrivals += [cycle + self.control.given for cycle in given[at : at + bursts]]
                 ends += [i == bursts - 1 for i in range(bursts)]
             at += bursts
             if name == "head_table":
@@ -187,7 +176,10 @@ class Controller(Module):
         depth = max(2, self.machine.context_keys // lanes)
         found = intake_cycles(np.array(arrivals), np.array(ends), reached, full, per_burst, masks, depth)
         checked, survivors, *protected = found.tolist()
-        behind = [survivors + MASK_HELD, *(cycle + MASK_HELD + 2 + self.timing.tally for cycle in protected)]
+        behind = [
+            survivors + self.control.survivors_held,
+            *(cycle + self.control.protected_held for cycle in protected),
+        ]
         return checked, max(behind)
 
     def _end(
@@ -195,12 +187,13 @@ class Controller(Module):
     ) -> Generator[simpy.Event, Any, int]:
         """Scores are swept, survivors selected, the answer is written, beside the last outputs; when those were out."""
         final = yield self.final.get()
-        begins = max(final + TOLD, earliest)
-        fetch = self.fetch
+        fetch, control = self.fetch, self.control
+        begins = max(final + control.importance_told, earliest)
         written, bursts = streams(plan, len(following.tokens))
         numbers = {
             "sweep_cycles": self.timing.sweep,
-            "sweep_from": begins + SWEEP_BEGINS,
+            "sweep_from": begins + control.sweep_begun,
+            "answer_cycles": control.answered_behind,
             "selects_tokens": tokens is not None,
             "selects_heads": heads is not None,
             "heads_end": FAR if heads is not None else begins + 1,
@@ -210,10 +203,11 @@ class Controller(Module):
         if tokens is None:
             fetch.set_list(walked(plan, begins, following.tokens))
         ended: int = yield self.done.get()
-        idle = int(fetch.run.values["heads_ended"]) + HEADS_IDLE + self.timing.heads
-        fetch.run.state["heads_from"] = max(begins + 1 + HEADS_BEGIN, ended + 1 + HEADS_BEGIN, idle)
+        idle = int(fetch.run.values["heads_ended"]) + STORED_CYCLES + self.timing.heads
+        asked = max(begins + control.heads_asked, ended + control.outputs_told)
+        fetch.run.state["heads_from"] = max(asked + control.heads_read, idle)
         yield from fetch.writes_acknowledged()
-        yield self.simulation.wait(2)
+        yield self.simulation.wait(control.done_told + 1)
         return ended
 
     def _select(

@@ -10,14 +10,14 @@ As `hls.datapaths.selection`, `selection_tokens`, `selection_heads` and `control
 `models.transaction.ending`: engine A is asked when the last row of scores is in.
 """
 
+from hls.datapaths.control_write import ANSWER_ROWS, BURSTS, ROWS
+from hls.datapaths.selection_heads import QUEUED
+from hls.datapaths.selection_tokens import RESULTS
 from models.memory.compilation import Record, compiled
 from models.transaction.fetch_state import RING, SCORES_READ, SWEPT
 
 TOKENS, LIST, HEADS, ANSWER = range(4)
 """Streams of rows to write, in the order of their turns."""
-ROWS_QUEUED = (2, 2, 2, 1)
-OUT = 2
-HEADS_QUEUED = 4
 FAR = 1 << 60
 """A cycle that never comes."""
 
@@ -28,12 +28,12 @@ def end_cycle(f: Record, cycle: int, out0: int) -> None:
     tokens0, list0, heads0 = f.rows_queued[TOKENS], f.rows_queued[LIST], f.rows_queued[HEADS]
     results0, words0, answer0 = f.sweep_results, f.head_words, f.rows_queued[ANSWER]
     _write_rows(f, cycle, out0)
-    if f.answer_at <= cycle and answer0 == 0:
+    if f.answer_at <= cycle and answer0 < ANSWER_ROWS:
         f.rows_queued[ANSWER] += 1
         f.answer_at = FAR
     # rows of the list
     at = f.rows_taken[LIST]
-    if at < f.rows_total[LIST] and f.list_at[at] <= cycle and list0 < ROWS_QUEUED[LIST]:
+    if at < f.rows_total[LIST] and f.list_at[at] <= cycle and list0 < ROWS:
         f.rows_queued[LIST] += 1
         f.rows_taken[LIST] += 1
         if f.rows_taken[LIST] == f.rows_total[LIST]:
@@ -42,8 +42,7 @@ def end_cycle(f: Record, cycle: int, out0: int) -> None:
     _tokens(f, cycle, tokens0, results0)
     over = f.list_end < FAR and f.heads_end <= cycle and f.tokens_end < FAR and f.words_end < FAR
     if over and not f.ending_over:
-        # a register, and the state that hands over the answer
-        f.ending_over, f.answer_at = 1, max(f.list_end, f.heads_end, f.tokens_end, f.words_end) + 2
+        f.ending_over, f.answer_at = 1, max(f.list_end, f.heads_end, f.tokens_end, f.words_end) + f.answer_cycles
     waits = f.rows_queued[TOKENS] + f.rows_queued[LIST] + f.rows_queued[HEADS] + f.rows_queued[ANSWER]
     if f.ending_over and f.answer_at == FAR and waits == 0:
         f.ending = 0
@@ -59,7 +58,7 @@ def _tokens(f: Record, cycle: int, tokens0: int, results0: int) -> None:
             if f.items_taken == f.rows_total[TOKENS]:
                 f.items_end = cycle
                 f.event |= SWEPT
-        if tokens0 < ROWS_QUEUED[TOKENS]:
+        if tokens0 < ROWS:
             f.item_served = 0
             f.sweep_results -= 1
             f.rows_queued[TOKENS] += 1
@@ -68,7 +67,7 @@ def _tokens(f: Record, cycle: int, tokens0: int, results0: int) -> None:
                 f.tokens_end = cycle
     last = 1 << f.sweep_cycles - 1
     out = f.sweep_pipe & last
-    if not out or results0 < 2:
+    if not out or results0 < RESULTS:
         f.sweep_results += 1 if out else 0
         f.sweep_pipe = (f.sweep_pipe & ~last) << 1 | f.sweep_asks
         f.sweep_asks = 0
@@ -82,7 +81,7 @@ def _heads(f: Record, cycle: int, heads0: int, words0: int) -> None:
     """S_h read out, a head a cycle, and taken."""
     if words0 > 0:
         takes_item = f.word_served or not f.selects_heads or not f.selects_tokens or f.items_end < cycle
-        takes_word = f.word_written or heads0 < ROWS_QUEUED[HEADS]
+        takes_word = f.word_written or heads0 < ROWS
         if takes_word and not f.word_written:
             f.rows_queued[HEADS] += 1
             f.rows_taken[HEADS] += 1
@@ -99,7 +98,7 @@ def _heads(f: Record, cycle: int, heads0: int, words0: int) -> None:
             f.head_words -= 1
     f.head_words += f.head_read
     f.head_read = 0
-    if cycle >= f.heads_from and f.heads_read < f.rows_total[HEADS] and words0 <= HEADS_QUEUED - 2:
+    if cycle >= f.heads_from and f.heads_read < f.rows_total[HEADS] and words0 <= QUEUED - 2:
         f.head_read = 1
         f.heads_read += 1
 
@@ -107,7 +106,7 @@ def _heads(f: Record, cycle: int, heads0: int, words0: int) -> None:
 @compiled
 def _write_rows(f: Record, cycle: int, out0: int) -> None:
     """Rows to bursts, one of all streams a cycle."""
-    winner, room = -1, out0 < OUT
+    winner, room = -1, out0 < BURSTS
     for k in range(4):
         s = (f.write_turn + k) & 3
         if winner < 0 and f.rows_queued[s] > 0 and _emits(f, s):

@@ -5,65 +5,22 @@ taken is stepped beside the memory (`models.transaction.end_loop`).
 """
 
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 
-from hls.datapaths import selection_next
 from hls.datapaths.crossbar import BURST_BITS
 from hls.datapaths.descriptor import MAX_HEADS
 from hls.datapaths.number_formats import IMPORTANCE_BITS
 from hls.datapaths.selection_heads import WORD_BITS
 from hls.datapaths.selection_lists import LIST_ID_BITS
 from hls.datapaths.top_k import RESULT_ROWS
-from models.config import AcceleratorConfig
 from models.memory.compilation import Array, compiled
 from models.transaction.intake import rows_of_ids
 from models.transaction.layer_plan import LayerPlan
 from models.transaction.machine_timing import MachineTiming
-from models.transaction.value_state import A, ValueSizes
+from models.transaction.register_timing import ControlTiming
+from models.transaction.value_state import A
 from models.transaction.workload import BoolArray, IntArray, Passes
-
-STAGE = 1
-"""A register."""
-SWEEP_BEGINS = 3
-"""From `selection_start`: registers of the pulse, of the request and of the sweep."""
-WALK_BEGINS = 2
-"""From `selection_start` until the first row of survivors is walked over."""
-
-
-@dataclass(frozen=True)
-class EndTiming:
-    """Latencies of the end of a layer.
-
-    Attributes:
-        list_cycles: from a row of a mask in the FIFO before the list to its packed row in the FIFO behind.
-        fill: from a row of items to engine A's row packer, with the skid buffer before.
-        filter: of its filter, from the threshold to the first row of the result.
-        pass_overhead: cycles of a pass beyond its rows.
-    """
-
-    list_cycles: int
-    fill: int
-    filter: int
-    pass_overhead: int
-
-    @classmethod
-    def of(cls, machine: AcceleratorConfig) -> "EndTiming":
-        """The latencies of `machine`, computed once."""
-        return _timing(machine)
-
-
-@cache
-def _timing(machine: AcceleratorConfig) -> EndTiming:
-    made, sizes = selection_next.plan(machine), ValueSizes.of(machine)
-    return EndTiming(
-        list_cycles=STAGE + max(made.pack.latency_cycles, made.tally.latency_cycles),
-        fill=STAGE + sizes.fill_cycles[A],
-        # a row is read and judged before it is packed, then stands in the FIFO of results
-        filter=2 + 2 + sizes.pack_cycles[A],
-        pass_overhead=MachineTiming.of(machine).engines[A].pass_overhead_cycles,
-    )
 
 
 def streams(plan: LayerPlan, kept_tokens: int) -> tuple[dict[str, list[int]], int]:
@@ -113,9 +70,9 @@ def counts_of(ids: IntArray, rows: int, lanes: int) -> Array:
 
 def walked(plan: LayerPlan, begins: int, ids: IntArray) -> list[int]:
     """When rows of the list can be taken where nothing is selected, or protected ids only; `begins`: the selection."""
-    timing, lanes = EndTiming.of(plan.machine), plan.machine.top_k_lanes
+    timing, lanes = ControlTiming.of(plan.machine), plan.machine.top_k_lanes
     rows = -(-plan.work.tokens // lanes)
-    arrives = begins + WALK_BEGINS + STAGE + timing.list_cycles + np.arange(rows)
+    arrives = begins + timing.walk_begun + timing.listed + np.arange(rows)
     return list_cycles(counts_of(ids, rows, lanes), arrives, lanes)
 
 
@@ -205,7 +162,7 @@ class EngineA:
         # the last row of scores may fill a row of items, and leave a rest
         over = (len(free) - last) % lanes + last > lanes
         masks = self._masks(read + over, free, np.setdiff1d(survivors, plan.protected), passes, rows)
-        arrives = masks + STAGE + EndTiming.of(plan.machine).list_cycles
+        arrives = masks + ControlTiming.of(plan.machine).listed
         return list_cycles(counts_of(survivors, rows, lanes), arrives, lanes)
 
     def heads(self, read: int, survivors: IntArray, passes: Passes) -> int:
@@ -215,12 +172,13 @@ class EngineA:
 
     def _masks(self, read: int, items: IntArray, kept_ids: IntArray, passes: Passes, rows: int) -> Array:
         """When the rows of a mask are there."""
-        machine, timing = self.plan.machine, EndTiming.of(self.plan.machine)
-        lanes = machine.top_k_lanes
-        self.taken_cycles = sum(-(-c // lanes) + timing.pass_overhead for c in passes)
-        begins = max(read + STAGE + timing.fill + STAGE, self.select_free)
+        machine = self.plan.machine
+        engine, lanes = MachineTiming.of(machine).engines[A], machine.top_k_lanes
+        self.taken_cycles = sum(-(-c // lanes) + engine.pass_overhead_cycles for c in passes)
+        given = read + ControlTiming.of(machine).items_given
+        begins = max(given + engine.fill_cycles, self.select_free)
         loads = max(begins + self.taken_cycles, self.filter_free)
-        gives = loads + timing.filter + result_rows(np.isin(items, kept_ids), lanes)
+        gives = loads + engine.filter_cycles + result_rows(np.isin(items, kept_ids), lanes)
         reached, full = rows_of_ids(kept_ids, len(gives), lanes)
         masks, self.filter_free, self.masks_free = mask_cycles(gives, reached, full, rows, self.masks_free)
         self.select_free = loads + 1

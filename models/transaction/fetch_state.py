@@ -117,7 +117,7 @@ _SCALARS = (
     *("ending", "ending_over", "sweep_cycles", "sweep_from", "swept", "sweep_asks", "sweep_pipe", "sweep_results"),
     *("items_taken", "item_served", "items_end", "tokens_end", "list_end", "heads_end", "words_end"),
     *("selects_tokens", "selects_heads", "heads_from", "heads_read", "head_read", "head_words", "word_served"),
-    *("word_written", "head_items", "heads_in", "answer_at", "write_turn"),
+    *("word_written", "head_items", "heads_in", "answer_at", "answer_cycles", "write_turn"),
 )
 
 

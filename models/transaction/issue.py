@@ -12,32 +12,23 @@ from typing import Any
 import simpy
 
 from hls.datapaths.machine_sizes import QUERY_LINES
-from hls.datapaths.row_issue_replay import SETTLE_CYCLES
+from hls.datapaths.operand_loader import KEY_BUFFERS
+from hls.datapaths.row_queues import PENDING_ROWS, queue_beats
 from models.config import AcceleratorConfig
 from models.transaction.channel import Fifo, In, Out
 from models.transaction.fetch_state import KEY_LSB, PURPOSES, TO_KEY
 from models.transaction.fetching import FetchSide
 from models.transaction.kernel import Event, Module, Simulation, Steps
 from models.transaction.layer_plan import LayerPlan
-from models.transaction.loader import BUFFERS, SHOWN_CYCLES, Jobs, OperandLoader
-from models.transaction.machine_timing import CLEAR, PENDING, MachineTiming
+from models.transaction.loader import Jobs, OperandLoader
+from models.transaction.machine_timing import MachineTiming
 from models.transaction.observation import Pass
 from models.transaction.queue_room import freed_cycle
+from models.transaction.register_timing import RowTiming
 from models.transaction.row_beats import Chosen, Row, RowBeats
 from models.transaction.times import Times
 from models.transaction.value_loop import FAR
 from models.transaction.waits import TransactionError
-
-LINES_SEEN = 2
-"""From a query that is there until its row may be taken."""
-ROOM_SEEN = 3
-"""From a beat or a row that leaves `row_queues` until a row may be taken for its place."""
-LINES_FREE_SEEN = CLEAR + 2
-SETTLED = SETTLE_CYCLES + 3
-"""From the acceptance of a list of LSBs until a row may be taken because it is believed to have landed: registers of
-the acceptance, of what has landed, and of the row that may be."""
-LSB_SEEN = 2
-"""From LSBs that have landed until a row may be taken."""
 
 
 class RowIssue(Module):
@@ -61,7 +52,8 @@ class RowIssue(Module):
         fetch: FetchSide,
     ) -> None:
         super().__init__(simulation, "row issue")
-        self.timing, self.jobs, self.loader, self.fetch = timing, jobs, loader, fetch
+        self.jobs, self.loader, self.fetch = jobs, loader, fetch
+        self.timing, self._first_beats, self._replay_beats = RowTiming.of(machine), *queue_beats(machine)
         self.layers: In[tuple[LayerPlan, int]] = In(self, "layers")
         self.rows: Out[Row] = Out(self, "rows")
         self._left = Event(simulation, "rows left the row queues")
@@ -139,7 +131,7 @@ class RowIssue(Module):
                 self._tell_decision(row.begins)
             row.settled = chosen.second or not (row.flat and self._is_progressive)
             if not self._is_progressive:
-                self._ended = max(chosen.passed + 2, self._ended + 1)
+                self._ended = max(chosen.passed + self.timing.passed_seen, self._ended + 1)
                 self._end(row, self._ended)
             elif row.flat and not chosen.second:
                 self._drops.append((row.begins, row.beats))
@@ -147,10 +139,10 @@ class RowIssue(Module):
                 self._left.notify()
                 if row.kv not in self._lsbs and row.kv not in self._asked:
                     self._asked.add(row.kv)
-                    self._asks.try_put((self._plan, row.kv, row.begins + 3))
+                    self._asks.try_put((self._plan, row.kv, row.begins + self.timing.lsb_asked))
         while self._coming and self._coming[0].settled:
             if not self.rows.try_put(self._coming.popleft()):
-                raise TransactionError(f"more rows under way than the {PENDING} that there is room for")
+                raise TransactionError(f"more rows under way than the {PENDING_ROWS} that there is room for")
         due = self._row_beats.due
         if due > self._due:
             self._due = due
@@ -196,8 +188,8 @@ class RowIssue(Module):
         """A job is loaded, and its K is there; `state`: this, that, and the row before taken."""
         load = yield from self.jobs.taken["rows"].at(row.job)
         if plan.jobs[row.job][2]:
-            shown = SHOWN_CYCLES + (yield from self.loader.key_accepts.at(row.kv))
-            buffer = (self.loader.loads + row.kv) % BUFFERS
+            shown = self.timing.loads_shown + (yield from self.loader.key_accepts.at(row.kv))
+            buffer = (self.loader.loads + row.kv) % KEY_BUFFERS
             landed = yield from self.fetch.landed(buffer, 0)
             self.key_there.append(max(shown, landed))
             state[1] = max(load + 1, shown, landed) + 1
@@ -207,14 +199,14 @@ class RowIssue(Module):
 
     def _eligible(self, plan: LayerPlan, index: int, state: list[int]) -> Generator[simpy.Event, Any, int]:
         """The first cycle in which a row may be taken, `state` as for `_load`."""
-        step = max(state[0] + 1, state[1], state[2])
+        timing, step = self.timing, max(state[0] + 1, state[1], state[2])
         if (index + 1) % plan.work.rows == 0:
             self._last_steps.append(step)
-        eligible = max(step + 2, LINES_SEEN + (yield from self.fetch.query(index)))
-        eligible = max(eligible, ROOM_SEEN + (yield from self._retired(index - PENDING)))
+        eligible = max(step + timing.eligible, timing.query_seen + (yield from self.fetch.query(index)))
+        eligible = max(eligible, timing.retired_seen + (yield from self._retired(index - PENDING_ROWS)))
         ring = QUERY_LINES // plan.parts
         if index >= ring:
-            eligible = max(eligible, LINES_FREE_SEEN + (yield from self.loader.row_ends.at(index - ring)))
+            eligible = max(eligible, timing.lines_seen + (yield from self.loader.row_ends.at(index - ring)))
         return eligible
 
     def _retired(self, index: int) -> Generator[simpy.Event, Any, int]:
@@ -230,14 +222,14 @@ class RowIssue(Module):
     def _room(self, beats: int) -> Generator[simpy.Event, Any, int]:
         """When queue 1 has room for a row of so many beats, by those that left it or were dropped before."""
         self._beats_in += beats
-        values, needed = self.fetch.run.values, self._beats_in - self.timing.first_beats
+        values, needed = self.fetch.run.values, self._beats_in - self._first_beats
         if needed <= 0:
             return 0
         while True:
             found = self._freed(needed)
             if found is not None and found <= self.simulation.now_cycle:
                 self._freed_at = found
-                return found + ROOM_SEEN
+                return found + self.timing.room_seen
             values["watch_beats"] = min(int(values["watch_beats"]), needed - self._dropped_beats)
             waits = [self._left.wait()]
             if found is not None:
@@ -246,11 +238,11 @@ class RowIssue(Module):
 
     def _second_room(self, beats: int) -> int | None:
         """When queue 2 has room for so many beats of the layer, if that is known."""
-        values, needed = self.fetch.run.values, beats - self.timing.replay_beats
+        values, needed = self.fetch.run.values, beats - self._replay_beats
         if needed <= 0:
             return 0
         if values["second_left_n"] >= needed:
-            return int(self.fetch.run.layer["second_left"][needed - 1]) + ROOM_SEEN
+            return int(self.fetch.run.layer["second_left"][needed - 1]) + self.timing.second_room_seen
         values["watch_seconds"] = needed
         return None
 
@@ -296,7 +288,7 @@ class RowIssue(Module):
 
     def _progressive(self, plan: LayerPlan) -> Generator[simpy.Event, Any, None]:
         """The earlier of the next first pass and the oldest second one, where it is known that nothing comes before."""
-        sim, total = self.simulation, plan.work.flat.size
+        sim, timing, total = self.simulation, self.timing, plan.work.flat.size
         pending: deque[Row] = deque()  # after their first pass, still needing K
         second_beats, ended, taken_rows, done_rows = 0, 0, 0, 0
         replay: Chosen | None = None  # the last second pass
@@ -316,7 +308,8 @@ class RowIssue(Module):
             if oldest is not None and oldest.flat and oldest.begins and not (replay and replay.row is oldest):
                 lsbs, room = self._lsbs.get(oldest.kv), self._second_room(second_beats + oldest.beats)
                 if lsbs is not None and room is not None:
-                    second = max(max(oldest.begins + 2, ended) + 2, lsbs[0], room, read)
+                    shown = max(oldest.begins + timing.decision_seen, ended + 1)
+                    second = max(shown + timing.second_eligible, lsbs[0], room, read)
             first = None if self._first is None else max(self._first[1], read)
             known = [cycle for cycle in (first, second) if cycle is not None]
             is_open = (first is None and taken_rows < total) or (oldest is not None and second is None)
@@ -351,7 +344,7 @@ class RowIssue(Module):
         elif row.flat or not row.begins:
             return 0
         else:
-            ended = max(row.begins + 3, ended + 1)
+            ended = max(row.begins + self.timing.decision_seen, ended + 1)
         if not row.ends_key or replay is None:
             return ended
         return max(ended, replay.passed) if replay.passed else 0
@@ -375,7 +368,7 @@ class RowIssue(Module):
             plan, number, cycle = yield self._asks.get(rest=True)
             work, place = plan.work, plan.place
             kv = [job[1] for job in plan.jobs if job[2]][number]
-            buffer = (self.loader.loads + number) % BUFFERS
+            buffer = (self.loader.loads + number) % KEY_BUFFERS
             accepted = yield from self.fetch.request(
                 KEY_LSB,
                 cycle,
@@ -394,6 +387,6 @@ class RowIssue(Module):
 
     def _wait_lsb(self, number: int, buffer: int, accepted: int) -> Generator[simpy.Event, Any, None]:
         landed = yield from self.fetch.landed(buffer, 0)
-        self._lsbs[number] = (max(accepted + SETTLED, landed + LSB_SEEN), [landed])
+        self._lsbs[number] = (max(accepted + self.timing.lsb_settled, landed + self.timing.lsb_seen), [landed])
         self._changed.notify()
         yield from self._land(buffer, self._lsbs[number][1])

@@ -11,23 +11,14 @@ import simpy
 
 from hls.datapaths.head_walk import CONSUMERS, JOBS
 from hls.datapaths.machine_sizes import QUERY_LINES
-from hls.datapaths.operand_loader import CHUNK, KEY_JOBS, LOADS_DELAY_CYCLES, QUERY_JOBS
+from hls.datapaths.operand_loader import CHUNK, KEY_BUFFERS, KEY_JOBS, QUERY_JOBS
 from models.transaction.channel import In
 from models.transaction.fetch_state import KEY, PURPOSES, QUERY, TO_KEY, TO_QUERY
 from models.transaction.fetching import FetchSide
 from models.transaction.kernel import Module, Simulation, Steps
 from models.transaction.layer_plan import LayerPlan
+from models.transaction.register_timing import RowTiming
 from models.transaction.times import Times
-
-BUFFERS = 2
-WALK_CYCLES = 2
-"""From the start of the walk until head 0 is found."""
-CLEARED_CYCLES = 3
-"""From a row's end until its query lines count as room: `query_clear`, two registers of the loader."""
-RELEASED_CYCLES = 2
-"""From the end of a K buffer's last row until the loader counts it as free."""
-SHOWN_CYCLES = 1 + LOADS_DELAY_CYCLES
-"""From the acceptance of a list for K until `row_issue` sees that it was."""
 
 
 class Jobs:
@@ -46,9 +37,9 @@ class Jobs:
 class HeadWalk(Module):
     """Gives the jobs: each FIFO takes a job when it has room, and the next job follows when all have it."""
 
-    def __init__(self, simulation: Simulation, jobs: Jobs) -> None:
+    def __init__(self, simulation: Simulation, timing: RowTiming, jobs: Jobs) -> None:
         super().__init__(simulation, "head walk")
-        self.jobs = jobs
+        self.timing, self.jobs = timing, jobs
         self.layers: In[tuple[LayerPlan, int]] = In(self, "layers")
         self._offered = Times(simulation, "jobs offered")
         self._number = 0
@@ -59,15 +50,15 @@ class HeadWalk(Module):
             plan, start = yield self.layers.fifo.get(rest=True)
             self._offered.clear()
             self._number += 1
-            heads = plan.work.heads.tolist()
+            heads, walk = plan.work.heads.tolist(), start + self.timing.head_found
             for name in CONSUMERS:
                 self.start(self._give(name, len(heads)), f"{name} {self._number}")
             held, left = 0, 0
             for j, head in enumerate(heads):
                 # the head is found, moves on when the one before has left, and leaves when the next one is found
-                found = start + WALK_CYCLES + head
+                found = walk + head
                 held = max(found, left) + 1
-                self._offered.append(max(held, start + WALK_CYCLES + heads[j + 1]) if j + 1 < len(heads) else held)
+                self._offered.append(max(held, walk + heads[j + 1]) if j + 1 < len(heads) else held)
                 for name in CONSUMERS:
                     left = max(left, (yield from self.jobs.given[name].at(j)) - 1)
 
@@ -90,9 +81,9 @@ class OperandLoader(Module):
         loads: lists for K of all layers before this one.
     """
 
-    def __init__(self, simulation: Simulation, jobs: Jobs, fetch: FetchSide) -> None:
+    def __init__(self, simulation: Simulation, timing: RowTiming, jobs: Jobs, fetch: FetchSide) -> None:
         super().__init__(simulation, "operand loader")
-        self.jobs, self.fetch = jobs, fetch
+        self.timing, self.jobs, self.fetch = timing, jobs, fetch
         self.layers: In[tuple[LayerPlan, int]] = In(self, "layers")
         self.key_accepts, self.row_ends, self.key_ends = (
             Times(simulation, name) for name in ("K lists accepted", "rows without K", "K buffers free")
@@ -142,8 +133,8 @@ class OperandLoader(Module):
             if not first:
                 continue
             load = max(accepted + 1, 1 + (yield from self.jobs.taken["fetch"].at(j)))
-            if number >= BUFFERS:
-                load = max(load, RELEASED_CYCLES + (yield from self.key_ends.at(number - BUFFERS)))
+            if number >= KEY_BUFFERS:
+                load = max(load, self.timing.key_released + (yield from self.key_ends.at(number - KEY_BUFFERS)))
             self.key_loads.append(load)
             accepted = yield from self.fetch.request(
                 KEY,
@@ -155,7 +146,7 @@ class OperandLoader(Module):
                 place["key_address"] + kv * place["key_stride"],
                 plan.bits("msb"),
                 destination=TO_KEY,
-                buffer=(base + number) % BUFFERS,
+                buffer=(base + number) % KEY_BUFFERS,
                 place=0,
                 purpose=purpose,
             )
@@ -181,7 +172,7 @@ class OperandLoader(Module):
                 load = max(load + 1, accepted + 1)
                 needed = (lines + chunk - QUERY_LINES + plan.parts - 1) // plan.parts
                 if needed > 0:
-                    load = max(load, CLEARED_CYCLES + (yield from self.row_ends.at(needed - 1)))
+                    load = max(load, self.timing.lines_cleared + (yield from self.row_ends.at(needed - 1)))
                 if chunk == left:
                     self._query_ends.append(load)
                 accepted = yield from self.fetch.request(

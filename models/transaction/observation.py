@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hls.datapaths.operand_loader import KEY_BUFFERS
 from models.transaction.workload import IntArray
-
-KEY_BUFFERS = 2
 
 
 class Pass(NamedTuple):

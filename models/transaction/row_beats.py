@@ -5,7 +5,7 @@ beats go, one a cycle where the beat's segment of the K buffer has landed. From 
 decision follow by their latencies (`hls.datapaths.softmax`):
 
     chosen T -> query read E >= T + 2n -> first beat S + 1, S >= E + 1 -> Q x K -> softmax -> probabilities
-                                          beat of a segment that is seen to have landed in L: not before L + LANDED_SEEN
+                                          beat of a segment that has landed in L: not before L + `landed_seen`
 
 A pass has passed when all segments are there and no more of its beats are left than a new list for the buffer cannot
 reach before them (`hls.datapaths.row_issue_replay`). All is computed as soon as it is known what has landed.
@@ -18,9 +18,7 @@ from dataclasses import dataclass
 from hls.datapaths.machine_sizes import MachineSizes
 from models.config import AcceleratorConfig
 from models.transaction.machine_timing import MachineTiming
-
-LANDED_SEEN = 2
-"""From a segment that has landed until its first beat: the registers of what has landed, and of whether a beat may."""
+from models.transaction.register_timing import RowTiming
 
 
 @dataclass(slots=True)
@@ -75,7 +73,8 @@ class RowBeats:
 
     def __init__(self, machine: AcceleratorConfig, timing: MachineTiming) -> None:
         sizes = MachineSizes.of(machine)
-        self.timing, self.segments, self.segment_rows = timing, sizes.segments, sizes.segment_rows
+        self.timing, self.registers = timing, RowTiming.of(machine)
+        self.segments, self.segment_rows = sizes.segments, sizes.segment_rows
         self.latest: Chosen | None = None
         self._rate_shift = sizes.fetch_rate_shift
         self._waiting: deque[Chosen] = deque()
@@ -115,13 +114,14 @@ class RowBeats:
         return self._waiting[0].last if self._waiting else 0
 
     def _read(self, chosen: Chosen, begun_before: int) -> None:
-        chosen.read = max(chosen.chosen + 2 * self._parts, begun_before + 1 + 2 * (self._parts - 1))
+        registers, behind = self.registers, (self._parts - 1) * self.registers.next_query
+        chosen.read = max(chosen.chosen + registers.first_query, begun_before + 1) + behind
 
     def _beat(self, chosen: Chosen, beat: int) -> int:
         """The cycle of a beat."""
         cycle = chosen.begun + 1 + beat
         for segment in range(1, beat // self.segment_rows + 1):
-            cycle = max(cycle, chosen.landed[segment] + LANDED_SEEN + beat - segment * self.segment_rows)
+            cycle = max(cycle, chosen.landed[segment] + self.registers.landed_seen + beat - segment * self.segment_rows)
         return cycle
 
     def _send(self, chosen: Chosen) -> bool:
@@ -148,6 +148,6 @@ class RowBeats:
         spare = chosen.row.beats - 1 >> self._rate_shift
         before = chosen.row.beats - 1 - spare
         nearly = self._beat(chosen, before - 1) + 1 if before else chosen.begun + 1
-        all_there = max(chosen.begun, max(chosen.landed)) + 2
+        all_there = max(chosen.begun + self.registers.buffer_seen, max(chosen.landed) + self.registers.all_landed_seen)
         chosen.passed = min(over, max(nearly, all_there) + 1)
         return True

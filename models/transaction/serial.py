@@ -16,15 +16,16 @@ import numpy as np
 
 from hls.datapaths.crossbar import BURST_BITS
 from hls.datapaths.number_formats import IMPORTANCE_BITS
+from hls.stream import STORED_CYCLES
 from models.memory.hbm2 import Hbm2Memory
 from models.memory.interface import Memory
-from models.transaction.ending import SWEEP_BEGINS
 from models.transaction.layer_plan import LayerPlan
 from models.transaction.machine_timing import MachineTiming
+from models.transaction.register_timing import ControlTiming
 from models.transaction.value_state import B, ValueSizes
 
-PORT = 2
-"""Registers of the memory port that a request passes."""
+PORT = 2 * STORED_CYCLES
+"""A request waits before the memory port, and in it."""
 
 
 @dataclass(frozen=True)
@@ -79,5 +80,7 @@ def behind(plan: LayerPlan, trip: RoundTrip, pass_rows: int, passes: int) -> int
     if plan.prunes:
         outputs += engine.fill_cycles + pass_rows + passes * engine.pass_overhead_cycles
         outputs += trip.read if work.generation else 0
-    scores = beats + SWEEP_BEGINS + timing.sweep + -(-IMPORTANCE_BITS * work.tokens // BURST_BITS)
+    scores = (
+        beats + ControlTiming.of(machine).sweep_begun + timing.sweep + -(-IMPORTANCE_BITS * work.tokens // BURST_BITS)
+    )
     return max(outputs, scores) + trip.write

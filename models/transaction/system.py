@@ -31,6 +31,7 @@ from models.transaction.machine_timing import MachineTiming
 from models.transaction.observation import LayerEvents, events_of
 from models.transaction.placement import PlacementOf, standard_placement
 from models.transaction.quick_select import PassDraws
+from models.transaction.register_timing import RowTiming
 from models.transaction.serial import RoundTrip, SerialChain, behind
 from models.transaction.value_state import A, B
 from models.transaction.values import ValuePath
@@ -170,11 +171,11 @@ class System:
     def __post_init__(self) -> None:
         self.workload.check(self.machine)
         sim = self.simulation = Simulation()
-        timing = MachineTiming.of(self.machine)
+        timing, registers = MachineTiming.of(self.machine), RowTiming.of(self.machine)
         self.jobs = Jobs(sim)
         self.fetch = FetchSide(sim, self.machine, self.memory)
-        self.walk = HeadWalk(sim, self.jobs)
-        self.loader = OperandLoader(sim, self.jobs, self.fetch)
+        self.walk = HeadWalk(sim, registers, self.jobs)
+        self.loader = OperandLoader(sim, registers, self.jobs, self.fetch)
         self.issue = RowIssue(sim, self.machine, timing, self.jobs, self.loader, self.fetch)
         self.values = ValuePath(sim, self.machine, self.jobs, self.issue, self.fetch)
         parts = (self.jobs, self.loader, self.issue, self.values, self.fetch)

@@ -14,8 +14,9 @@ from models.config import AcceleratorConfig, Config, KeepSchedule, PruningConfig
 from models.reference.integer import IntegerArithmetic
 from models.reference.quantization import Planes
 from models.reference.stack import Run, Sequence, prepare
-from models.transaction import controller, machine_timing
+from models.transaction import machine_timing, register_timing
 from models.transaction.machine_timing import MachineTiming
+from models.transaction.register_timing import ControlTiming, RowTiming
 from verification.cosimulation import Lockstep, make_memory
 from verification.strategies import SmallRun, small_runs
 from verification.transaction_equality import LayerEquality
@@ -159,11 +160,25 @@ def test_survivors_that_hold_up_the_engine_are_known_in_the_same_cycle(simulator
         assert found.equal, found
 
 
-@pytest.mark.parametrize("latency", ["TOLD", "LAUNCH", "HEADS_IDLE"])
+@pytest.mark.parametrize("latency", ["first_read", "lists_asked", "launched", "importance_told"])
 def test_a_wrong_latency_at_either_end_of_a_layer_is_caught(
     latency: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, config = _run(ENCODER, 8, 1.0, QuantizationConfig(8, 0, 0.0), heads=(1.0, 0.5))
     assert all(found.equal for found in _levels(run, config, simulator, "ideal"))
-    monkeypatch.setattr(controller, latency, getattr(controller, latency) + 3)
+    right = ControlTiming.of(MACHINE)
+    wrong = replace(right, **{latency: getattr(right, latency) + 3})
+    monkeypatch.setattr(register_timing, "_control", lambda machine: wrong)
+    assert not all(found.equal for found in _levels(run, config, simulator, "ideal"))
+
+
+@pytest.mark.parametrize("latency", ["head_found", "eligible", "lsb_asked", "first_query"])
+def test_a_wrong_latency_of_jobs_and_rows_is_caught(
+    latency: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, config = _run(ENCODER, 16, 1.0, QuantizationConfig(6, 4, 0.3), tokens=32)
+    assert all(found.equal for found in _levels(run, config, simulator, "ideal"))
+    right = RowTiming.of(MACHINE)
+    wrong = replace(right, **{latency: getattr(right, latency) + 3})
+    monkeypatch.setattr(register_timing, "_rows", lambda machine: wrong)
     assert not all(found.equal for found in _levels(run, config, simulator, "ideal"))
