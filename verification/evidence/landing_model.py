@@ -29,11 +29,33 @@ def tag_of(sizes: MachineSizes, entry: Fields, i: int) -> int:
     return pack(landing_tag(sizes), fields)
 
 
+@dataclass
+class _Walk:
+    """Where a lane is in the lists: a list ends with the lane's last vector, or costs a cycle if it has none."""
+
+    lane: int
+    queues: int
+    position: int = 0
+    vector: int = 0
+    behind: int = 0
+
+    def step(self, entries: list[Fields], ended: bool) -> None:
+        """A cycle in which these lists are shown and a vector of the lane ended or not."""
+        self.behind = int(len(entries) - self.position >= LISTS - 1)
+        if self.position == len(entries):
+            return
+        self.vector += ended
+        next_vector = self.vector * self.queues + self.lane
+        if next_vector >= entries[self.position]["count"]:
+            self.position, self.vector = self.position + 1, 0
+
+
 def run_lane(config: AcceleratorConfig, simulator: Simulator, cycles: int, seed: int) -> int:
     """Random lists and words through one lane; returns the vectors whose tags were compared.
 
     Raises:
-        AssertionError: for a word, what goes with it, or a tag that is not that of the vector in the converter.
+        AssertionError: for a word, what goes with it, a tag that is not that of the vector in the converter, or
+            `lane_behind` in another cycle than where the lists that are shown do not end in time.
     """
     rng, sizes = np.random.default_rng(seed), MachineSizes.of(config)
     lane, form = int(rng.integers(0, sizes.queues)), int(rng.integers(0, 5))
@@ -43,8 +65,8 @@ def run_lane(config: AcceleratorConfig, simulator: Simulator, cycles: int, seed:
     sent: deque[Fields] = deque()
     stages: list[int | None] = [None] * bitwidth_converter.plan(config).latency_cycles
     vectors = compared = 0
-    share, supply, behind = rng.choice([0.4, 1.0]), rng.choice([0.4, 1.0]), 0
-    offering = False
+    share, supply = rng.choice([0.4, 1.0]), rng.choice([0.4, 1.0])
+    offering, walk = False, _Walk(lane, sizes.queues)
     for cycle in range(cycles + 50 * cycles):
         ready = int(stages[-1] is None or rng.random() < share)
         ports = {"lane": lane, "layer_format": form, "list_next": len(entries) % (2 * LISTS), "convert_ready": ready}
@@ -56,6 +78,10 @@ def run_lane(config: AcceleratorConfig, simulator: Simulator, cycles: int, seed:
         if offering:
             ports |= {"word_valid": 1, **words[0][0]}
         seen = simulator.step(ports)
+        behind = walk.behind
+        assert seen["lane_behind"] == behind, (
+            f"behind is {seen['lane_behind']}, {walk.position} of {len(entries)} lists"
+        )
         if stages[-1] is not None:
             assert seen["tag"] == stages[-1], "not the tag of the vector that the converter gives"
             compared += ready
@@ -66,10 +92,12 @@ def run_lane(config: AcceleratorConfig, simulator: Simulator, cycles: int, seed:
             word = sent.popleft()
             assert all(seen[f"convert_{name}"] == word[name] for name in word if name != "tag"), f"not {word}"
             stages[0] = word["tag"] if word["last"] else None
+        ended = False
         if offering and seen["word_ready"]:
             offering = False
             sent.append(words.popleft()[1])
-        behind = seen["lane_behind"]
+            ended = bool(sent[-1]["last"])
+        walk.step(entries, ended)
         if cycle < cycles and not behind and rng.random() < 0.2:
             count = int(rng.integers(1, 5 * sizes.queues)) if rng.random() < 0.5 else int(rng.integers(1, 3))
             kinds = {"plane": int(rng.integers(0, 3)), "destination": int(rng.integers(0, 4))}
