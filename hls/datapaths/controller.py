@@ -51,7 +51,7 @@ from hls.datapaths.machine_sizes import MachineSizes
 from hls.datapaths.watchdog import PATIENCE_CYCLES, Channel, Status, watchdog
 from hls.lower import Netlist, building, output_ports
 from hls.netlist import Wire
-from hls.stream import register
+from hls.stream import payload_register, register
 from hls.technology import Technology
 from hls.trace import Graph
 from models.config import AcceleratorConfig
@@ -118,13 +118,13 @@ def build(
         request = descriptor_registers(plan(config, technology), start, bursts, block)
         has_rows = request.layer["layer_rows"] != 0
         accepted = request.checked & (request.layer["status"] == LayerStatus.OK)
-        asking = _reads(config, request, address, start, accepted, has_rows, block)
+        _reads(config, request, address, start, accepted, has_rows, block)
         arrived, list_status = _lists(request, bursts, accepted, has_rows, block)
         quiet, silent = _memory(state.idle, patience_cycles, block)
         lists_held = pyrtl.Input(1, "lists_held")
         lists_ok = list_status == LayerStatus.OK
         # a layer that is refused leaves nothing under way
-        listed = arrived & ~asking & (lists_ok | lists_held)
+        listed = arrived & (lists_ok | lists_held)
         launch = state.listing & listed & lists_ok
         fails = (request.checked & ~accepted) | (state.listing & listed & ~lists_ok)
         finishes = state.draining & quiet
@@ -189,8 +189,8 @@ def _reads(
     accepted: Wire,
     has_rows: Wire,
     block: pyrtl.Block,
-) -> Wire:
-    """Ports `read_request_...`: the descriptor after `start`, what it names after `accepted`. 1 until all are sent."""
+) -> None:
+    """Ports `read_request_...`: the descriptor after `start`, what it names after `accepted`."""
     size = ControlReadSize.of(config)
     layer, fields = request.layer, request.fields
     wanted = {
@@ -223,7 +223,6 @@ def _reads(
             "read_request_valid": pyrtl.rtl_any(*earlier),
         }
     )
-    return pyrtl.rtl_any(*earlier)
 
 
 def _lists(request: Request, bursts: Bursts, accepted: Wire, has_rows: Wire, block: pyrtl.Block) -> tuple[Wire, Wire]:
@@ -264,7 +263,7 @@ def _memory(idle: Wire, patience_cycles: int, block: pyrtl.Block) -> tuple[Wire,
 
 def _answer(answering: Wire, request: Request, start: Wire, block: pyrtl.Block) -> Wire:
     """Ports `answer_row_...`; whether the answer is taken."""
-    cycles = register(CYCLE_BITS, "cycles", block)
+    cycles = payload_register(CYCLE_BITS, "cycles", block)
     cycles.next <<= pyrtl.select(start, pyrtl.Const(0, CYCLE_BITS), (cycles + 1)[:CYCLE_BITS])
     mask = pyrtl.Input(MAX_HEADS, "next_head_mask")
     survivors = pyrtl.Input(len(request.layer["layer_keys"]), "next_survivors")

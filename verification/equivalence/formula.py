@@ -346,24 +346,29 @@ def _visiting_order(formula: Formula, roots: Sequence[int]) -> list[int]:
     return list(order)
 
 
-def smtlib(formula: Formula, assertions: Sequence[int]) -> tuple[str, tuple[str, ...]]:
-    """SMT-LIB text (QF_ABV) that asserts one-bit terms to be 1, and the formula's names of its variables.
+def definitions(formula: Formula, roots: Sequence[int]) -> tuple[str, dict[int, str], tuple[str, ...]]:
+    """SMT-LIB text (QF_ABV) that defines the cone of the roots, what each term is called there, and its variables.
 
-    Variable i of the text is called `vi`, terms are numbered by position: assertions of the same shape on
-    different variables have the same text.
+    Variable i of the text is called `vi`, its name in the formula is given; terms are numbered by position: roots of
+    the same shape on different variables have the same text.
     """
     lines = ["(set-logic QF_ABV)"]
     names: list[str] = []
-    position: dict[int, int] = {}
-    for term in _visiting_order(formula, assertions):
+    called: dict[int, str] = {}
+    for term in _visiting_order(formula, roots):
         node = formula.nodes[term]
-        position[term] = len(position)
         text = f"v{len(names)}"
         if node.op == "variable":
             names.append(str(node.params[0]))
             lines.append(f"(declare-const {text} {_sort(node)})")
         else:
-            text = _text(node, [f"t{position[a]}" for a in node.args])
-        lines.append(f"(define-fun t{position[term]} () {_sort(node)} {text})")
-    lines += [f"(assert (= t{position[term]} #b1))" for term in assertions]
-    return "\n".join(lines) + "\n", tuple(names)
+            text = _text(node, [called[a] for a in node.args])
+        called[term] = f"t{len(called)}"
+        lines.append(f"(define-fun {called[term]} () {_sort(node)} {text})")
+    return "\n".join(lines) + "\n", called, tuple(names)
+
+
+def smtlib(formula: Formula, assertions: Sequence[int]) -> tuple[str, tuple[str, ...]]:
+    """SMT-LIB text that asserts one-bit terms to be 1, and the formula's names of its variables (`definitions`)."""
+    text, called, names = definitions(formula, assertions)
+    return text + "".join(f"(assert (= {called[term]} #b1))\n" for term in assertions), names

@@ -53,13 +53,13 @@ class Answer:
     reason: str = ""
 
 
-class _Worker:
-    """One solver process and the buffer of its answers."""
+class Worker:
+    """A solver process, by default of single queries, and the buffer of its answers."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, script: Path = _WORKER) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed in close)
         self._process = subprocess.Popen(
-            [sys.executable, "-P", str(_WORKER), str(limits.memory_mib)],
+            [sys.executable, "-P", str(script), str(limits.memory_mib)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -67,11 +67,15 @@ class _Worker:
 
     def ask(self, query: Query, limits: Limits) -> dict[str, Any]:
         """The worker's reply, or an "unknown" when it gives none in time."""
+        return self.tell({"script": query.script, "names": query.names}, limits)
+
+    def tell(self, message: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
+        """The same of a message of any kind, which is told its limit too."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        message = {"script": query.script, "names": query.names, "limit_ms": max(1, int(limits.time_s * 1000))}
+        limited = {**message, "limit_ms": max(1, int(limits.time_s * 1000))}
         try:
-            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            self._process.stdin.write(json.dumps(limited).encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             return self._death()
@@ -108,11 +112,11 @@ def _model(raw: Mapping[str, Any]) -> dict[str, Any]:
 def solve(queries: Iterable[Query], limits: Limits) -> list[Answer]:
     """An answer to each query, in order; the limits hold for each query by itself."""
     answers: list[Answer] = []
-    worker: _Worker | None = None
+    worker: Worker | None = None
     try:
         for query in queries:
             started = time.monotonic()
-            worker = worker or _Worker(limits)
+            worker = worker or Worker(limits)
             reply = worker.ask(query, limits)
             if not reply.get("alive"):
                 worker.close()

@@ -26,11 +26,12 @@ from verification.equivalence.netlist import read_block
 from verification.equivalence.solver import Limits
 from verification.equivalence.verdict import Kind, Verdict, sampled
 from verification.evidence.glue_checks import checks_replay
+from verification.evidence.glue_control_reads import control_reads_alone
 from verification.evidence.glue_crowds import CROWDS, crowded
 from verification.evidence.glue_equivalence import same_step, unseen
-from verification.evidence.glue_modules import CONTROL, CONTROLLER_CHECKS, MODULES, PARTS, Module, module
+from verification.evidence.glue_modules import CONTROLLER_CHECKS, MODULES, PARTS, Module, module
 from verification.evidence.glue_port import port_alone
-from verification.evidence.glue_recording import REQUESTS, Recording, record
+from verification.evidence.glue_recording import REQUESTS, SELECTIONS, Recording, record
 from verification.evidence.glue_replay import Replay, at_random
 from verification.evidence.glue_runs import RUNS, TINY
 from verification.evidence.glue_steps import Mutated, Steps
@@ -54,19 +55,32 @@ THROTTLED = (
     *("twelve heads of one K", "sixteen heads"),
 )
 """Runs that are recorded with throttles too."""
+SLOW = ", throttled"
+REQUESTS_OF: Mapping[str, Sequence[str]] = {
+    "controller": REQUESTS,
+    "selection": (SELECTIONS, "refused"),
+    "control_read": (SELECTIONS,),
+    "control_write": (SELECTIONS,),
+    "head_walk": ("refused",),
+}
+"""Recordings of requests that are looked at in a module; in all others they show nothing."""
 RANDOM_CYCLES = 2000
 CROWDED = ("long lists", "twelve heads of one K", "four parts, replays")
 """Runs of one layer whose items come again in crowds."""
 FIRST = (
-    *("grouped, replays, pruned values, throttled", "cascade, halved, protected", "four parts, replays"),
-    *("encoder, flat rows, sparse", "7 elements"),
+    *(f"grouped, replays, pruned values{SLOW}", "cascade, halved, protected", "four parts, replays"),
+    *("encoder, flat rows, sparse", "7 elements", SELECTIONS),
 )
 """Recordings that most mutants do not outlive."""
 FEW_STEPS, MORE_STEPS = (400, 6000), (1500, 12_000)
 """Of runs of mutants in a recording, and in all of a stage, before proofs are tried and behind them."""
 PROOF_S = 3.0
 RECORDED = "recorded layers"
-ALONE: Mapping[str, Callable[[Netlist, int], Replay]] = {CONTROLLER_CHECKS: checks_replay, "memory_port": port_alone}
+ALONE: Mapping[str, Callable[[Netlist, int], Sequence[Replay]]] = {
+    CONTROLLER_CHECKS: checks_replay,
+    "memory_port": port_alone,
+    "control_read": control_reads_alone,
+}
 """Further runs of modules alone."""
 
 
@@ -122,10 +136,11 @@ def fate(mutant: Mutant, of: Module, stages: Sequence[Stage]) -> Fate:
         return Fate(mutant, killed_by=RECORDED)
     if same_step(faulty, original, of.meaning, limits):
         return Fate(mutant, equivalent=True, note="the same step from any state")
+    if unseen(faulty, original, of.meaning, limits, of.promises):
+        assert all(stage.steps.count for stage in stages if of.promises)  # which are checked there
+        return Fate(mutant, equivalent=True, note="an inductive relation")
     if any(stage.shows(faulty, block, FEW_STEPS) for stage in stages[1:]):
         return Fate(mutant, killed_by=RECORDED)
-    if unseen(faulty, original, of.meaning, limits, of.promises):
-        return Fate(mutant, equivalent=True, note="an inductive relation")
     if any(stage.shows(faulty, block, MORE_STEPS) for stage in stages):
         return Fate(mutant, killed_by=RECORDED)
     return Fate(mutant)
@@ -144,25 +159,28 @@ def module_report(of: Module, recordings: Sequence[Recording], count: int, seed:
 
 
 def stages(of: Module, recordings: Sequence[Recording], seed: int) -> list[Stage]:
-    """What was recorded, and its crowds: few recordings first, which kill most mutants."""
-    recorded, alone = of.replays(recordings), []
+    """What was recorded, and its crowds: few recordings first, which kill most mutants, those with throttles last."""
+    passed_over = set(REQUESTS) - set(REQUESTS_OF.get(of.name, ()))
+    recorded = of.replays([r for r in recordings if r.name.removesuffix(SLOW) not in passed_over])
+    alone = list[Replay]()
     if of.name in ALONE:
-        alone.append(ALONE[of.name](of.netlist, seed))
+        alone += ALONE[of.name](of.netlist, seed)
     if of.name in CROWDS:
         alone += [crowded(r, of.netlist, CROWDS[of.name], seed) for r in recorded if r.name in CROWDED]
     if not of.netlist.block.wirevector_subset(pyrtl.Register):
         alone.append(at_random("random inputs", of.netlist, RANDOM_CYCLES, seed))
     first = alone + [r for r in recorded if r.name in FIRST]
     rest = [r for r in recorded if r.name not in FIRST]
-    return [Stage(of, part, seed) for part in (first, rest) if part]
+    quick, slow = ([r for r in rest if r.name.endswith(SLOW) == is_slow] for is_slow in (False, True))
+    return [Stage(of, part, seed) for part in (first, quick, slow) if part]
 
 
 def record_all() -> list[Recording]:
     """Runs of the accelerator as it is, with the requests, and runs with throttles on its streams."""
     found = list(record(PARTS))
     runs = {name: replace(RUNS[name], memory="hbm2") for name in THROTTLED}
-    slow = record(PARTS, runs, with_requests=False, change=throttled)
-    return found + [replace(recording, name=f"{recording.name}, throttled") for recording in slow]
+    slow = record(PARTS, runs, (SELECTIONS,), change=throttled)
+    return found + [replace(recording, name=f"{recording.name}{SLOW}") for recording in slow]
 
 
 def report(count: int, seed: int) -> MutationReport:
@@ -171,8 +189,7 @@ def report(count: int, seed: int) -> MutationReport:
     fates: list[Fate] = []
     population = 0
     for name in MODULES:
-        seen = [r for r in recordings if r.name not in REQUESTS or name in CONTROL]
-        found = module_report(module(design, name), seen, shares(count)[name], seed)
+        found = module_report(module(design, name), recordings, shares(count)[name], seed)
         fates += found.fates
         population += found.population
     return MutationReport(tuple(fates), population, (RECORDED,))
@@ -181,7 +198,7 @@ def report(count: int, seed: int) -> MutationReport:
 def _recorded(settings: Settings) -> Verdict:
     """Every module, alone, does what it did in the whole."""
     runs = dict(itertools.islice(RUNS.items(), 4))
-    recordings, design = list(record(PARTS, runs, with_requests=False)), accelerator_of(TINY)
+    recordings, design = list(record(PARTS, runs, requests=())), accelerator_of(TINY)
     cycles = 0
     for name in (name for name, instances in MODULES.items() if instances):
         of = module(design, name)

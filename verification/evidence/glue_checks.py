@@ -23,7 +23,7 @@ from verification.evidence.glue_requests import REGION, at_limits, each_bit, ref
 from verification.evidence.glue_runs import TINY
 
 PREFIX = "checks_"
-IN_ORDER = 500
+IN_ORDER, AT_LIMIT = 500, 500
 FOUND_CHANCE, VALID_CHANCE, AT_LIMIT_CHANCE = 0.1, 0.8, 0.2
 
 
@@ -54,10 +54,10 @@ def _layers(rng: np.random.Generator) -> Iterator[HostLayer]:
         yield layer.with_fields(**{name: value for name, value in limits.items() if rng.random() < AT_LIMIT_CHANCE})
     yield from refusals()
     yield from each_bit()
-    yield from at_limits(7)
+    yield from at_limits(7, AT_LIMIT)
 
 
-def checks_replay(netlist: Netlist, seed: int) -> Replay:
+def checks_replay(netlist: Netlist, seed: int) -> list[Replay]:
     """Descriptors in random order, one in every cycle, each twice: as it is, and with more that was found.
 
     What they give is that of the netlist.
@@ -74,7 +74,7 @@ def checks_replay(netlist: Netlist, seed: int) -> Replay:
         row = {**fields, **found, "valid": int(not again or rng.random() < VALID_CHANCE)}
         simulation.step(row)
         rows.append({**row, **{port: simulation.inspect(port) for port in netlist.outputs}})
-    return replay_of("descriptors in every cycle", netlist, rows)
+    return [replay_of("descriptors in every cycle", netlist, rows)]
 
 
 def in_checks(netlist: Nets) -> frozenset[str]:

@@ -10,7 +10,7 @@ from hls.flatten import flatten
 from hls.lower import Netlist
 from verification.equivalence.netlist import read_block
 from verification.evidence.glue_checks import checks_alone, checks_meaning, in_checks
-from verification.evidence.glue_outputs import Meaning, inputs_alone, meanings
+from verification.evidence.glue_outputs import Meaning, inputs_alone, inputs_of, meanings
 from verification.evidence.glue_promises import PROMISES, Promise
 from verification.evidence.glue_recording import Recording
 from verification.evidence.glue_replay import Replay
@@ -37,8 +37,6 @@ MODULES: dict[str, tuple[tuple[str, ...], ...]] = {
 The controller's checks of a descriptor are a module of their own here, without recordings. The query buffer is in one
 netlist with the row issue: what it gives means something only where the row issue takes it.
 """
-CONTROL = ("control_read", "control_write", "controller", "head_walk", "selection")
-"""Modules that have something to do in layers without rows, and in requests that are refused."""
 PARTS = tuple(part for instances in MODULES.values() for parts in instances for part in parts)
 
 
@@ -92,7 +90,8 @@ def module(design: Composition, name: str) -> Module:
     netlist = netlists[parts[0]] if len(parts) == 1 else _together(design, parts)
     meaning = means.get(name, {})
     outputs = {port: m for port, m in meaning.items() if port in netlist.outputs}
-    known = {port: m for of_module in means.values() for port, m in of_module.items()} | inputs_alone(TINY)
+    known = {port: m for of_module in means.values() for port, m in of_module.items()}
+    known |= {**inputs_alone(TINY), **inputs_of(TINY).get(name, {})}
     ports = {*netlist.inputs, *netlist.outputs}
     given = {port: m for port, m in known.items() if port in netlist.inputs and m.ports and m.ports <= ports}
     elsewhere = in_checks(read_block(netlist.block)) if name == "controller" else frozenset()

@@ -231,6 +231,19 @@ def meanings(config: AcceleratorConfig) -> dict[str, dict[str, Meaning]]:
     }
 
 
+def inputs_of(config: AcceleratorConfig) -> dict[str, dict[str, Meaning]]:
+    """By module, for its inputs that mean less to it than to others."""
+    s = MachineSizes.of(config)
+    lanes = s.top_k_lanes
+    kept = Lanes("engine_a_kept_count", 0, lanes.bit_length(), counted=True)
+    return {
+        "selection": {
+            "engine_a_kept_id": Meaning(("select_result_valid",), kept, s.id_bits, lanes),
+            **_under("select_result_valid", "engine_a_kept_count", "engine_a_kept_last"),
+        }
+    }
+
+
 def inputs_alone(config: AcceleratorConfig) -> dict[str, Meaning]:
     """Inputs from parts that are none of the glue, and lists whose whole rows are passed on."""
     s, port = MachineSizes.of(config), MemoryPortSize.of(config)

@@ -35,7 +35,7 @@ class _Source:
     sent: list[deque[tuple[int, ...]]] = field(default_factory=lambda: [deque() for _ in range(TINY.hbm_channels)])
 
 
-def port_alone(netlist: Netlist, seed: int) -> Replay:
+def port_alone(netlist: Netlist, seed: int) -> list[Replay]:
     """A random run of the memory port.
 
     Raises:
@@ -78,7 +78,7 @@ def port_alone(netlist: Netlist, seed: int) -> Replay:
             if seen["memory_valid"] >> c & 1 and row["memory_ready"] >> c & 1:
                 owed[c] += _taken(sources, seen, c, size)
         rows.append({**row, **seen})
-    return replay_of("all at once", netlist, rows)
+    return [replay_of("all at once", netlist, rows)]
 
 
 def _bits(random: Random, count: int, chance: float) -> int:

@@ -60,6 +60,47 @@ def fetched_when_draining() -> Promise:
     )
 
 
+def rows_tell_while_running() -> Promise:
+    """Rows tell their importance after `layer_start`, and until all have."""
+    return Promise(
+        "rows tell their importance while a layer runs",
+        lambda value, netlist: value("state_running") | ~(value("row_added") | value("row_kept")),
+    )
+
+
+def steady_layer(*registers: str) -> Promise:
+    """Registers behind the layer bus hold what they would load, from `layer_start` until all rows have been told."""
+
+    def holds(value: Value, netlist: Netlist) -> Bits:
+        still = [value(name) == value(netlist.drivers[name].args[0]) for name in registers]
+        return conjunction(still) | ~(value("state_launching") | value("state_running"))
+
+    return Promise(f"{', '.join(registers)} stand still while a layer runs", holds)
+
+
+def nothing_owed_when_idle() -> Promise:
+    """Between layers the memory owes nothing."""
+
+    def holds(value: Value, netlist: Netlist) -> Bits:
+        del netlist
+        return ~value("state_idle") | ~(value("write_busy") | value("writes_pending") | value("read_waits"))
+
+    return Promise("nothing is owed between layers", holds)
+
+
+def never_full(prefix: str) -> Promise:
+    """A FIFO of 2^n items never holds so many: its source has no more under way."""
+    return Promise(f"{prefix}memory is never full", lambda value, netlist: ~value(f"{prefix}count")[-1])
+
+
+def room_left(prefix: str) -> Promise:
+    """A queue of beats never holds as many as there are places."""
+    return Promise(
+        f"{prefix}beats has a place left",
+        lambda value, netlist: value(f"{prefix}written") + 1 != value(f"{prefix}read"),
+    )
+
+
 def taken_at_once(stream: str) -> Promise:
     """An item of a stream never waits."""
     return Promise(
@@ -68,9 +109,18 @@ def taken_at_once(stream: str) -> Promise:
 
 
 PROMISES: Mapping[str, tuple[Promise, ...]] = {
-    "value_lists": (exclusive("missing_write", "kept_list_valid"),),  # generation and summarization
+    # generation and summarization
+    "value_lists": (exclusive("missing_write", "kept_list_valid"), never_full("decisions_")),
+    "selection": (never_full("checked_"),),
+    "row_issue": (never_full("row_issue.rows_"), never_full("row_issue.flats_")),
+    "row_queues": (never_full("issued_"), room_left("first_"), room_left("replay_")),
     "output_stage": (steady("others_exist", "rows_0_count"), taken_at_once("head")),
     "control_read": (answered_once(),),
-    "controller": (fetched_when_draining(),),
+    "controller": (
+        fetched_when_draining(),
+        nothing_owed_when_idle(),
+        rows_tell_while_running(),
+        steady_layer("last_of_layer_rows", "last_of_layer_heads"),
+    ),
 }
 """By module."""

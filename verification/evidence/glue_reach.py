@@ -7,12 +7,15 @@ from collections.abc import Collection
 from verification.equivalence.netlist import Net, Netlist
 
 
-def reached(faulty: Netlist, original: Netlist, state: Collection[str] = ()) -> set[str]:
+def reached(
+    faulty: Netlist, original: Netlist, state: Collection[str] = (), memories: Collection[str] = ()
+) -> set[str]:
     """Wires of a mutant that are not driven as in the original, registers in `state`, and all that depends on them.
 
-    Registers stop it: what they take in may differ, what they hold does not, but for those in `state`.
+    Registers stop it: what they take in may differ, what they hold does not, but for those in `state`; memories too,
+    but for those in `memories`.
     """
-    tables = {name for name, memory in faulty.memories.items() if original.memories.get(name) != memory}
+    tables = {name for name, memory in faulty.memories.items() if original.memories.get(name) != memory} | {*memories}
     users: dict[str, list[Net]] = {}
     for net in faulty.nets:
         if net.op != "r":

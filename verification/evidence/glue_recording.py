@@ -34,11 +34,11 @@ from verification.strategies import SmallRun
 
 ALWAYS = "always"
 TAP = "glue"
-ANSWERED = {"layers without rows": selections, "refused": refusals, "fields at limits": at_limits, "each bit": each_bit}
+SELECTIONS = "layers without rows"
+ANSWERED = {SELECTIONS: selections, "refused": refusals, "fields at limits": at_limits, "each bit": each_bit}
 """Recordings of requests to a memory that answers."""
-SILENT = {f"silent after {count}": count for count in (0, 5, 11, 22)}
-"""Recordings of a request to a memory that answers no more after so many requests: reading the descriptor, its lists,
-and twice while results are written."""
+SILENT = {f"silent after {count}": count for count in (5, 22)}
+"""Recordings of a request to a memory that answers no more after so many requests: reading lists, writing results."""
 REQUESTS = (*ANSWERED, *SILENT)
 """Recordings that are no runs."""
 
@@ -71,10 +71,10 @@ def _name(part: str, port: str) -> str:
 def record(
     parts: Sequence[str],
     runs: Mapping[str, SmallRun] = RUNS,
-    with_requests: bool = True,
+    requests: Sequence[str] = REQUESTS,
     change: Callable[[Composition], Composition] = lambda design: design,
 ) -> Iterator[Recording]:
-    """A recording of each run, and (`with_requests`) of `REQUESTS`.
+    """A recording of each run, and of some of `REQUESTS`.
 
     Raises:
         AssertionError: if the netlist does not do what the reference does.
@@ -90,13 +90,12 @@ def record(
     with open_simulator(observed(design, parts), "auto") as simulator:
         for name, run in runs.items():
             yield joined(name, _layers(run, simulator, tap))
-        if not with_requests:
-            return
-        for name, layers in ANSWERED.items():
-            yield joined(name, _requests(layers(), simulator, tap, make_memory("hbm2", TINY)))
-        for name, count in SILENT.items():
-            memory = AdversarialMemory(TINY.hbm_channels, accept=1.0, answer=1.0, silent_after=count)
-            yield joined(name, _requests(itertools.islice(selections(), 1), simulator, tap, memory))
+        for name in requests:
+            if name in SILENT:
+                memory = AdversarialMemory(TINY.hbm_channels, accept=1.0, answer=1.0, silent_after=SILENT[name])
+                yield joined(name, _requests(itertools.islice(selections(), 1), simulator, tap, memory))
+            else:
+                yield joined(name, _requests(ANSWERED[name](), simulator, tap, make_memory("hbm2", TINY)))
 
 
 def _layers(run: SmallRun, simulator: Simulator, tap: Tap) -> Iterator[Tapped]:

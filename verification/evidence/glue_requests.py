@@ -27,7 +27,9 @@ DESCRIPTOR_ADDRESS = 1 << 12
 REGION = 1 << 16
 """Where the lists of a layer without rows lie, in an image of `IMAGE_BYTES`."""
 IMAGE_BYTES = 1 << 20
-AT_LIMITS = 500
+AT_LIMITS = 200
+SMALL = 40
+"""Small layers without rows."""
 LISTED = ("survivors_address", "head_table_address", "protected_address")
 """Addresses that are read before a request is refused for its lists."""
 
@@ -45,6 +47,20 @@ def selections() -> Iterator[HostLayer]:
         for next_keys in {1, keys // 2 + 1, keys}:
             fixed = {"position": position, "keys": keys, "heads": heads, "stage": stage, "next_keys": next_keys}
             yield random_layer(TINY, rng, REGION, rows=0, head_dim=8, **fixed)
+    for _ in range(SMALL):
+        yield _small(rng)
+    full = {"position": 512, "keys": 1, "rows": 0, "head_dim": 8, "next_keys": 1, "protected_count": 512}
+    yield replace(random_layer(TINY, rng, REGION, **full), survivors=(511,), protected=tuple(range(512)))
+
+
+def _small(rng: np.random.Generator) -> HostLayer:
+    """A layer without rows whose next layer keeps about as many tokens as are protected, and about all of its heads."""
+    layer = random_layer(TINY, rng, REGION, rows=0, head_dim=8, heads=int(rng.choice([4, 12, 64, 64])))
+    fixed = len({*layer.survivors} & {*layer.protected})
+    near = max(1, fixed + int(rng.integers(-2, 3)))
+    alive = layer.fields["head_mask"].bit_count()
+    heads = max(1, alive - int(rng.integers(-1, 3)))
+    return layer.with_fields(next_keys=near, next_heads=heads) if rng.random() < 0.8 else layer
 
 
 def _good() -> HostLayer:

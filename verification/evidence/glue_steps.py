@@ -27,7 +27,15 @@ from verification.equivalence.unrolling import Sources, Unrolling
 from verification.evidence.glue_modules import Module
 from verification.evidence.glue_observed import Observed, observed
 from verification.evidence.glue_outputs import Meaning
-from verification.evidence.glue_planes import cases_of, one_plane, plane_words, planes_of, words_of
+from verification.evidence.glue_planes import (
+    WORD_BITS,
+    cases_of,
+    cycles_in,
+    one_plane,
+    plane_words,
+    planes_of,
+    words_of,
+)
 from verification.evidence.glue_reach import reached
 from verification.evidence.glue_replay import Replay
 
@@ -107,13 +115,14 @@ class Steps:
 
     def _check(self, wanted: Mapping[str, Words]) -> None:
         for port, means in self.meant.items():
-            bits = self.netlist.widths[port]
+            looked_at = np.zeros_like(self.words[port])
             for at, meant in means:
-                planes = (planes_of(words, bits)[at] for words in (self.words[port], wanted[port]))
-                wrong = reduce(or_, (a ^ b for a, b in zip(*planes, strict=True))) & meant
-                assert not np.any(wrong), (
-                    f"{self.of.name}: {port} differs in {self.place(int(cases_of(wrong, self.count)[0]))}"
-                )
+                ones = np.uint32(0) - cycles_in(meant, self.count).astype(np.uint32)
+                for word in range(at.start // WORD_BITS, -(-at.stop // WORD_BITS)):
+                    low, high = (min(max(bit - word * WORD_BITS, 0), WORD_BITS) for bit in (at.start, at.stop))
+                    looked_at[:, word] |= ones & np.uint32((1 << high) - (1 << low))
+            wrong = np.flatnonzero(np.any((self.words[port] ^ wanted[port]) & looked_at, axis=1))
+            assert not len(wrong), f"{self.of.name}: {port} differs in {self.place(int(wrong[0]))}"
 
         for promise in self.of.promises:
             broken = ~promise.holds(self.original.bits, self.netlist).value[0]
@@ -190,6 +199,8 @@ class Mutated:
     Attributes:
         steps: of the original.
         netlist: of the mutant.
+        apart: the steps are those from states with other bits in some registers, by name which; the state behind a
+            step differs if it is not just so.
         extra: words of the registers that the original has not: what they hold until something is different.
         shown, changed: steps in which an output that means something differs; after which state does, or in which
             something else is read from a memory.
@@ -199,17 +210,18 @@ class Mutated:
         NetlistError: for a mutant of another kind.
     """
 
-    def __init__(self, steps: Steps, faulty: Netlist) -> None:
-        self.steps, self.netlist, original = steps, faulty, steps.netlist
+    def __init__(self, steps: Steps, faulty: Netlist, apart: Mapping[str, int] | None = None) -> None:
+        self.steps, self.netlist, self.apart, original = steps, faulty, dict(apart or {}), steps.netlist
         self.extra = {
             name: steps.before(faulty.drivers[name].args[0], reset or 0)
             for name, reset in faulty.registers.items()
             if name not in original.registers
         }
         self.reset = any(original.registers.get(name, reset) != reset for name, reset in faulty.registers.items())
-        self._reached = reached(faulty, original)
-        extra = {name: planes_of(words, faulty.widths[name]) for name, words in self.extra.items()}
-        self._run = steps.unrolled(faulty, self._as_in_original, extra)
+        self._reached = reached(faulty, original, self.apart)
+        given = {name: planes_of(words, faulty.widths[name]) for name, words in self.extra.items()}
+        given |= {name: self._moved(name, steps.original.value(name)) for name in self.apart}
+        self._run = steps.unrolled(faulty, self._as_in_original, given)
         self.shown = cases_of(self._shown(), steps.count)
         self.changed = cases_of(self._changed(), steps.count)
 
@@ -219,11 +231,16 @@ class Mutated:
         found: Planes = self.steps.original.value(name)
         return found
 
-    def _differs(self, mine: str, its: str, at: slice = slice(None)) -> Any:
-        """Plane of the steps in which a wire of the original and one of the mutant differ."""
-        if mine == its and its not in self._reached and its not in self.extra:
+    def _moved(self, register: str, planes: Planes) -> Planes:
+        """What a register that is apart holds where the original's holds this."""
+        bits = self.apart.get(register, 0)
+        return tuple(~plane if bits >> i & 1 else plane for i, plane in enumerate(planes))
+
+    def _differs(self, mine: str, its: str, at: slice = slice(None), register: str = "") -> Any:
+        """Plane of the steps in which a wire of the original and one of the mutant differ: what a register takes in."""
+        if mine == its and its not in self._reached and its not in self.extra and register not in self.apart:
             return ZERO
-        a, b = self.steps.original.value(mine)[at], self._run.value(its)[at]
+        a, b = self._moved(register, self.steps.original.value(mine)[at]), self._run.value(its)[at]
         return reduce(or_, (p ^ q for p, q in zip(a, b, strict=True)))
 
     def _shown(self) -> Any:
@@ -239,7 +256,8 @@ class Mutated:
         original, faulty = self.steps.netlist, self.netlist
         for name in faulty.registers:
             its = faulty.drivers[name].args[0]
-            found = found | self._differs(its if name in self.extra else original.drivers[name].args[0], its)
+            mine = its if name in self.extra else original.drivers[name].args[0]
+            found = found | self._differs(mine, its, register=name)
         for name in self.steps.reads:
             if name in faulty.drivers:
                 found = found | self._differs(original.drivers[name].args[0], faulty.drivers[name].args[0])

@@ -11,10 +11,11 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 
 import pyrtl
 
-from hls.compose import Composition, Piece, Source
+from hls.compose import Composition, Piece, Source, constant
 from hls.lower import Netlist, building
 from hls.stream import register
 
@@ -29,23 +30,29 @@ RIGID = frozenset(
         ("output_stage", "head_valid"),
     }
 )
-"""What is on its way to the accumulators of importance is taken at once: nobody asks whether something still waits
-there, and a sweep that clears the scores runs ahead of the first row, which does not wait for its end."""
+"""What is on its way to the accumulators of importance is taken at once in layers with rows: nobody asks whether
+something still waits there, and a sweep that clears the scores runs ahead of the first row, which does not wait for its
+end."""
+ROWS = ("controller", "layer_rows")
 LANES = "landing_lane_"
 """A landing lane moves its tags on with what is in the converter behind it, by the ready bit of that."""
-WAY_BITS = 4
-LENGTH_BITS = (6, 7, 8, 10)
-"""A way lasts for 2^6 to 2^10 cycles on the average."""
+WAY_BITS = 3
+LENGTH_BITS = (4, 5, 6, 8)
+"""A way lasts for 2^4 to 2^8 cycles on the average."""
 
 
-def throttle(seed: int, bits: int) -> Netlist:
-    """For `bits` streams side by side that are open together: `in_valid`, `out_valid`, `out_ready`, `in_ready`."""
+def throttle(bits: int, rigid_bits: int = 1) -> Netlist:
+    """For `bits` streams side by side that are open together: `in_valid`, `out_valid`, `out_ready`, `in_ready`.
+
+    `seed`, constant and not 0, makes it another one than those beside it; where `rigid` is not 0 it is open.
+    """
     block = pyrtl.Block()
     with building(block):
         in_valid, out_ready = pyrtl.Input(bits, "in_valid"), pyrtl.Input(bits, "out_ready")
-        noise = register(RANDOM_BITS, "noise", block, 1 + seed % ((1 << RANDOM_BITS) - 1))
+        noise, begun = register(RANDOM_BITS, "noise", block), register(1, "begun", block)
+        begun.next <<= pyrtl.Const(1, 1)
         feedback = noise[TAPS[0]] ^ noise[TAPS[1]] ^ noise[TAPS[2]] ^ noise[TAPS[3]]
-        noise.next <<= pyrtl.concat(noise[:-1], feedback)
+        noise.next <<= pyrtl.select(begun, pyrtl.concat(noise[:-1], feedback), pyrtl.Input(RANDOM_BITS, "seed"))
         way, length = register(WAY_BITS, "way", block), register(2, "length", block)
         ends = pyrtl.mux(length, *(noise[:n] == 0 for n in LENGTH_BITS))
         way.next <<= pyrtl.select(ends, noise[-WAY_BITS:], way)
@@ -54,11 +61,12 @@ def throttle(seed: int, bits: int) -> Netlist:
         opens = pyrtl.mux(way, noise[0], noise[:4] == 0, pyrtl.Const(0, 1), default=pyrtl.Const(1, 1))
         is_open = register(1, "is_open", block)
         offered = in_valid & is_open.sign_extended(bits)
-        is_open.next <<= opens | pyrtl.rtl_any(*(offered & ~out_ready))
+        rigid = pyrtl.Input(rigid_bits, "rigid") != 0
+        is_open.next <<= opens | rigid | pyrtl.rtl_any(*(offered & ~out_ready))
         for name, wire in (("out_valid", offered), ("in_ready", out_ready & is_open.sign_extended(bits))):
             port = pyrtl.Output(bits, name)
             port <<= wire
-    return Netlist(f"throttle_{seed}", block)
+    return Netlist(f"throttle_{bits}_{rigid_bits}", block)
 
 
 def links(design: Composition) -> Iterator[tuple[tuple[str, str], Source]]:
@@ -69,7 +77,7 @@ def links(design: Composition) -> Iterator[tuple[tuple[str, str], Source]]:
             name = port.removesuffix("ready")
             valid = next((v for v in (f"{name}valid", f"{name}request") if v in outputs), None)
             whole = len(source.pieces) == 1 and source.pieces[0].part and source.pieces[0].part != part
-            if not port.endswith("ready") or valid is None or part.startswith(LANES) or (part, valid) in RIGID:
+            if not port.endswith("ready") or valid is None or part.startswith(LANES):
                 continue
             if whole and outputs[valid] == source.bits:
                 yield (part, valid), source
@@ -78,12 +86,16 @@ def links(design: Composition) -> Iterator[tuple[tuple[str, str], Source]]:
 def throttled(design: Composition, seed: int = 0) -> Composition:
     """The design with a throttle on every link."""
     parts, connections = dict(design.parts), {part: dict(ports) for part, ports in design.connections.items()}
+    of_bits = cache(throttle)
     instead: dict[Piece, Piece] = {}
     added: dict[str, dict[str, Source]] = {}
     for (part, valid), source in links(design):
         name, offered = f"throttle_{part}_{valid}", Piece(part, valid, 0, source.bits)
-        parts[name] = throttle(zlib.crc32(f"{seed} {name}".encode()), source.bits)
-        added[name] = {"in_valid": Source((offered,)), "out_ready": source}
+        rigid = Source((Piece(*ROWS, 0, design.parts[ROWS[0]].outputs[ROWS[1]]),))
+        rigid = rigid if (part, valid) in RIGID else constant(0, 1)
+        parts[name] = of_bits(source.bits, rigid.bits)
+        own_seed = constant(1 + zlib.crc32(f"{seed} {name}".encode()) % ((1 << RANDOM_BITS) - 1), RANDOM_BITS)
+        added[name] = {"in_valid": Source((offered,)), "out_ready": source, "seed": own_seed, "rigid": rigid}
         instead[offered] = Piece(name, "out_valid", 0, source.bits)
         instead[source.pieces[0]] = Piece(name, "in_ready", 0, source.bits)
 

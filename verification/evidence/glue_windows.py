@@ -1,7 +1,9 @@
 """Runs of a mutant from recorded steps after which its state differs: does that ever show?
 
 A run goes on until an output that means something differs, or until all state, memories included, is again what it is
-in the original: then nothing can be different before the next step that differs by itself (`glue_steps`).
+in the original: then nothing can be different before the next step that differs by itself (`glue_steps`). Where some
+registers have differed by the same bits for a while, all steps are looked at from states that differ so, and what is
+run next is the one behind which they do not.
 """
 
 from __future__ import annotations
@@ -20,7 +22,11 @@ from verification.evidence.glue_planes import cases_of, integers_of, words_of
 from verification.evidence.glue_steps import Mutated, Steps
 
 CHUNK_STEPS = 64
+MOST = 8
+"""Ways to be apart that are followed for each mutant."""
 Contents = dict[str, dict[int, int]]
+Apart = dict[str, int]
+"""Bits by which registers differ from the original's."""
 
 
 class Recorded:
@@ -67,7 +73,11 @@ class Recorded:
 
 
 class Run:
-    """A mutant's run through the windows of its recordings."""
+    """A mutant's run through the windows of its recordings.
+
+    Attributes:
+        lasting: steps in which a difference that lasts does not, or shows, by the bits that differ.
+    """
 
     def __init__(self, recorded: Recorded, mutated: Mutated, block: pyrtl.Block) -> None:
         self.recorded, self.mutated, self.steps = recorded, mutated, mutated.steps
@@ -79,6 +89,7 @@ class Run:
         self._inputs, self._outputs = self.steps.netlist.inputs, self.steps.netlist.outputs
         self._registers = tuple(mutated.netlist.registers)
         self._count = 0
+        self.lasting: dict[frozenset[tuple[str, int]], NDArray[np.int64]] = {}
 
     def shows(self, most_steps: int, most_in_all: int) -> tuple[int | None, bool]:
         """A step that shows it, if one is found; and whether all has been run: `most_steps` in a recording at most.
@@ -121,11 +132,11 @@ class Run:
         while case < high:
             self.recorded.write(contents, written, case)
             self.reset = self.mutated.reset and case == low
+            count = self._count
             found, end = self._window(contents, case, high, most_steps - steps)
             if found:
                 return end, True
-            steps += end - case
-            self._count += end - case
+            steps += self._count - count
             if steps >= most_steps and end < high:
                 return None, False
             written = end
@@ -144,9 +155,10 @@ class Run:
         state = {**self._fixed, **{key: mine[name] for key, name in self._name_of.items()}}
         names = self._registers
         registers: dict[str, int] = {}
-        apart: set[tuple[str, int]] = set()
-        for low in range(first, min(high, first + most), CHUNK_STEPS):
-            end = min(high, first + most, low + CHUNK_STEPS)
+        differs: set[tuple[str, int]] = set()
+        low, before = first, Apart()
+        while low < high and most > 0:
+            end = min(high, low + most, low + CHUNK_STEPS)
             given = self._columns(self._inputs, low, end)
             wanted = self._columns(self._outputs, low, end)
             following = self._columns(names, low, min(end + 1, high))
@@ -154,9 +166,22 @@ class Run:
                 registers = {n: following[n][0] for n in names}
                 if self.reset:
                     registers = {n: v or 0 for n, v in self.mutated.netlist.registers.items()}
+            apart = {n: registers[n] ^ following[n][0] for n in names if registers[n] != following[n][0]}
+            event = self._next_event(apart, low, high) if apart == before and not differs else low
+            before = apart
+            if event > low:
+                for memory, address in self.recorded.write(contents, low, event):
+                    mine[memory][address] = contents[memory][address]
+                if event >= high:
+                    return False, high
+                there = self._columns(names, event, event + 1)
+                registers = {n: there[n][0] ^ apart.get(n, 0) for n in names}
+                low, before = event, Apart()
+                continue
             for i in range(end - low):
                 row = {port: column[i] for port, column in given.items()}
                 registers, seen, writes = self._step({**row, **registers, **state})
+                self._count += 1
                 for port, column in wanted.items():
                     if seen[port] != column[i] and self._means(port, low + i, seen[port] ^ column[i]):
                         return True, low + i
@@ -166,12 +191,29 @@ class Run:
                     touched.append((self._name_of[key], address))
                 for memory, address in touched:
                     same = contents[memory].get(address, 0) == mine[memory].get(address, 0)
-                    (apart.discard if same else apart.add)((memory, address))
-                if apart or low + i + 1 >= high:
+                    (differs.discard if same else differs.add)((memory, address))
+                if differs or low + i + 1 >= high:
                     continue
                 if all(registers[n] == following[n][i + 1] for n in names):
                     return False, low + i + 1
-        return False, min(high, first + most)
+            most -= end - low
+            low = end
+        return False, low
+
+    def _next_event(self, apart: Apart, low: int, high: int) -> int:
+        """The step from which on the registers are not just so much apart, or something shows; `high` if there is none.
+
+        Such a difference may last very long: it is followed on all steps at once.
+        """
+        key = frozenset(apart.items())
+        if set(apart) - set(self.steps.netlist.registers) or (key not in self.lasting and len(self.lasting) >= MOST):
+            return low
+        if key not in self.lasting:
+            lasting = Mutated(self.steps, self.mutated.netlist, apart)
+            self.lasting[key] = np.union1d(lasting.shown, lasting.changed)
+        events = self.lasting[key]
+        i = int(np.searchsorted(events, low))
+        return min(high, int(events[i])) if i < len(events) else high
 
     def _columns(self, names: tuple[str, ...], low: int, high: int) -> dict[str, list[int]]:
         words: Mapping[str, Words] = self.steps.words

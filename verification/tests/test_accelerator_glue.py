@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
+from random import Random
 
 import numpy as np
 import pyrtl
@@ -10,17 +11,21 @@ import pytest
 
 from hls.compose import Composition
 from hls.lower import Netlist
+from hls.stream import fifo, sink_ports, source_ports
 from verification.cosimulation import accelerator_of
+from verification.equivalence.bits import Bits, Concrete
 from verification.equivalence.netlist import read_block
 from verification.equivalence.sliced import case_value
 from verification.equivalence.solver import Limits
-from verification.evidence.accelerator_glue import chosen_mutants, fate, shares, stages
+from verification.evidence.accelerator_glue import Stage, chosen_mutants, fate, shares, stages
+from verification.evidence.glue_control_reads import control_reads_alone
 from verification.evidence.glue_crowds import CROWDS, crowded
 from verification.evidence.glue_equivalence import same_step, unseen
 from verification.evidence.glue_modules import PARTS, Module, module
 from verification.evidence.glue_outputs import Lanes, Meaning, meanings
 from verification.evidence.glue_planes import planes_of, words_of
 from verification.evidence.glue_port import port_alone
+from verification.evidence.glue_promises import PROMISES, Promise, never_full
 from verification.evidence.glue_recording import Recording, record
 from verification.evidence.glue_replay import Replay, replay_of
 from verification.evidence.glue_runs import RUNS, TINY
@@ -40,7 +45,7 @@ def design() -> Composition:
 
 @pytest.fixture(scope="module")
 def recordings() -> Sequence[Recording]:
-    return list(record(PARTS, {name: RUNS[name] for name in FEW}, with_requests=False))
+    return list(record(PARTS, {name: RUNS[name] for name in FEW}, requests=()))
 
 
 def difference(block: pyrtl.Block, of: Module, replay: Replay) -> tuple[int, str] | None:
@@ -130,7 +135,7 @@ def test_only_what_means_something_is_compared() -> None:
 
 def test_steps_and_runs_find_what_a_run_from_reset_finds(design: Composition, recordings: Sequence[Recording]) -> None:
     """Of mutants of all operators: shown by a step, or by a run from one, or by no run."""
-    kinds = set()
+    kinds, lasting = set(), 0
     for name, take in (("landing_lane", 5), ("row_queues", 29)):
         of = module(design, name)
         replay = of.replays(recordings[:1])[0]
@@ -139,13 +144,16 @@ def test_steps_and_runs_find_what_a_run_from_reset_finds(design: Composition, re
         for mutant in netlist_mutants(of.netlist.block)[::take]:
             block = mutant.build()
             mutated = Mutated(steps, read_block(block))
-            found, whole = Run(recorded, mutated, block).shows(1 << 30, 1 << 30)
+            run = Run(recorded, mutated, block)
+            found, whole = run.shows(1 << 30, 1 << 30)
+            lasting += len(run.lasting)
             wanted = difference(block, of, replay)
             assert whole
             assert found == (None if wanted is None else wanted[0]), mutant
             kinds.add((found is not None, len(mutated.changed) > 0, mutated.reset))
     assert {(True, False, False), (True, True, False), (False, True, False), (False, False, False)} <= kinds
     assert any(reset for *_, reset in kinds)
+    assert lasting
 
 
 def test_inputs_that_mean_nothing_are_random(design: Composition, recordings: Sequence[Recording]) -> None:
@@ -182,6 +190,17 @@ def test_the_port_alone_notices_a_lost_request(design: Composition) -> None:
         port_alone(Netlist("lossy", lossy.build()), 1)
 
 
+def test_control_reads_alone_notice_a_burst_that_is_taken_for_there(design: Composition) -> None:
+    """What a wrong reset value of a slot does, which no run of the machine shows."""
+    of = module(design, "control_read")
+    runs = control_reads_alone(of.netlist, 1)
+    assert len({len(run) for run in runs}) == 2
+    wrong = next(m for m in of.mutants() if m.operator == "reset value" and m.where == "filled_1_4")
+    with pytest.raises(AssertionError):
+        control_reads_alone(Netlist("wrong", wrong.build()), 1)
+    assert fate(wrong, of, [Stage(of, runs, 1)]).killed_by
+
+
 def test_the_same_items_come_out_of_a_crowd(design: Composition, recordings: Sequence[Recording]) -> None:
     of = module(design, "value_dispatch")
     replay, crowd = of.replays(recordings[:1])[0], CROWDS["value_dispatch"]
@@ -195,11 +214,11 @@ def test_the_same_items_come_out_of_a_crowd(design: Composition, recordings: Seq
 
 
 def test_a_throttle_passes_on_what_it_has_offered() -> None:
-    netlist = throttle(5, 1)
+    netlist = throttle(1)
     simulation = pyrtl.FastSimulation(tracer=None, block=netlist.block)
     rows = []
     for cycle in range(4000):
-        simulation.step({"in_valid": 1, "out_ready": cycle // 3 % 2})
+        simulation.step({"in_valid": 1, "out_ready": cycle // 3 % 2, "seed": 5, "rigid": 0})
         rows.append({name: simulation.inspect(name) for name in ("out_valid", "out_ready", "in_ready")})
     assert {row["out_valid"] for row in rows} == {0, 1}
     assert all(row["in_ready"] == (row["out_valid"] & row["out_ready"]) for row in rows)
@@ -248,6 +267,63 @@ def test_a_payload_that_nobody_looks_at_may_differ() -> None:
     assert not unseen(faulty["enable", "always loads"], original, {}, limits)
     assert not any(same_step(mutant, original, means, limits) for mutant in faulty.values())
     assert same_step(read_block(held_payload()), original, means, limits)
+
+
+def ring(depth: int) -> pyrtl.Block:
+    """A FIFO in a memory."""
+    block = pyrtl.Block()
+    source = source_ports(4, block)
+    sink_ports(fifo(source, depth, block=block, storage="memory").stream, block)
+    return block
+
+
+def test_cells_of_a_ring_that_are_in_no_use_may_differ() -> None:
+    """It may write in every cycle if it is never full, and not else; and it must write."""
+    block = ring(8)
+    original, means = read_block(block), {"out_data": Meaning(("out_valid",))}
+    writes = {m.what: read_block(m.build()) for m in netlist_mutants(block) if m.operator == "memory write"}
+
+    def proved(what: str, *promises: Promise) -> bool:
+        return unseen(writes[what], original, means, Limits(time_s=20), promises)
+
+    assert proved("always writes", never_full("fifo_"))
+    assert not proved("always writes")
+    assert not proved("never writes", never_full("fifo_"))
+
+
+def test_a_ring_that_is_full_and_should_not_be() -> None:
+    netlist = Netlist("ring", ring(2))
+    simulation = pyrtl.FastSimulation(tracer=None, block=netlist.block)
+    rows = []
+    for _ in range(4):
+        row = {"in_data": 5, "in_valid": 1, "out_ready": 0}
+        simulation.step(row)
+        rows.append({**row, **{port: simulation.inspect(port) for port in netlist.outputs}})
+    replay = replay_of("never taken", netlist, rows)
+    Steps(Module("ring", netlist, [], {"out_data": Meaning(("out_valid",))}, {}, ()), [replay], 1)
+    of = Module("ring", netlist, [], {"out_data": Meaning(("out_valid",))}, {}, (never_full("fifo_"),))
+    with pytest.raises(AssertionError, match="not so in cycle 2 of 'never taken': fifo_memory is never full"):
+        Steps(of, [replay], 1)
+
+
+def test_every_promise_can_be_broken(design: Composition) -> None:
+    """Of random values of the wires it reads, some keep it and some do not."""
+    random = Random(1)
+    for name, promises in PROMISES.items():
+        netlist = read_block(module(design, name).netlist.block)
+        widths = dict(netlist.widths)
+        for promise in promises:
+            found = set()
+            for _ in range(400):
+                values: dict[str, int] = {}
+
+                def value(wire: str, values: dict[str, int] = values, widths: dict[str, int] = widths) -> Bits:
+                    bits = widths[wire]
+                    few = (0, 1, (1 << bits) - 1, random.getrandbits(bits))
+                    return Bits(Concrete(), values.setdefault(wire, random.choice(few) % (1 << bits)), bits)
+
+                found.add(int(promise.holds(value, netlist).value))
+            assert found == {0, 1}, promise.name
 
 
 def test_planes_are_words_by_bits() -> None:

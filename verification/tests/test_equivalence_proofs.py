@@ -370,7 +370,7 @@ def test_out_of_time_is_unknown_and_the_next_query_still_answered():
 
 
 def test_a_killed_solver_is_unknown_and_the_next_query_still_answered(monkeypatch):
-    original = solver._Worker.ask
+    original = solver.Worker.ask
     victims: list[object] = []
 
     def kill_first(worker, query, limits):
@@ -379,7 +379,7 @@ def test_a_killed_solver_is_unknown_and_the_next_query_still_answered(monkeypatc
             os.kill(worker._process.pid, signal.SIGKILL)
         return original(worker, query, limits)
 
-    monkeypatch.setattr(solver._Worker, "ask", kill_first)
+    monkeypatch.setattr(solver.Worker, "ask", kill_first)
     killed, easy = solve([Query(EASY, ("a",)), Query(EASY, ("a",))], Limits(5))
     assert (killed.status, killed.reason) == ("unknown", "the solver process was killed by signal 9")
     assert easy.status == "sat"
