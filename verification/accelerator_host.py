@@ -51,6 +51,7 @@ class Request:
         result: of the reference; None where only the selection runs.
         expected: what the netlist shows; None where only the selection runs.
         plan: of the pass.
+        tokens: that survive when it begins.
         next_tokens: survivors of the next layer.
         next_heads: surviving heads of the next layer.
         halve: the scores are halved after the layer.
@@ -62,6 +63,7 @@ class Request:
     result: LayerResult
     expected: LayerExpectation | None
     plan: PassPlan
+    tokens: Array
     next_tokens: Array
     next_heads: Array
     halve: bool
@@ -246,7 +248,7 @@ class Host:
         }
         name = f"step {result.step}, on entering layer {result.layer}"
         address = self._write(fields, present)
-        return Request(name, address, fields, result, None, plan, _ids(result.tokens), heads, halve=False)
+        return Request(name, address, fields, result, None, plan, present, _ids(result.tokens), heads, halve=False)
 
     def _layer(self, result: LayerResult, following: LayerResult | None, plan: PassPlan, first: bool) -> Request:
         expected = expectation(self.run, result)
@@ -270,7 +272,7 @@ class Host:
         }
         name = f"step {result.step}, layer {result.layer}"
         address = self._write(fields, tokens)
-        return Request(name, address, fields, result, expected, plan, next_tokens, next_heads, halve)
+        return Request(name, address, fields, result, expected, plan, tokens, next_tokens, next_heads, halve)
 
     def _write_query(self, result: LayerResult) -> None:
         planes = query_planes(self.run, result)

@@ -176,8 +176,9 @@ class Lockstep:
         last = beats.words["see_beat_last"][:, 0] == 1
         row_cycles, output_cycles = beats.cycles[last].astype(np.int64), outputs.cycles.astype(np.int64)
         timing = None
-        if self._model is not None and memory is not None and request.expected is not None:
-            timing = self._model.compare(request, memory, found.cycles, row_cycles, output_cycles)
+        if self._model is not None and memory is not None:
+            starts = found.taps["score"].cycles[:1].astype(np.int64)
+            timing = self._model.compare(request, memory, found.cycles, starts, row_cycles, output_cycles)
             self._compare_arrivals(timing)
         equal = sum(self.board.differing.values()) == before
         return LayerRun(request, found.cycles, row_cycles, output_cycles, equal, timing)
@@ -187,6 +188,7 @@ class Lockstep:
         far = timing.far_cycles
         layer = np.array([timing.cycles])
         for kind, differences in (
+            ("start cycles", timing.starts),
             ("row cycles", timing.rows),
             ("output cycles", timing.outputs),
             ("layer cycles", layer),

@@ -40,7 +40,9 @@ LIST_IDS = BURST_BITS // LIST_ID_BITS
 
 def _lists(plan: LayerPlan) -> list[tuple[str, int]]:
     """What a layer reads behind its descriptor, and bursts of it."""
-    lists = [("head_table", -(-HEAD_ENTRY.size_bytes * plan.work.model.heads // BURST_BYTES))]
+    lists = []
+    if plan.work.rows:
+        lists.append(("head_table", -(-HEAD_ENTRY.size_bytes * plan.work.model.heads // BURST_BYTES)))
     lists.append(("survivors", -(-plan.work.keys // LIST_IDS)))
     if len(plan.protected):
         lists.append(("protected", -(-len(plan.protected) // LIST_IDS)))
@@ -94,17 +96,26 @@ class Controller(Module):
             started, held = yield from self._begin(plan, asked)
             for part in (self.jobs, self.loader, self.issue):
                 part.clear()
-            self.values.begin(plan, started + self._clear_cycles(plan))
-            self.fetch.begin(plan.work.flat.size, plan.parts)
-            for port in self.layers:
-                yield port.put((plan, started))
-            ended = yield from self._end(
-                plan, tokens, heads, following, max(started + self.control.begun, held + self.control.held_told)
-            )
-            times = LayerTimes(
-                asked, started, ended, self.simulation.now_cycle, self.values.row_cycles, self.values.output_cycles
-            )
-            self.observe(plan, times)
+            cleared = started + self._clear_cycles(plan)
+            begins = max(started + self.control.begun, held + self.control.held_told)
+            if plan.work.rows:
+                self.values.begin(plan, cleared)
+                self.fetch.begin(plan.work.flat.size, plan.parts)
+                for port in self.layers:
+                    yield port.put((plan, started))
+                final = yield self.final.get()
+                begins = max(begins, final + self.control.importance_told)
+            self._select_behind(plan, (tokens, heads), following, begins, cleared)
+            heads_from, ended, rows, outputs = begins + self.control.heads_asked, started, [], []
+            if plan.work.rows:
+                ended = yield self.done.get()
+                heads_from = max(heads_from, ended + self.control.outputs_told)
+                rows, outputs = self.values.row_cycles, self.values.output_cycles
+            idle = int(self.fetch.run.values["heads_ended"]) + STORED_CYCLES + self.timing.heads
+            self.fetch.run.state["heads_from"] = max(heads_from + self.control.heads_read, idle)
+            yield from self.fetch.writes_acknowledged()
+            yield self.simulation.wait(self.control.done_told + 1)
+            self.observe(plan, LayerTimes(asked, started, ended, self.simulation.now_cycle, rows, outputs))
 
     def _clear_cycles(self, plan: LayerPlan) -> int:
         """From the start of a layer until its token importance is cleared, where that is asked for."""
@@ -182,17 +193,23 @@ class Controller(Module):
         ]
         return checked, max(behind)
 
-    def _end(
-        self, plan: LayerPlan, tokens: Selection | None, heads: Selection | None, following: Following, earliest: int
-    ) -> Generator[simpy.Event, Any, int]:
-        """Scores are swept, survivors selected, the answer is written, beside the last outputs; when those were out."""
-        final = yield self.final.get()
-        fetch, control = self.fetch, self.control
-        begins = max(final + control.importance_told, earliest)
+    def _select_behind(
+        self,
+        plan: LayerPlan,
+        selections: tuple[Selection | None, Selection | None],
+        following: Following,
+        begins: int,
+        cleared: int,
+    ) -> None:
+        """From `begins` on scores are swept, survivors selected, the answer is written, beside the last outputs.
+
+        Without rows that may be before the scores have been `cleared`: the sweep waits, its first row on the way.
+        """
+        (tokens, heads), fetch, control = selections, self.fetch, self.control
         written, bursts = streams(plan, len(following.tokens))
         numbers = {
             "sweep_cycles": self.timing.sweep,
-            "sweep_from": begins + control.sweep_begun,
+            "sweep_from": max(begins + control.sweep_begun, cleared - STORED_CYCLES),
             "answer_cycles": control.answered_behind,
             "selects_tokens": tokens is not None,
             "selects_heads": heads is not None,
@@ -202,13 +219,6 @@ class Controller(Module):
         self.start(self._select(plan, tokens, heads, following), f"selection {begins}")
         if tokens is None:
             fetch.set_list(walked(plan, begins, following.tokens))
-        ended: int = yield self.done.get()
-        idle = int(fetch.run.values["heads_ended"]) + STORED_CYCLES + self.timing.heads
-        asked = max(begins + control.heads_asked, ended + control.outputs_told)
-        fetch.run.state["heads_from"] = max(asked + control.heads_read, idle)
-        yield from fetch.writes_acknowledged()
-        yield self.simulation.wait(control.done_told + 1)
-        return ended
 
     def _select(
         self, plan: LayerPlan, tokens: Selection | None, heads: Selection | None, following: Following

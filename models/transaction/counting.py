@@ -10,7 +10,9 @@ from models.transaction.workload import LayerWork
 
 
 def payload(work: LayerWork) -> Payload:
-    """Bits that a layer reads and writes."""
+    """Bits that a layer reads and writes; none where survivors are selected only."""
+    if work.rows == 0:
+        return Payload()
     d, m, low = work.head_dim, work.msb_bits, work.lsb_bits
     groups = np.unique(work.kv_heads)
     if work.generation:
@@ -32,6 +34,8 @@ def payload(work: LayerWork) -> Payload:
 
 def dense(work: LayerWork, bits: int) -> Payload:
     """Bits of the same layer with everything kept and every element in `bits` bits."""
+    if work.rows == 0:
+        return Payload()
     rows = 1 if work.generation else work.tokens
     model = work.model
     return dense_payload(model.heads, model.kv_heads, rows, work.tokens, model.head_dim, bits, work.generation)
@@ -45,6 +49,6 @@ def performed_operations(work: LayerWork) -> int:
 
 def dense_operations(work: LayerWork) -> int:
     """Operations of the same layer with everything kept and nothing recomputed."""
-    n = work.tokens
+    n = work.tokens if work.rows else 0
     pairs = n if work.generation else n * (n + 1) // 2 if work.causal else n * n
     return 4 * work.head_dim * work.model.heads * pairs

@@ -144,6 +144,7 @@ def _layers(p: Profile) -> Iterator[LayerWork]:
                 tokens,
                 heads,
                 flat,
+                present if p.pruning.scope == "sequence" else None,
                 None
                 if len(tokens) == len(present) or len(tokens) == bypass
                 else Selection(len(present) - bypass, len(tokens) - bypass),
@@ -158,6 +159,7 @@ def _work(
     tokens: np.ndarray[tuple[int], np.dtype[np.int64]],
     heads: np.ndarray[tuple[int], np.dtype[np.int64]],
     flat: FlatRows,
+    present: np.ndarray[tuple[int], np.dtype[np.int64]] | None,
     token_selection: Selection | None,
     head_selection: Selection | None,
 ) -> LayerWork:
@@ -180,6 +182,7 @@ def _work(
         lsb_bits=p.quantization.lsb_bits,
         query_bits=p.query_bits,
         token_selection=token_selection,
+        present_ids=present,
         head_selection=head_selection,
         seed=p.seed,
     )

@@ -62,7 +62,7 @@ class LayerPlan:
         self.jobs = [
             (i, int(g), i == 0 or g != kv[i - 1], i == last or g != kv[i + 1]) for i, g in enumerate(kv.tolist())
         ]
-        self.visible = work.visible.tolist() if not work.generation else [work.keys]
+        self.visible = work.visible.tolist() if not work.generation else [work.keys] * work.rows
         self.beats = [-(-v * self.parts // sizes.slots) for v in self.visible]
 
     @property

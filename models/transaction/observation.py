@@ -49,7 +49,7 @@ class LayerEvents:
     @property
     def key_cycles(self) -> int:
         """From the first list of keys until the last buffer is released."""
-        return int(self.keys[-1, 3] - self.keys[0, 0])
+        return int(self.keys[-1, 3] - self.keys[0, 0]) if len(self.keys) else 0
 
     @property
     def key_fetch_cycles(self) -> int:
@@ -76,7 +76,9 @@ class LayerEvents:
         }
 
     def occupancies(self) -> dict[str, IntArray]:
-        """Arrivals and departures of what lies between modules, shape (2, items)."""
+        """Arrivals and departures of what lies between modules, shape (2, items); nothing does without rows."""
+        if not len(self.passes):
+            return {}
         first = self.passes[self.passes[:, 6] == 0]
         return {
             "softmax, rows": np.stack((first[:, 2], first[:, 4])),
@@ -130,9 +132,12 @@ def events_of(
         outputs: as `LayerEvents.outputs`.
     """
     started, ended, done = cycles
-    taken = np.array(passes, np.int64)
+    taken = np.array(passes, np.int64).reshape(-1, len(Pass._fields))
     taken[:, [2, 4, 7]] -= asked
     at = np.array(keys, np.int64).T - asked
+    if not len(at):
+        only = {"descriptor and lists": started - asked, "scores, selection, answer": done - started}
+        return LayerEvents(taken, at, rows, outputs, only)
     phases = {
         "descriptor and lists": started - asked,
         "before the first keys are asked for": int(at[0, 0]) + asked - started,

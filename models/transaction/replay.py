@@ -42,6 +42,7 @@ def _layers(run: Run[Any], model: ModelShape, lanes: int | None) -> Iterator[Lay
             result = run.layer(cascade, step, layer)
             yield replace(
                 layer_work(run, model, length, result, lanes),
+                present_ids=_present(before, layer).numpy() if pruning.scope == "sequence" else None,
                 token_selection=_token_selection(before, cascade, plan, layer, lanes, pruning.selection),
                 head_selection=_head_selection(before, cascade, lanes),
             )
@@ -85,10 +86,15 @@ def selection(values: torch.Tensor, kept: int, lanes: int) -> Selection:
     return Selection(len(values), kept, _passes(values, kept, lanes))
 
 
+def _present(before: Cascade, layer: int) -> torch.Tensor:
+    """Tokens that the survivors of a layer are chosen from."""
+    return before.tokens[~before.freed[layer, before.tokens]]
+
+
 def _token_selection(
     before: Cascade, after: Cascade, plan: PassPlan, layer: int, lanes: int | None, rule: str
 ) -> Selection | None:
-    present = before.tokens[~before.freed[layer, before.tokens]]
+    present = _present(before, layer)
     free = present[~plan.protected[present]]
     kept = int((~plan.protected[after.tokens]).sum())
     if len(present) == len(after.tokens) or kept == 0:

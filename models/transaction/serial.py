@@ -74,13 +74,12 @@ def behind(plan: LayerPlan, trip: RoundTrip, pass_rows: int, passes: int) -> int
     """From the decision of the last row, whose quick-select takes these passes, until the layer is done."""
     work, machine = plan.work, plan.machine
     timing, sizes = MachineTiming.of(machine), ValueSizes.of(machine)
-    engine = timing.engines[B]
-    beats = plan.beats[-1]
+    scores = ControlTiming.of(machine).sweep_begun + timing.sweep + -(-IMPORTANCE_BITS * work.tokens // BURST_BITS)
+    if not work.rows:
+        return scores + trip.write
+    engine, beats = timing.engines[B], plan.beats[-1]
     outputs = beats + sizes.weigh_cycles + timing.heads + work.model.heads
     if plan.prunes:
         outputs += engine.fill_cycles + pass_rows + passes * engine.pass_overhead_cycles
         outputs += trip.read if work.generation else 0
-    scores = (
-        beats + ControlTiming.of(machine).sweep_begun + timing.sweep + -(-IMPORTANCE_BITS * work.tokens // BURST_BITS)
-    )
-    return max(outputs, scores) + trip.write
+    return max(outputs, beats + scores) + trip.write

@@ -201,14 +201,19 @@ class System:
             yield plan, tokens, heads, after
 
     def _in_order(self) -> Iterator[Asked]:
-        """All layers of the workload."""
+        """All layers of the workload, and selections that no layer is before that could make them."""
         for work, following in pairwise(chain(self.workload.layers(), [None])):
             assert work is not None
-            goes_on = following is not None and following.layer > 0
-            tokens = following.token_selection if goes_on and following else None
-            heads = following.head_selection if goes_on and following else None
-            kept = following if goes_on and following else work
-            yield work, tokens, heads, Following(kept.key_ids, kept.heads)
+            entering = work.selection_on_entering()
+            if entering is not None:
+                yield entering, work.token_selection, None, Following(work.key_ids, work.heads)
+            if following is None or following.layer == 0:
+                yield work, None, None, Following(work.key_ids, work.heads)
+                continue
+            by_itself = following.selection_on_entering() is not None
+            tokens = None if by_itself else following.token_selection
+            kept = work.key_ids if by_itself else following.key_ids
+            yield work, tokens, following.head_selection, Following(kept, following.heads)
 
     def _counts(self) -> dict[str, int]:
         values = self.fetch.run.values
@@ -244,11 +249,11 @@ class System:
         ]
         cycles = (times.started, times.ended, times.done)
         trip, known = RoundTrip.of(self.memory), self.fetch.run.layer
-        last_select = int(known["pass_rows"][-1]), int(known["passes"][-1])
+        last_select = (int(known["pass_rows"][-1]), int(known["passes"][-1])) if work.rows else (0, 0)
         events = events_of(times.asked, cycles, self.issue.log, keys, rows, outputs)
         self.results.append(
             LayerResult(
-                name=f"step {work.step}, layer {work.layer}",
+                name=f"step {work.step}, {'' if work.rows else 'on entering '}layer {work.layer}",
                 work=work,
                 start_cycle=times.asked,
                 cycles=times.done - times.asked,

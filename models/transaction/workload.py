@@ -9,7 +9,7 @@ layer is the last section of the architecture page.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -65,7 +65,8 @@ class LayerWork:
         causal: rows see survivors up to their own id.
         tokens: N, tokens of the sequence in this pass, the current one included.
         key_ids: rising ids of the surviving tokens, shape (keys,).
-        row_ids: rising ids of the query rows, shape (rows,); one row where `step` is above 0.
+        row_ids: rising ids of the query rows, shape (rows,); one row where `step` is above 0; none where survivors are
+            selected only (`selection_on_entering`).
         heads: rising ids of the surviving heads, shape (heads,).
         kept: k_v of every row, shape (heads, rows).
         flat: the row was recomputed with all bits, shape (heads, rows).
@@ -73,6 +74,8 @@ class LayerWork:
         lsb_bits: L, 0 for static quantization.
         query_bits: bits of an element of Q.
         token_selection: made on entering the layer, None where nothing left.
+        present_ids: tokens that a pass of its own chose from, as with scope `sequence`, shape (tokens,); None: chosen
+            behind the layer before, from its survivors; before the first layer by a pass of its own, from all.
         head_selection: the same of heads.
         accumulates: probabilities are added to the importance of tokens.
         kept_mask: which values are kept, by slot, shape (heads, rows, keys); None where not known.
@@ -95,6 +98,7 @@ class LayerWork:
     lsb_bits: int
     query_bits: int
     token_selection: Selection | None = None
+    present_ids: IntArray | None = None
     head_selection: Selection | None = None
     accumulates: bool = True
     kept_mask: BoolArray | None = None
@@ -105,16 +109,16 @@ class LayerWork:
     def __post_init__(self) -> None:
         shape = (len(self.heads), len(self.row_ids))
         self._require(0 <= self.layer < self.model.layers, f"layer {self.layer} of {self.model.layers}")
-        for what, ids, limit in (
-            ("key ids", self.key_ids, self.tokens),
-            ("row ids", self.row_ids, self.tokens),
-            ("heads", self.heads, self.model.heads),
+        for what, ids, limit, least in (
+            ("key ids", self.key_ids, self.tokens, 1),
+            ("row ids", self.row_ids, self.tokens, 0),
+            ("heads", self.heads, self.model.heads, 1),
         ):
             self._require(
-                len(ids) > 0 and ids[0] >= 0 and ids[-1] < limit and bool((np.diff(ids) > 0).all()),
-                f"{what} must be rising numbers below {limit}, at least one",
+                len(ids) >= least and bool((np.diff(ids, prepend=-1, append=limit) > 0).all()),
+                f"{what} must be rising numbers below {limit}, at least {least}",
             )
-        self._require(self.step == 0 or len(self.row_ids) == 1, f"{len(self.row_ids)} rows in a generation step, not 1")
+        self._require(self.step == 0 or len(self.row_ids) <= 1, f"{len(self.row_ids)} rows in a generation step, not 1")
         self._require(
             self.kept.shape == self.flat.shape == shape, f"kept {self.kept.shape}, flat {self.flat.shape}, not {shape}"
         )
@@ -132,6 +136,27 @@ class LayerWork:
     def _require(self, condition: bool, message: str) -> None:
         if not condition:
             raise WorkloadError(f"{self.model.name}, step {self.step}, layer {self.layer}: {message}")
+
+    def selection_on_entering(self) -> "LayerWork | None":
+        """The pass without rows that selects this layer's tokens; None where there is none."""
+        present = self.present_ids
+        if present is None:
+            present = np.arange(self.tokens) if self.layer == 0 else self.key_ids
+        if len(present) <= self.keys:
+            return None
+        nothing = np.zeros((len(self.heads), 0), np.int64)
+        return replace(
+            self,
+            key_ids=present,
+            row_ids=nothing[0],
+            kept=nothing,
+            flat=nothing > 0,
+            kept_mask=None,
+            value_passes=None,
+            token_selection=None,
+            present_ids=None,
+            head_selection=None,
+        )
 
     @property
     def generation(self) -> bool:

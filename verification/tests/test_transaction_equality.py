@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
@@ -41,14 +42,17 @@ def _run(
     bits: QuantizationConfig,
     tokens: int = 11,
     heads: tuple[float, float] = (1.0, 1.0),
+    kept: tuple[float, float] = (1.0, 0.7),
+    scope: Literal["step", "sequence"] = "step",
+    rescale: bool = False,
 ) -> tuple[Run[Planes], Config]:
     generator = torch.Generator().manual_seed(5)
     q, k, v = (
         tuple(torch.randn(count, tokens, dim, generator=generator, dtype=torch.float64) for _ in range(2))
         for count in (4, 2, 2)
     )
-    tokens_kept, heads_kept = KeepSchedule(ratios=(1.0, 0.7)), KeepSchedule(ratios=heads)
-    pruning = PruningConfig(tokens=tokens_kept, heads=heads_kept, value_ratio=value_ratio, scope="step")
+    tokens_kept, heads_kept = KeepSchedule(ratios=kept), KeepSchedule(ratios=heads)
+    pruning = PruningConfig(tokens_kept, heads_kept, value_ratio=value_ratio, scope=scope, rescale=rescale)
     run = prepare(Sequence(q, k, v, prompt), IntegerArithmetic(bits), pruning, bits)
     return run, Config(MACHINE, pruning, bits)
 
@@ -56,8 +60,9 @@ def _run(
 def _levels(run: Run[Planes], config: Config, simulator: Simulator, memory: str, seed: int = 0) -> list[LayerEquality]:
     simulator.reset()
     pair = Lockstep(run, config, simulator, make_memory(memory, MACHINE, seed), memory, timing=True)
-    found = [layer.timing for layer in pair.layers() if layer.request.expected is not None]
+    found = [layer.timing for layer in pair.layers()]
     assert pair.board.equal, pair.board.report()
+    assert None not in found
     return [timing for timing in found if timing is not None]
 
 
@@ -182,3 +187,22 @@ def test_a_wrong_latency_of_jobs_and_rows_is_caught(
     wrong = replace(right, **{latency: getattr(right, latency) + 3})
     monkeypatch.setattr(register_timing, "_rows", lambda machine: wrong)
     assert not all(found.equal for found in _levels(run, config, simulator, "ideal"))
+
+
+@pytest.mark.parametrize("memory", ["ideal", "hbm2", "adversarial"])
+@pytest.mark.parametrize("scope", ["step", "sequence"])
+@pytest.mark.parametrize("prompt", [ENCODER, 29])
+@pytest.mark.parametrize("kept", [(0.6, 0.3), (0.04, 0.04)])
+def test_survivors_that_are_selected_without_rows_are_known_in_the_same_cycle(
+    kept: tuple[float, float],
+    prompt: int | None,
+    scope: Literal["step", "sequence"],
+    memory: str,
+    simulator: Simulator,
+) -> None:
+    bits = QuantizationConfig(6, 4, 0.3)
+    run, config = _run(prompt, 8, 1.0, bits, 32, (1.0, 0.5), kept, scope, rescale=prompt is not None)
+    found = _levels(run, config, simulator, memory)
+    assert any(one.rows.size == 0 for one in found)
+    for one in found:
+        assert one.equal, one

@@ -1,20 +1,26 @@
 """The machine as transactions: what holds for every workload, on small random ones."""
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from models.config import AcceleratorConfig
+from models.config import AcceleratorConfig, KeepSchedule, PruningConfig, QuantizationConfig
 from models.memory.hbm2 import Hbm2Memory
+from models.reference.integer import IntegerArithmetic
+from models.reference.stack import prepare
 from models.transaction import machine_timing
 from models.transaction.counting import payload
 from models.transaction.machine_timing import MachineTiming
+from models.transaction.replay import replay
 from models.transaction.roofline import Roof
 from models.transaction.summary import simulate_as_json, simulate_as_timeline
 from models.transaction.system import SystemResult, simulate
 from models.transaction.workload import Workload
+from verification.accelerator_host import Host
+from verification.tests.sequences import random_sequence
 from verification.tests.small_workloads import small_workload, small_workloads
 
 TINY = AcceleratorConfig.preset("tiny")
@@ -96,4 +102,32 @@ def test_summary_adds_up() -> None:
     assert total["dense_fp32_bytes"] > total["dense_12_bit_bytes"] > 0
     assert 0 < total["bandwidth_utilization"] < 1
     assert 0 < total["bottleneck"]["share"] <= total["bottleneck"]["share_within_layers"] <= 1
+    assert simulate_as_timeline(result).as_json().startswith(b"{")
+
+
+@pytest.mark.parametrize("scope", ["step", "sequence"])
+@pytest.mark.parametrize("prompt", [None, 10])
+def test_a_workload_makes_the_passes_that_the_host_asks_for(
+    prompt: int | None, scope: Literal["step", "sequence"]
+) -> None:
+    """Where no layer is before that could select its tokens, a pass selects only: as long as that, without any row."""
+    bits, kept = QuantizationConfig(8, 0, 0.0), KeepSchedule(ratios=(0.6, 0.3))
+    run = prepare(
+        random_sequence(1, layers=2, prompt=prompt),
+        IntegerArithmetic(bits),
+        PruningConfig(tokens=kept, scope=scope),
+        bits,
+    )
+    result = simulate(replay(run, "random", "random numbers", TINY.top_k_lanes), TINY)
+    assert [layer.name for layer in result.layers] == [request.name for request in Host(run, TINY).requests()]
+    only = [layer for layer in result.layers if layer.work.rows == 0]
+    assert only
+    for layer in only:
+        assert layer.cycles == layer.turnaround_cycles >= layer.serial.before + layer.serial.behind
+        assert layer.row_cycles.size == layer.output_cycles.size == layer.operations == 0
+        assert payload(layer.work).total_bits == 0
+        assert layer.bursts["control_write"] > 0
+        assert sum(layer.bursts.values()) == layer.bursts["control_read"] + layer.bursts["control_write"]
+    found = simulate_as_json(result)
+    assert found["total"]["cycles"] == sum(layer["cycles"] for layer in found["layers"]) == result.cycles
     assert simulate_as_timeline(result).as_json().startswith(b"{")
