@@ -20,6 +20,11 @@ that never stalls (`depth` 0: the write ports of the data queues) has none, and 
 The address crossbar takes addresses and tags from `fetch_queues` queues to `hbm_channels` channels; the data crossbar
 takes the answers back. An input whose items are all for one output never waits for another input's output.
 
+The data crossbar is `data_parts` crossbars side by side, each for its share of the queues: a channel has a FIFO of
+answers for each of them (virtual output queues). With one FIFO a channel, the answer at its head keeps those behind it
+from queues that are free: with 16 channels and 32 queues, DRAM gave 0.78 of what it can where it now gives 0.89, which
+is all that its refreshes leave.
+
 Ports of a whole crossbar, element 0 lowest: `in_item`, `in_destination`, `in_valid`, `in_ready` and `out_item`,
 `out_valid`, `out_ready`; without `out_ready` where outputs never stall.
 """
@@ -57,6 +62,9 @@ ADDRESS_BITS = 34
 BURST_BYTES = 32
 BURST_BITS = 8 * BURST_BYTES
 BURST_ADDRESS_BITS = ADDRESS_BITS - 5
+DATA_PARTS = 2
+"""Of the data crossbar: each has half of the queues, so a channel that gives a burst a cycle asks each every other
+cycle, below the 0.59 that heads of FIFOs let through for random outputs. Four parts measured the same."""
 OUTPUT_DEPTH = 4
 """Items of an output's FIFO: an item's room is known to be free again three cycles after it was granted."""
 
@@ -110,9 +118,15 @@ def address_size(config: AcceleratorConfig) -> CrossbarSize:
     return CrossbarSize(config.fetch_queues, config.hbm_channels, item_bits, OUTPUT_DEPTH)
 
 
+def data_parts(config: AcceleratorConfig) -> int:
+    """Parts of the data crossbar, of two queues at least."""
+    return max(1, min(DATA_PARTS, config.fetch_queues // 2))
+
+
 def data_size(config: AcceleratorConfig) -> CrossbarSize:
-    """The data crossbar: items are bursts with the place in the data queue above them."""
-    return CrossbarSize(config.hbm_channels, config.fetch_queues, BURST_BITS + slot_bits(config), 0)
+    """A part of the data crossbar: items are bursts with the place in the data queue above them."""
+    queues = config.fetch_queues // data_parts(config)
+    return CrossbarSize(config.hbm_channels, queues, BURST_BITS + slot_bits(config), 0)
 
 
 def any_before(bits: Value) -> tuple[Value, Value]:
@@ -331,5 +345,5 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
 
 
 def build_data(config: AcceleratorConfig, technology: Technology | None = None) -> Netlist:
-    """The data crossbar."""
+    """A part of the data crossbar."""
     return build_size("data_crossbar", data_size(config), config, technology)

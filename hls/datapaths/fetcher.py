@@ -1,7 +1,7 @@
 """QKV fetcher: lists of ids to bursts, over all channels at once, to words of vectors in id order (datapath 3).
 
     ids -> locate -> neighbours -> Q address queues -> address crossbar -> C channels
-    words <- Q reorder buffers (data queues) <- data crossbar <- C answer FIFOs <-
+    words <- Q reorder buffers (data queues) <- data crossbar, in two parts <- 2 C answer FIFOs <-
 
 The vector at place i of a list goes to queue i mod Q, so queue q gives vectors q, q + Q, ... of the list, each as the
 words that it touches, in order, to lane q of the bitwidth converter. K, V and Q, their LSB planes, prompt and
@@ -13,8 +13,9 @@ Rows of ids wait for the next row, to see whether it shares; the last row of a l
 but the last of its list is full.
 
 Answers may come after any time, in any order, within a channel too: the tag of a request is its queue and place.
-A channel has no more requests under way than its answer FIFO can take. So no answer is ever refused, and with the
-place reserved in the reorder buffer none can wait for another.
+A channel has no more requests under way than each of its answer FIFOs can take, one for the lower half of the queues,
+one for the upper half (`hls.datapaths.crossbar`: why two). So no answer is ever refused, and with the place reserved in
+the reorder buffer none can wait for another.
 
 Watchdog: `status` is IDLE, BUSY or SILENT. SILENT, until reset: a channel that owed something (`silent`: one bit a
 channel) neither accepted nor answered anything for `patience_cycles`; `waiting` has the queues whose next word waits
@@ -30,6 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pyrtl
 
@@ -39,6 +41,7 @@ from hls.datapaths.crossbar import (
     CrossbarPlan,
     address_size,
     crossbar,
+    data_parts,
     data_size,
     in_one_cycle,
     queue_bits,
@@ -202,7 +205,7 @@ def _switch(
     types: FetcherTypes,
     parts: FetcherPlan,
     ends: Sequence[QueueEnds],
-    answers: Sequence[Stream],
+    answers: Sequence[Sequence[Stream]],
     patience_cycles: int,
     block: pyrtl.Block,
 ) -> None:
@@ -219,31 +222,39 @@ def _switch(
     output_ports({"status": status, "silent": silent})
 
 
-def _answers(config: AcceleratorConfig, block: pyrtl.Block) -> list[Stream]:
-    """A FIFO a channel; it is never full when an answer comes."""
-    channels = config.hbm_channels
+def _answers(config: AcceleratorConfig, block: pyrtl.Block) -> list[list[Stream]]:
+    """For each part of the data crossbar a FIFO a channel; it is never full when an answer comes."""
+    channels, parts = config.hbm_channels, data_parts(config)
     tags, data = (
         _split(pyrtl.Input(channels * bits, name), channels)
         for name, bits in (("answer_tag", tag_bits(config)), ("answer_data", BURST_BITS))
     )
     valid = pyrtl.Input(channels, "answer_valid")
-    taken = []
+    part_bits = parts.bit_length() - 1
+    taken: list[list[Stream]] = [[] for _ in range(parts)]
     for c, (tag, burst) in enumerate(zip(tags, data, strict=True)):
-        answer = Stream(pyrtl.concat(tag, burst), valid[c], pyrtl.WireVector(1, f"answer_{c}_room"))
-        depth, prefix = config.address_queue_depth, f"answer_{c}_"
-        storage: Storage = "memory" if depth >= SRAM_ROWS else "registers"
-        held = fifo(answer, depth, block=block, storage=storage, prefix=prefix).stream
-        taken.append(skid_buffer(held, block=block, prefix=f"{prefix}skid_"))
+        for part, streams in enumerate(taken):
+            arrives = valid[c] & (tag[-part_bits:] == part) if part_bits else valid[c]
+            rest = tag[:-part_bits] if part_bits else tag
+            answer = Stream(pyrtl.concat(rest, burst), arrives, pyrtl.WireVector(1, f"answer_{c}_{part}_room"))
+            depth, prefix = config.address_queue_depth, f"answer_{c}_{part}_"
+            storage: Storage = "memory" if depth >= SRAM_ROWS else "registers"
+            held = fifo(answer, depth, block=block, storage=storage, prefix=prefix).stream
+            streams.append(skid_buffer(held, block=block, prefix=f"{prefix}skid_"))
     return taken
 
 
 def _split_answers(
-    config: AcceleratorConfig, answers: Sequence[Stream], parts: FetcherPlan, block: pyrtl.Block
+    config: AcceleratorConfig, answers: Sequence[Sequence[Stream]], parts: FetcherPlan, block: pyrtl.Block
 ) -> list[Stream]:
     """The data crossbar: bursts with their places, by queue."""
     place = BURST_BITS + slot_bits(config)
-    sources = [Stream(answer.data[:place], answer.valid, answer.ready) for answer in answers]
-    return crossbar(sources, [answer.data[place:] for answer in answers], parts.data, block=block, prefix="data_")
+    by_queue = []
+    for part, given in enumerate(answers):
+        sources = [Stream(answer.data[:place], answer.valid, answer.ready) for answer in given]
+        wanted = [answer.data[place:] for answer in given]
+        by_queue += crossbar(sources, wanted, parts.data, block=block, prefix=f"data_{part}_")
+    return by_queue
 
 
 def _distribute(
@@ -301,22 +312,26 @@ def _distribute(
 
 
 def _requests(
-    config: AcceleratorConfig, requests: Sequence[Stream], answers: Sequence[Stream], block: pyrtl.Block
+    config: AcceleratorConfig, requests: Sequence[Stream], answers: Sequence[Sequence[Stream]], block: pyrtl.Block
 ) -> list[Channel]:
-    """Ports of the channels; a channel's requests without an answer taken are at most the places of its answer FIFO."""
+    """Ports of the channels; a channel's requests without an answer taken are at most the places of an answer FIFO."""
     depth = config.address_queue_depth
     ready, answered = pyrtl.Input(len(requests), "request_ready"), block.wirevector_by_name["answer_valid"]
     valids, channels = [], []
-    for c, (request, answer) in enumerate(zip(requests, answers, strict=True)):
+    for c, (request, *taken) in enumerate(zip(requests, *answers, strict=True)):
         room = register(depth.bit_length(), f"channel_{c}_room", block, reset_value=depth)
         allowed = room != 0
         valids.append(request.valid & allowed)
         drive(request.ready, ready[c] & allowed)
-        sent, back = valids[c] & ready[c], answer.valid & answer.ready
-        fewer, more = sent & ~back, back & ~sent
-        after = pyrtl.select(fewer, (room - 1)[: len(room)], room)
-        room.next <<= pyrtl.select(more, (room + 1)[: len(room)], after)
-        channels.append(Channel((room != depth) | request.valid, sent | answered[c] | answer.valid))
+        sent = valids[c] & ready[c]
+        moved = [(room - 1)[: len(room)], *((room + more)[: len(room)] for more in range(len(taken) + 1))]
+        after = [pyrtl.select(sent, less, same) for less, same in pairwise(moved)]
+        for answer in taken:
+            back = answer.valid & answer.ready
+            after = [pyrtl.select(back, more, same) for same, more in pairwise(after)]
+        room.next <<= after[0]
+        there = [answer.valid for answer in taken]
+        channels.append(Channel((room != depth) | request.valid, pyrtl.rtl_any(sent, answered[c], *there)))
     width = len(requests[0].data) - tag_bits(config)
     outputs = {
         "request_valid": _joined(valids),

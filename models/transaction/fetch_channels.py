@@ -2,6 +2,8 @@
 
 lanes -> address crossbar -> port of a channel -+
 control reads, write-back, control writes ------+-> memory -> answers -> data crossbar -> lanes
+
+A channel has a FIFO of answers for each part of the data crossbar; those of a part stand side by side.
 """
 
 from models.memory.compilation import Record, compiled
@@ -146,6 +148,7 @@ def move_channel(f: Record, c: int, accepted: bool) -> int:
 def take_answers(f: Record) -> None:
     """The data crossbar and the answers' FIFOs."""
     channels, places, depth = f.credit.shape[0], f.filled.shape[1], f.answers.shape[1]
+    heads = f.answers_n.shape[0] if f.answers_inside else 0
     for k in range(f.data_leaving_n):
         q = f.data_leaving[k]
         f.filled[q, f.data_place[q]] = 1
@@ -158,7 +161,7 @@ def take_answers(f: Record) -> None:
         f.data_grant[q] = NOTHING
     # the winner of a queue: the first channel at or behind its place
     n = 0
-    for c in range(channels if f.answers_inside else 0):
+    for c in range(heads):
         if f.answer_skid_n[c] > 0:
             q = f.answer_skid[c, 0] // places
             w = f.data_grant[q]
@@ -175,13 +178,13 @@ def take_answers(f: Record) -> None:
         f.data_first[q] = c + 1
         f.data_grant[q] = f.answer_skid[c, 0] % places
         f.answer_skid[c, 0] = -2 - f.answer_skid[c, 1]
-    for c in range(channels if f.answers_inside else 0):
+    for c in range(heads):
         popped = 0
         if f.answer_skid_n[c] > 0 and f.answer_skid[c, 0] < 0:
             f.answer_skid[c, 0] = -2 - f.answer_skid[c, 0]
             f.answer_skid_n[c] -= 1
             f.answers_inside -= 1
-            f.room[c] += 1
+            f.room[c & (channels - 1)] += 1
             popped = 1
         if f.answers_n[c] > 0 and f.answer_skid_n[c] + popped < 2:
             f.answer_skid[c, f.answer_skid_n[c]] = f.answers[c, f.answers_h[c]]
@@ -200,8 +203,11 @@ def take_answer(f: Record, c: int, read_tag: int, write_tag: int) -> None:
         if f.reads_done == f.reads_made:
             f.event |= READ
     elif read_tag >= 0:
-        f.answers[c, (f.answers_h[c] + f.answers_n[c]) % depth] = read_tag
-        f.answers_n[c] += 1
+        channels, queues = f.credit.shape[0], f.head.shape[0]
+        parts = f.answers_n.shape[0] // channels
+        i = read_tag // f.filled.shape[1] * parts // queues * channels + c
+        f.answers[i, (f.answers_h[i] + f.answers_n[i]) % depth] = read_tag
+        f.answers_n[i] += 1
         f.answers_inside += 1
     if write_tag >= 0:
         if f.back_owed[c] > 0:

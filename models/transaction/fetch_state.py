@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hls.datapaths import bitwidth_converter, fetcher
-from hls.datapaths.crossbar import OUTPUT_DEPTH, burst_slots
+from hls.datapaths.crossbar import OUTPUT_DEPTH, burst_slots, data_parts
 from hls.datapaths.fetch_lane import BURSTS_AHEAD, VECTORS_AHEAD
 from hls.datapaths.list_sequencer import STREAMS, WINDOW_PER_QUEUE
 from hls.datapaths.machine_sizes import QUERY_LINES, MachineSizes
@@ -47,6 +47,7 @@ class FetchSizes:
     queues: int
     channels: int
     address_depth: int
+    answer_fifos: int
     places: int
     locate_cycles: int
     convert_cycles: int
@@ -70,6 +71,7 @@ def _sizes(machine: AcceleratorConfig) -> FetchSizes:
         queues=machine.fetch_queues,
         channels=machine.hbm_channels,
         address_depth=machine.address_queue_depth,
+        answer_fifos=data_parts(machine) * machine.hbm_channels,
         places=burst_slots(machine),
         locate_cycles=fetcher.plan(machine).locate.latency_cycles,
         convert_cycles=bitwidth_converter.plan(machine).latency_cycles,
@@ -135,7 +137,7 @@ def _shapes(s: FetchSizes) -> dict[str, tuple[int, ...]]:
     )
     of_channels = (
         *("xbar_first", "credit", "route", "out_n", "room", "port_n", "turn"),
-        *("memory_n", "answers_n", "answers_h", "answer_skid_n", "back_n", "control_owed", "back_owed", "chosen"),
+        *("memory_n", "back_n", "control_owed", "back_owed", "chosen"),
         *("accepted", "read_tag", "write_tag"),
     )
     return {
@@ -163,8 +165,9 @@ def _shapes(s: FetchSizes) -> dict[str, tuple[int, ...]]:
         "out": (c, OUTPUT_DEPTH, 3),
         "port": (c, 2, 3),
         "memory": (c, 2, 4),
-        "answers": (c, d),
-        "answer_skid": (c, 2),
+        **dict.fromkeys(("answers_n", "answers_h", "answer_skid_n"), (s.answer_fifos,)),
+        "answers": (s.answer_fifos, d),
+        "answer_skid": (s.answer_fifos, 2),
         "back": (c, 2),
         "group_first": (s.groups,),
         "group_held": (s.groups,),
