@@ -142,7 +142,7 @@ def _claims_with_faults(settings: Settings) -> Verdict:
         view(),
         settings,
         ("reset value", "channel_0_room", "bit 0"),
-        ("reset value", "data_granted_1", ""),
+        ("reset value", "data_0_granted_1", ""),
     )
 
 

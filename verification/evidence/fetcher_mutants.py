@@ -12,7 +12,7 @@ from itertools import combinations
 import numpy as np
 import pyrtl
 
-from hls.datapaths.crossbar import ADDRESS_BITS, BURST_BITS, OUTPUT_DEPTH, slot_bits
+from hls.datapaths.crossbar import ADDRESS_BITS, BURST_BITS, OUTPUT_DEPTH, data_parts, data_size, slot_bits
 from hls.datapaths.fetch_lane import BURSTS_AHEAD, VECTORS_AHEAD
 from hls.datapaths.fetcher import build
 from hls.lower import Netlist
@@ -28,6 +28,9 @@ from verification.evidence.same_behaviour import Read, Recorder, Run, View
 from verification.evidence.stream_contracts import implies, now
 
 SMALL = replace(AcceleratorConfig.preset("tiny"), address_queue_depth=4, data_queue_depth=16)
+PARTS, PART_QUEUES = data_parts(SMALL), data_size(SMALL).outputs
+FIFOS = tuple(f"answer_{c}_{part}" for c in range(SMALL.hbm_channels) for part in range(PARTS))
+"""Of answers."""
 PAYLOAD = {
     **dict.fromkeys(("request_address", "request_tag"), "request_valid"),
     **dict.fromkeys(("word", "offset", "word_first", "word_last"), "out_valid"),
@@ -125,32 +128,36 @@ def recorded_runs(netlist: Netlist, seed: int) -> tuple[Run, ...]:
 
 def _answer_places(s: Signals, channel: int) -> tuple[list[Bits], int]:
     """What takes room of a channel's answers, but for those that the memory owes; bits of the sum."""
-    parts = [s[f"channel_{channel}_room"], s[f"answer_{channel}_count"]]
-    parts += [s[f"answer_{channel}_skid_{name}_valid"] for name in ("main", "spare")]
+    parts = [s[f"channel_{channel}_room"]]
+    for part in range(PARTS):
+        names = ("count", "skid_main_valid", "skid_spare_valid")
+        parts += [s[f"answer_{channel}_{part}_{name}"] for name in names]
     bits = parts[0].width + 2
     return [part.zext(bits) for part in parts], bits
 
 
 def _answers_here(s: Signals) -> list[tuple[Bits, Bits]]:
     """Where an answer can be on its way to its queue: whether there is one, and its tag."""
-    channels, queues = range(SMALL.hbm_channels), range(SMALL.fetch_queues)
     places = []
-    for c in channels:
-        skid = f"answer_{c}_skid"
-        held = [(s[f"answer_{c}_count"] > i, s[f"answer_{c}_entry_{i}"]) for i in range(SMALL.address_queue_depth - 2)]
-        held += [(s[f"{skid}_{place}_valid"], s[f"{skid}_{place}"]) for place in ("main", "spare")]
-        places += [(valid, item[BURST_BITS:]) for valid, item in held]
-    for q in queues:
-        to_queue = [(s[f"data_grant_{q}"][c], s[f"data_item_{c}"]) for c in channels]
-        to_queue.append((s[f"data_{q}_out_valid"], s[f"data_{q}_out"]))
-        places += [(valid, _tag(s, q, item[BURST_BITS:])) for valid, item in to_queue]
+    for part in range(PARTS):
+        for c in range(SMALL.hbm_channels):
+            name = f"answer_{c}_{part}"
+            held = [(s[f"{name}_count"] > i, s[f"{name}_entry_{i}"]) for i in range(SMALL.address_queue_depth - 2)]
+            held += [(s[f"{name}_skid_{place}_valid"], s[f"{name}_skid_{place}"]) for place in ("main", "spare")]
+            # within a part the lowest bits of a queue's number tell it
+            places += [(valid, _tag(s, part * PART_QUEUES, item[BURST_BITS:])) for valid, item in held]
+        for o in range(PART_QUEUES):
+            crossbar = f"data_{part}"
+            to_queue = [(s[f"{crossbar}_grant_{o}"][c], s[f"{crossbar}_item_{c}"]) for c in range(SMALL.hbm_channels)]
+            to_queue.append((s[f"{crossbar}_{o}_out_valid"], s[f"{crossbar}_{o}_out"]))
+            places += [(valid, _tag(s, part * PART_QUEUES + o, item[BURST_BITS:])) for valid, item in to_queue]
     return places
 
 
 def _tag(s: Signals, queue: int, place: Bits) -> Bits:
-    """The tag of a place of a queue."""
+    """The tag of a place of a queue, or of one behind it where the number of that is above the place."""
     bits = s["answer_tag"].width // SMALL.hbm_channels
-    return place.zext(bits) | place.constant(queue << place.width, bits)
+    return place.zext(bits) | place.constant(queue << slot_bits(SMALL), bits)
 
 
 def _has_come(s: Signals, tag: Bits) -> Bits:
@@ -184,9 +191,9 @@ def view() -> View:
     def owes(channel: int) -> Read:
         return lambda s: (s[f"channel_{channel}_room"] != depth) | (s[f"address_{channel}_fifo_count"] != 0)
 
-    skids = [f"answer_{c}_skid" for c in channels]
+    skids = [f"{name}_skid" for name in FIFOS]
     skids += [f"lane_{q}_{name}" for q in queues for name in ("asked", "next", "words")]
-    shifting = [(f"answer_{c}", depth) for c in channels] + [(f"address_{c}_fifo", OUTPUT_DEPTH) for c in channels]
+    shifting = [(name, depth) for name in FIFOS] + [(f"address_{c}_fifo", OUTPUT_DEPTH) for c in channels]
     shifting += [(f"lane_{q}_vectors", VECTORS_AHEAD) for q in queues]
     shifting += [(f"lane_{q}_ahead", BURSTS_AHEAD) for q in queues]
     read: dict[str, Read] = {
@@ -196,9 +203,11 @@ def view() -> View:
     read |= {f"lane_{q}_oldest": held(f"lane_{q}_oldest_valid") for q in queues}
     read |= {f"lane_{q}_collect_offer": held(f"lane_{q}_collect_offered") for q in queues}
     read |= {f"lane_{q}_emit_word": held(f"lane_{q}_emit_begun") for q in queues}
-    read |= {f"data_{q}_out": held(f"data_{q}_out_valid") for q in queues}
+    outputs = [f"data_{part}_{o}_out" for part in range(PARTS) for o in range(PART_QUEUES)]
+    read |= {name: held(f"{name}_valid") for name in outputs}
     read |= {f"address_item_{q}": granted("address", channels, q) for q in queues}
-    read |= {f"data_item_{c}": granted("data", queues, c) for c in channels}
+    for part in range(PARTS):
+        read |= {f"data_{part}_item_{c}": granted(f"data_{part}", range(PART_QUEUES), c) for c in channels}
     read |= {f"silence_{c}": owes(c) for c in channels}
     for register in build(SMALL).block.wirevector_subset(pyrtl.Register):
         if register.name.startswith("locate_") and not register.name.startswith("locate_valid"):
@@ -218,7 +227,7 @@ def view() -> View:
 
 def _invariants(skids: Sequence[str], shifting: Sequence[tuple[str, int]]) -> tuple[Invariant, ...]:
     """Skid buffers fill in order, FIFOs do not overflow, room is counted right, grants go to one."""
-    channels, queues, depth = range(SMALL.hbm_channels), range(SMALL.fetch_queues), SMALL.address_queue_depth
+    channels, depth = range(SMALL.hbm_channels), SMALL.address_queue_depth
 
     def in_order(name: str) -> Invariant:
         return now(
@@ -228,29 +237,30 @@ def _invariants(skids: Sequence[str], shifting: Sequence[tuple[str, int]]) -> tu
     def at_most(name: str, places: int) -> Invariant:
         return now(f"{name} holds at most {places}", lambda s: s[f"{name}_count"] <= places)
 
-    def answers(channel: int) -> Invariant:
+    def answers(channel: int, part: int) -> Invariant:
         """Where a FIFO has two answers, a third waits behind it and a fourth was just taken: none waits twice."""
 
         def holds(s: Signals) -> Bits:
             parts, bits = _answer_places(s, channel)
-            count, skid = s[f"answer_{channel}_count"], f"answer_{channel}_skid"
+            count, skid = s[f"answer_{channel}_{part}_count"], f"answer_{channel}_{part}_skid"
             just_taken = ~s[f"{skid}_spare_valid"] & (s[f"channel_{channel}_room"] != 0)
             behind_skid = implies(count >= 2, s[f"{skid}_main_valid"] & just_taken)
             return (total(parts, bits) <= depth) & (count <= depth - 2) & behind_skid
 
-        return now(f"channel {channel}: answers have room", holds)
+        return now(f"channel {channel}, part {part}: answers have room", holds)
 
-    def next_in_turn(channel: int) -> Invariant:
+    def next_in_turn(channel: int, part: int) -> Invariant:
         """Of two channels: who has waited is the next one of its queue."""
 
         def holds(s: Signals) -> Bits:
-            skid = f"answer_{channel}_skid"
+            skid = f"answer_{channel}_{part}_skid"
             queue = s[f"{skid}_main"][BURST_BITS + slot_bits(SMALL) :]
-            first = [s[f"data_behind_{q}"][1] if channel else ~s[f"data_behind_{q}"][1] for q in queues]
-            turn = conjunction([implies(queue == q, first[q]) for q in queues])
+            places = [s[f"data_{part}_behind_{o}"][1] for o in range(PART_QUEUES)]
+            first = [place if channel else ~place for place in places]
+            turn = conjunction([implies(queue == o, first[o]) for o in range(PART_QUEUES)])
             return implies(s[f"{skid}_spare_valid"], s[f"{skid}_main_valid"] & turn)
 
-        return now(f"channel {channel}: an answer waits once", holds)
+        return now(f"channel {channel}, part {part}: an answer waits once", holds)
 
     def room(channel: int) -> Invariant:
         def holds(s: Signals) -> Bits:
@@ -277,12 +287,14 @@ def _invariants(skids: Sequence[str], shifting: Sequence[tuple[str, int]]) -> tu
 
         return now(f"{crossbar} crossbar, output {output}: its place is a place", holds)
 
-    outputs = [("address", c) for c in channels] + [("data", q) for q in queues]
+    fifos = [(c, part) for c in channels for part in range(PARTS)]
+    outputs = [("address", c) for c in channels]
+    outputs += [(f"data_{part}", o) for part in range(PARTS) for o in range(PART_QUEUES)]
     return (
         *map(in_order, skids),
         *(at_most(name, places) for name, places in shifting),
-        *map(answers, channels),
-        *map(next_in_turn, channels),
+        *(answers(*fifo) for fifo in fifos),
+        *(next_in_turn(*fifo) for fifo in fifos),
         now("no answer is here twice", lambda s: _apart(s, _answers_here(s), ())),
         *map(room, channels),
         *(one(*output) for output in outputs),

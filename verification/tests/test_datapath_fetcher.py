@@ -240,9 +240,9 @@ def test_words_that_cannot_be_built_are_refused():
 def test_what_the_proof_of_equal_behaviour_takes_for_granted():
     seen, block = view(), fetcher.build(SMALL).block
     assert prove_by_induction(block, seen.claims, environment=seen.environment).kind is Kind.PROVED
-    for fault in faults(block, ("reset value", "channel_0_room", "bit 0"), ("reset value", "data_granted_1", "")):
+    for fault in faults(block, ("reset value", "channel_0_room", "bit 0"), ("reset value", "data_0_granted_1", "")):
         assert check_bounded(fault.build(), seen.claims, 2, environment=seen.environment).kind is Kind.REFUTED
-    (overwrites,) = faults(block, ("enable", "answer_0_skid_main$", "always"))
+    (overwrites,) = faults(block, ("enable", "answer_0_0_skid_main$", "always"))
     assert prove_by_induction(overwrites.build(), seen.claims, environment=seen.environment).kind is Kind.UNKNOWN
 
 
