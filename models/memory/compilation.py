@@ -7,6 +7,7 @@ from typing import Any, TypeVar, cast
 import numba
 import numpy as np
 import numpy.typing as npt
+from llvmlite import ir
 from numba.extending import intrinsic
 
 Record = Any  # one element of a structured array
@@ -28,6 +29,17 @@ uncounted = cast(Callable[[Array], Array], intrinsic(_uncounted))
 
 Each function that an array is handed to counts it up and down, with locked instructions of 5 ns; this one is not.
 """
+
+
+def _lowest(typing: Any, mask: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return numba.int64(numba.int64), generate
+
+
+lowest = cast(Callable[[int], int], intrinsic(_lowest))
+"""In compiled code: the number of the lowest bit that is set, of at least one."""
 
 
 def record_dtype(shapes: Mapping[str, tuple[Any, tuple[int, ...]]]) -> np.dtype[Any]:

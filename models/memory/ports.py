@@ -12,7 +12,7 @@ import numpy as np
 
 from models.memory import engine
 from models.memory.address_map import FIELDS
-from models.memory.compilation import Array, Record, compiled
+from models.memory.compilation import Array, Record, compiled, inlined
 from models.memory.engine import NONE, accept, commands, may_accept
 
 CHUNK = 256
@@ -163,28 +163,46 @@ def clock(channels: Record) -> int:
     return now
 
 
+@inlined
+def issue(channel: Record, now: int) -> tuple[int, int]:
+    """Commands of cycle `now`: the tag that they serve, or NONE, and the cycle in which it answers."""
+    served, done, kind = commands(channel, now)
+    if served != NONE:
+        channel.due[kind, done & (channel.due.shape[1] - 1)] = served
+    return served, done
+
+
+@inlined
+def offer(channel: Record, now: int, address: int, tag: int, write: bool) -> bool:
+    """An offer at the port, behind the commands of the cycle; whether it was accepted."""
+    _, p, b, row, column = locate(address, channel.layout, channel.delays.group_shift)
+    direction = 1 if write else 0
+    if not may_accept(channel, p, b, row, column, direction):
+        return False
+    accept(channel, p, b, row, column, direction, tag, now)
+    channel.owes += 1
+    return True
+
+
+@inlined
+def answer(channel: Record, now: int) -> tuple[int, int]:
+    """The tags of a read and a write that end in cycle `now` (or NONE)."""
+    at = now & (channel.due.shape[1] - 1)
+    read, written = channel.due[0, at], channel.due[1, at]
+    channel.due[0, at] = channel.due[1, at] = NONE
+    channel.owes -= (read != NONE) + (written != NONE)
+    return read, written
+
+
 @compiled
 def port(channel: Record, now: int, valid: bool, address: int, tag: int, write: bool) -> tuple[bool, int, int]:
     """A cycle of a channel: whether its offer was accepted, and the tags of a read and a write that end (or NONE)."""
     read = written = NONE
     channel.now = now + 1
     if channel.owes:
-        at = now & (channel.due.shape[1] - 1)
-        read, written = channel.due[0, at], channel.due[1, at]
-        channel.due[0, at] = channel.due[1, at] = NONE
-        channel.owes -= (read != NONE) + (written != NONE)
-    served, done, kind = commands(channel, now)
-    if served != NONE:
-        channel.due[kind, done & (channel.due.shape[1] - 1)] = served
-    if not valid:
-        return False, read, written
-    _, p, b, row, column = locate(address, channel.layout, channel.delays.group_shift)
-    direction = 1 if write else 0
-    if not may_accept(channel, p, b, row, column, direction):
-        return False, read, written
-    accept(channel, p, b, row, column, direction, tag, now)
-    channel.owes += 1
-    return True, read, written
+        read, written = answer(channel, now)
+    issue(channel, now)
+    return valid and offer(channel, now, address, tag, write), read, written
 
 
 @compiled

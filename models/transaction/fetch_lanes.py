@@ -1,289 +1,240 @@
-"""A cycle of the fetcher's lanes and of the landing (`hls.datapaths.fetch_lane`, `landing_lane`, `landing_write`).
+"""A cycle of the fetcher's lanes (`hls.datapaths.fetch_lane`, `landing_lane`), all of them at once.
 
-vectors -> requests, vectors that collection expects
-answers in the reorder buffer -> collected bursts -> words -> converter -> landing group -> SRAM, query line
+    vectors -> requests, vectors that collection expects
+    answers in the reorder buffer -> collected bursts -> words -> converter
 
-A lane has three parts, from requests to landing: `lane_ask`, `lane_collect`, `lane_end`. One in which a cycle changes
-nothing sleeps (a bit of `awake`): the next cycle would change nothing either. Whoever changes one of its inputs wakes
-it: a list or a vector, a grant, an answer, the group that takes its row, the burst that a neighbour shares, and a part
-its neighbours. A converter is a pipeline that stands while its last row is not taken: rows are kept with the cycle in
-which the group sees them, and those behind a row that was taken late are late by as much.
+What each lane may do follows from masks as they were when the cycle began; loops go over the lanes that move. The
+converter is a pipeline that stands while its last row is not taken (`models.transaction.fetch_landing`).
 """
 
-from models.memory.compilation import Record, compiled
+from models.memory.compilation import Record, compiled, inlined, lowest
 from models.transaction.fetch_state import (
-    END,
-    LANDED,
-    LINE,
+    AFTER,
+    BEFORE,
+    BURST,
     LIST_RING,
-    NOTHING,
-    TO_QUERY,
-    TO_SPARSE,
-    TO_VALUE,
+    PLACE,
+    PURPOSE_BITS,
+    SHAPE,
 )
 
-CHANGED, GIVEN, TAKEN = 1, 2, 4
-"""What a part of a lane did in a cycle, bits: anything, gave something on to the next part, took a vector."""
-NEVER = 1 << 60
+
+@inlined
+def lanes_end(f: Record) -> None:
+    """Converter, landing lane and emission: words out of collected bursts, a word a cycle."""
+    depth, turns = f.convert_cycles, f.convert_at.shape[1] - 1
+    moves = f.converting & ~f.due
+    ends = moves & f.converting_last
+    while ends:
+        q = lowest(ends)
+        ends &= ends - 1
+        k, at = f.v_end[q], f.now + depth
+        f.convert_at[q, k & turns] = at
+        if k == f.v_land[q]:
+            f.due_in[at & turns] |= 1 << q
+        f.v_end[q] = k + 1
+    f.converting &= ~moves
+    f.converting_last &= ~moves
+    over, pops = f.list_over, f.list_has & f.words_any & ~f.converting
+    lasts = pops & f.word_last0
+    words_full = f.words_full
+    f.converting |= pops
+    f.converting_last |= lasts
+    f.word_last0 = f.word_last0 & ~pops | f.word_last1 & pops
+    f.words_any = f.words_any & ~pops | words_full & pops
+    f.words_full = words_full & ~pops
+    while over:
+        _next_list(f, lowest(over))
+        over &= over - 1
+    while lasts:
+        q = lowest(lasts)
+        lasts &= lasts - 1
+        f.list_left[q] -= 1
+        if f.list_left[q] == 0:
+            _next_list(f, q)
+    emits = f.ahead_any & ~words_full
+    moves, ends = emits, 0
+    while moves:
+        q = lowest(moves)
+        moves &= moves - 1
+        f.words_left[q] -= 1
+        if f.words_left[q] == 0:
+            ends |= 1 << q
+    lasts, second = ends & f.ahead_last0, emits & f.words_any
+    f.word_last1 = f.word_last1 & ~second | lasts & second
+    f.word_last0 = f.word_last0 & ~(emits & ~second) | lasts & ~second
+    f.words_full |= second
+    f.words_any |= emits
+    follows = ends & f.ahead_full
+    f.ahead_last0 = f.ahead_last0 & ~ends | f.ahead_last1 & ends
+    f.ahead_any = f.ahead_any & ~ends | follows
+    f.ahead_full &= ~ends
+    while follows:
+        q = lowest(follows)
+        follows &= follows - 1
+        f.words_left[q] = f.words_next[q]
 
 
 @compiled
-def land(f: Record) -> None:
-    """Pending counters, then the slow port and the groups of the landing."""
-    if f.landed_all == 0 and f.slow_2 == NOTHING and f.slow_1 == NOTHING and f.slow_granted == NOTHING:
-        return
-    f.on_the_way -= f.landed_all
-    for kind in range(2):
-        for b in range(2):
-            for segment in range(f.left.shape[2]):
-                n = f.landed[kind, b, segment]
-                if n:
-                    f.landed[kind, b, segment] = 0
-                    f.left[kind, b, segment] -= n
-                    if f.left[kind, b, segment] == 0:
-                        f.landed_at[kind, b, segment] = f.now + 1
-                        if kind == TO_VALUE:
-                            f.values_pending[b] &= ~(1 << segment)
-                        else:
-                            f.event |= LANDED
-    f.sparse_left -= f.landed_sparse
-    f.landed_all = f.landed_sparse = 0
-    if f.slow_2 != NOTHING:
-        v = f.slow_2
-        f.landed_all += 1
-        i = f.v_list[v]
-        if f.list_destination[i] == TO_SPARSE:
-            f.landed_sparse += 1
-        else:
-            line = (f.list_place[i] + f.v_index[v]) % f.line_there.shape[0]
-            f.line_there[line] = f.now + 1
-            f.event |= LINE
-    f.slow_2, f.slow_1 = f.slow_1, NOTHING
-    if f.slow_granted != NOTHING:
-        f.slow_1 = f.group_held[f.slow_granted]
-
-
-@compiled
-def leave_groups(f: Record) -> None:
-    """Rows leave the groups; the next one for the slow port; rows of the converters come."""
-    count, queues = f.group_held.shape[0], f.head.shape[0]
-    granted = f.slow_granted
-    if not f.landing and granted == NOTHING and f.now < f.landing_from:
-        return
-    winner = NOTHING
-    mask, lanes_mask = count - 1, queues // count - 1
-    depth, now, soonest, held = f.convert.shape[1], f.now, NEVER, 0
-    for k in range(count):
-        g = (f.slow_first + k) & mask
-        v = f.group_held[g]
-        if v != NOTHING and g != granted and f.list_destination[f.v_list[v]] >= TO_QUERY:
-            winner = g
-            break
-    for g in range(count):
-        v = f.group_held[g]
-        moves = False
-        if v != NOTHING:
-            i = f.v_list[v]
-            to = f.list_destination[i]
-            if to <= TO_VALUE:
-                moves = True
-                f.landed[to, f.list_buffer[i], f.v_index[v] >> f.segment_shift] += 1
-                f.landed_all += 1
-            else:
-                moves = g == granted
-        takes = moves or v == NOTHING
-        chosen = NOTHING
-        first = f.group_first[g]
-        for k in range(lanes_mask + 1):
-            m = (first + k) & lanes_mask
-            q = g + m * count
-            if f.convert_n[q]:
-                at = f.convert_at[q, f.convert_h[q]]
-                if at <= now and chosen == NOTHING:
-                    chosen = m
-                else:
-                    soonest = min(soonest, at)
-        if takes:
-            f.group_held[g] = NOTHING
-        if chosen != NOTHING:
-            q = g + chosen * count
-            if takes:
-                h = f.convert_h[q]
-                late = now - f.convert_at[q, h]
-                f.group_held[g] = f.convert[q, h]
-                f.convert_h[q] = h = (h + 1) % depth
-                f.convert_n[q] -= 1
-                for k in range(f.convert_n[q]):
-                    f.convert_at[q, (h + k) % depth] += late
-                if f.convert_n[q]:
-                    soonest = min(soonest, f.convert_at[q, h])
-                f.awake[q] |= END
-                f.group_first[g] = (chosen + 1) & lanes_mask
-            else:
-                f.group_first[g] = chosen
-                soonest = now
-    f.landing_from = soonest
-    for g in range(count):
-        held |= 1 if f.group_held[g] != NOTHING else 0
-    f.landing = held
-    f.slow_granted = winner
-    if winner != NOTHING:
-        f.slow_first = (winner + 1) & mask
-
-
-@compiled
-def lane_end(f: Record, q: int) -> int:
-    """Converter, landing lane and emission of a lane; bits: something has changed, a burst has left `ahead`."""
-    changed = 0
-    item = f.converting[q]
-    if item != NOTHING:
-        depth, n, h = f.convert.shape[1], f.convert_n[q], f.convert_h[q]
-        if n == 0 or f.convert_at[q, h] > f.now:
-            if item >= 0:
-                k, at = (h + n) % depth, f.now + depth
-                f.convert[q, k], f.convert_at[q, k] = item, at
-                f.convert_n[q] += 1
-                f.landing_from = min(f.landing_from, at)
-            f.converting[q] = NOTHING
-            changed = CHANGED
-    popped = 0
+def _next_list(f: Record, q: int) -> None:
+    """A lane is through with a list."""
+    f.lanes_at[f.position[q] % LIST_RING] -= 1
+    f.position[q] += 1
+    f.lanes_at[f.position[q] % LIST_RING] += 1
+    f.list_has &= ~(1 << q)
+    f.list_over &= ~(1 << q)
     if f.position[q] < f.lists_taken:
-        queues = f.head.shape[0]
-        i = f.position[q] % LIST_RING
-        index = f.lane_vector[q] * queues + q
-        if index >= f.list_count[i]:
-            f.position[q] += 1
-            f.lane_vector[q] = 0
-            changed = CHANGED
-        elif f.words_n[q] > 0 and f.converting[q] == NOTHING:
-            item = f.words[q, 0]
-            f.converting[q] = item
-            popped = 1
-            changed = CHANGED
-            f.words_n[q] -= 1
-            f.words[q, 0] = f.words[q, 1]
-            if item >= 0:
-                if index + queues >= f.list_count[i]:
-                    f.position[q] += 1
-                    f.lane_vector[q] = 0
-                else:
-                    f.lane_vector[q] += 1
-    if f.ahead_n[q] == 0 or f.words_n[q] + popped >= 2:
-        return changed
-    v, burst = f.ahead[q, 0, 0], f.ahead[q, 0, 1]
-    is_final = burst == f.v_span[v]
-    last = (f.v_to[v] >> f.word_shift) if is_final else (256 >> f.word_shift) - 1
-    first = (f.v_from[v] >> f.word_shift) if burst == 0 else 0
-    place = f.word_at[q] if f.begun[q] else first
-    ends = place == last
-    f.words[q, f.words_n[q]] = v if ends and is_final else -2
-    f.words_n[q] += 1
-    f.begun[q] = 0 if ends else 1
-    f.word_at[q] = place + 1
-    if not ends:
-        return CHANGED
-    f.ahead_n[q] -= 1
-    f.ahead[q, 0, 0], f.ahead[q, 0, 1] = f.ahead[q, 1, 0], f.ahead[q, 1, 1]
-    return CHANGED | GIVEN
+        enter_list(f, q)
 
 
 @compiled
-def lane_collect(f: Record, q: int, left: int) -> int:
-    """Collection and reorder buffer of a lane; bits: something has changed, it gave a burst, it took a vector.
+def enter_list(f: Record, q: int) -> None:
+    """A lane comes to a list that was taken."""
+    queues = f.head.shape[0]
+    left = (f.list_count[f.position[q] % LIST_RING] + queues - 1 - q) // queues
+    f.list_left[q] = left
+    if left > 0:
+        f.list_has |= 1 << q
+    else:
+        f.list_over |= 1 << q
 
-    `left`: a burst has left `ahead` in this cycle.
-    """
-    queues, depth, places = f.head.shape[0], f.expected.shape[1], f.filled.shape[1]
-    changed = 0
-    consumed, popped = False, 0
-    if f.next_n[q] > 0:
-        v, burst = f.next[q, 0], f.burst_at[q]
-        is_final = burst == f.v_span[v]
-        from_before = f.v_before[v] and burst == 0
-        passes_on = is_final and f.v_after[v]
-        there = f.was_offered[(q - 1) & (queues - 1)] if from_before else f.oldest[q] != NOTHING
-        if there and not (passes_on and f.was_offered[q]) and f.ahead_n[q] + left < 2:
-            changed = CHANGED | GIVEN
-            n = f.ahead_n[q]
-            f.ahead[q, n, 0], f.ahead[q, n, 1] = v, burst
-            f.ahead_n[q] += 1
-            if from_before:
-                f.shared[(q - 1) & (queues - 1)] = 1
-            else:
-                consumed = True
-            if passes_on:
-                f.shares[q] = 1
-            f.burst_at[q] = 0 if is_final else burst + 1
-            if is_final:
-                popped = 1
-                f.next_n[q] -= 1
-                f.next[q, 0] = f.next[q, 1]
-    if consumed or f.oldest[q] == NOTHING:
-        h = f.head[q]
-        if f.filled[q, h]:
-            f.filled[q, h] = 0
-            f.head[q] = (h + 1) % places
-            f.oldest[q] = 1
-            f.taken[q] -= 1
-            changed |= CHANGED
+
+@inlined
+def lanes_collect(f: Record, ahead_full: int) -> None:
+    """Collection and reorder buffer; `ahead_full`: there was no room for a collected burst when the cycle began."""
+    ring, places, top = f.item.shape[1] - 1, f.filled.shape[1], f.head.shape[0] - 1
+    before, after, offered, shares = f.next_before, f.next_after, f.offered, f.sharing > 0
+    there = (offered << 1 | offered >> top & 1) & before | f.oldest & ~before
+    goes = f.next_any & there & ~(after & offered) & ~ahead_full
+    loads = f.expected_any & ~f.next_full
+    follows = f.next_full | loads
+    fresh = loads & ~f.next_any
+    second, pops, moves = goes & f.ahead_any, 0, goes
+    while moves:
+        q = lowest(moves)
+        moves &= moves - 1
+        bit, at, burst = 1 << q, f.v_take[q], f.burst_at[q]
+        shape = f.item[q, at & ring, SHAPE]
+        is_final = burst == shape & 255
+        first = shape >> 8 & 255 if burst == 0 else 0
+        words = (shape >> 16 & 255 if is_final else f.burst_words - 1) - first + 1
+        if second & bit:
+            f.words_next[q] = words
         else:
-            f.oldest[q] = NOTHING
+            f.words_left[q] = words
+        f.burst_at[q] = 0 if is_final else burst + 1
+        if is_final:
+            pops |= bit
+            f.v_take[q] = at + 1
+        if shares:
+            f.sharing -= 1 if is_final and shape & (BEFORE | AFTER) else 0
+            f.next_before &= ~bit
+            f.next_after &= ~bit
+            if not is_final or follows & bit:
+                _next_shares(f, q)
+    f.ahead_last1 = f.ahead_last1 & ~second | pops & second
+    f.ahead_last0 = f.ahead_last0 & ~(goes & ~second) | pops & ~second
+    f.ahead_full |= second
+    f.ahead_any |= goes
     # vectors that collection waits for
-    if f.expected_n[q] > 0 and f.next_n[q] + popped < 2:
-        f.next[q, f.next_n[q]] = f.expected[q, f.expected_h[q]]
-        f.next_n[q] += 1
-        f.expected_h[q] = (f.expected_h[q] + 1) % depth
+    any_left, full_left = f.next_any & ~pops | f.next_full & pops, f.next_full & ~pops
+    f.next_full = full_left | any_left & loads
+    f.next_any = any_left | loads
+    f.expected_full &= ~loads
+    while loads:
+        q = lowest(loads)
+        loads &= loads - 1
         f.expected_n[q] -= 1
-        changed |= CHANGED | TAKEN
-    return changed
+        if f.expected_n[q] == 0:
+            f.expected_any &= ~(1 << q)
+    while shares and fresh:
+        _next_shares(f, lowest(fresh))
+        fresh &= fresh - 1
+    # the oldest burst
+    wants = goes & ~before | ~f.oldest
+    gets = wants & f.head_filled
+    f.oldest = f.oldest & ~wants | gets
+    f.taken_full &= ~gets
+    while gets:
+        q = lowest(gets)
+        gets &= gets - 1
+        h = f.head[q]
+        f.filled[q, h] = 0
+        h = h + 1 if h + 1 < places else 0
+        f.head[q] = h
+        f.taken[q] -= 1
+        if not f.filled[q, h]:
+            f.head_filled &= ~(1 << q)
+    # bursts that two lanes share: taken by the next one, offered to it
+    passed = goes & before
+    passed = passed >> 1 & (1 << top) - 1 | (passed & 1) << top
+    f.offered = offered & ~passed | goes & after
 
 
 @compiled
-def lane_ask(f: Record, q: int, expected_popped: int, granted: bool) -> int:
-    """Requests of a lane; bits: something has changed, collection expects a vector more, a vector was taken.
+def _next_shares(f: Record, q: int) -> None:
+    """What the next burst of a lane shares."""
+    shape, burst, bit = f.item[q, f.v_take[q] & f.item.shape[1] - 1, SHAPE], f.burst_at[q], 1 << q
+    f.next_before |= bit if shape & BEFORE and burst == 0 else 0
+    f.next_after |= bit if shape & AFTER and burst == shape & 255 else 0
 
-    `expected_popped`: collection took an expected vector in this cycle.
-    """
-    depth = f.asked.shape[1]
-    changed = 0
-    ask_popped = 0
-    if granted:
-        changed = CHANGED
-        ask_popped = 1
-        f.taken[q] += 1
-        f.asking -= 1
-        f.ask_skid_n[q] -= 1
-        f.ask_skid[q, 0, 0], f.ask_skid[q, 0, 1] = f.ask_skid[q, 1, 0], f.ask_skid[q, 1, 1]
-    asked_popped = 0
-    if f.asked_n[q] > 0 and f.ask_skid_n[q] + ask_popped < 2:
-        h, n = f.asked_h[q], f.ask_skid_n[q]
-        f.ask_skid[q, n, 0], f.ask_skid[q, n, 1] = f.asked[q, h, 0], f.asked[q, h, 1]
-        f.ask_skid_n[q] += 1
-        f.asking += 1
-        f.asked_h[q] = (h + 1) % depth
+
+@inlined
+def lanes_ask(f: Record, granted: int, expected_full: int) -> None:
+    """Requests; `expected_full`: collection had no room for a vector more when the cycle began."""
+    ring, turns, depth = f.item.shape[1] - 1, f.asked.shape[1] - 1, f.address_depth
+    channels, places = f.credit.shape[0], f.filled.shape[1]
+    moves, asked_full = f.asked_any & ~f.ask_full, f.asked_full
+    any_left, full_left = f.ask_any & ~granted | f.ask_full & granted, f.ask_full & ~granted
+    fresh = granted & any_left | moves & ~any_left
+    f.ask_full = full_left | any_left & moves
+    f.ask_any = any_left | moves
+    f.asked_full &= ~moves
+    while moves:
+        q = lowest(moves)
+        moves &= moves - 1
         f.asked_n[q] -= 1
-        asked_popped = 1
-        changed = CHANGED
-    if f.vectors_n[q] == 0:
-        return changed
-    v = f.vectors[q, 0]
-    skips, is_final = f.v_before[v] and f.done[q] == 0, f.done[q] == f.v_span[v]
-    address_room = f.asked_n[q] + asked_popped < depth
-    expected_room = f.expected_n[q] + expected_popped < depth
-    if not ((address_room or skips) and (expected_room or not is_final)):
-        return changed
-    if not skips:
-        tail = (f.asked_h[q] + f.asked_n[q]) % depth
-        f.asked[q, tail, 0] = f.v_burst[v] + f.done[q]
-        f.asked[q, tail, 1] = f.list_purpose[f.v_list[v]]
-        f.asked_n[q] += 1
-    if not is_final:
-        f.done[q] += 1
-        return CHANGED
-    f.done[q] = 0
-    f.expected[q, (f.expected_h[q] + f.expected_n[q]) % depth] = v
-    f.expected_n[q] += 1
-    f.vectors_n[q] -= 1
-    for k in range(f.vectors.shape[1] - 1):
-        f.vectors[q, k] = f.vectors[q, k + 1]
-    return CHANGED | GIVEN | TAKEN
+        if f.asked_n[q] == 0:
+            f.asked_any &= ~(1 << q)
+    while granted:
+        q = lowest(granted)
+        granted &= granted - 1
+        f.ask_head[q] += 1
+        f.taken[q] += 1
+        if f.taken[q] == places:
+            f.taken_full |= 1 << q
+    while fresh:
+        q = lowest(fresh)
+        fresh &= fresh - 1
+        c = f.asked[q, f.ask_head[q] & turns] >> PURPOSE_BITS & channels - 1
+        f.requests[c] |= 1 << q
+        f.requests_any |= 1 << c
+    waiting = f.vectors_any
+    while waiting:
+        q = lowest(waiting)
+        waiting &= waiting - 1
+        bit, at, done = 1 << q, f.v_ask[q], f.done[q]
+        shape = f.item[q, at & ring, SHAPE]
+        skips, is_final = done == 0 and shape & BEFORE, done == shape & 255
+        if (asked_full & bit and not skips) or (expected_full & bit and is_final):
+            continue
+        if not skips:
+            purpose = f.list_purpose[f.item[q, at & ring, PLACE] % LIST_RING]
+            f.asked[q, f.ask_in[q] & turns] = (f.item[q, at & ring, BURST] + done) << PURPOSE_BITS | purpose
+            f.ask_in[q] += 1
+            f.asked_n[q] += 1
+            f.asked_any |= bit
+            if f.asked_n[q] == depth:
+                f.asked_full |= bit
+        if not is_final:
+            f.done[q] = done + 1
+            continue
+        f.done[q] = 0
+        f.v_ask[q] = at + 1
+        f.expected_n[q] += 1
+        f.expected_any |= bit
+        if f.expected_n[q] == depth:
+            f.expected_full |= bit
+        f.vectors_full &= ~bit
+        if at + 1 == f.v_in[q]:
+            f.vectors_any &= ~bit

@@ -13,34 +13,29 @@ alone. A cycle of 16 busy channels takes 1.5 us at the memory's ports, 16 bursts
 from typing import Any
 
 from hls.datapaths.landing_lane import LISTS
-from models.memory.compilation import Array, Record, compiled
+from models.memory.compilation import Array, Record, compiled, inlined, lowest
 from models.transaction.fetch_channels import (
     TOOK_END,
     TOOK_OUT,
     TOOK_READ,
     grant,
-    move_channel,
-    take_answer,
+    move_channels,
     take_answers,
+    take_read,
+    take_write,
 )
-from models.transaction.fetch_lanes import (
-    CHANGED,
-    GIVEN,
-    TAKEN,
-    land,
-    lane_ask,
-    lane_collect,
-    lane_end,
-    leave_groups,
-)
+from models.transaction.fetch_landing import land, leave_groups
+from models.transaction.fetch_lanes import enter_list, lanes_ask, lanes_collect, lanes_end
 from models.transaction.fetch_state import (
     ACCEPTED,
-    ASK,
-    COLLECT,
-    END,
+    AFTER,
+    BEFORE,
+    BURST,
     LIST_RING,
     NOTHING,
+    PLACE,
     RING,
+    SHAPE,
     TO_QUERY,
     TO_SPARSE,
     TO_VALUE,
@@ -52,45 +47,34 @@ LISTS_BEHIND = LISTS - 1
 """Lists behind the last one from which on a lane holds back further ones."""
 
 
-@compiled
-def _sequence(f: Record) -> None:
-    """Rows of vectors to the lanes, and the next rows and lists behind them."""
-    queues, channels, depth, ahead = f.head.shape[0], f.credit.shape[0], f.pipe.shape[0], f.vectors.shape[1]
-    if not (f.offered_n or f.rows_inside or f.active != NOTHING):
-        return
+@inlined
+def _sequence(f: Record, vectors_full: int) -> None:
+    """Rows of vectors to the lanes, and the next rows and lists behind them.
+
+    `vectors_full`: lanes that had no room for a vector when the cycle began.
+    """
+    queues, channels, depth = f.head.shape[0], f.credit.shape[0], f.pipe.shape[0]
     coming = f.pipe[depth - 1, 0] != 0
-    goes = False
-    if f.got_there and (f.got_last or coming):
-        goes = True
-        for i in range(channels):
-            q = f.group * channels + i
-            if f.vectors_n[q] + f.popped[q] >= ahead:
-                goes = False
+    row = -1 if channels == 64 else (1 << channels) - 1
+    goes = f.got_there and (f.got_last or coming) and vectors_full >> f.group * channels & row == 0
     if goes:
         for i in range(f.got_count):
-            q = f.group * channels + i
-            f.vectors[q, f.vectors_n[q]] = (f.got_at + i) % f.v_burst.shape[0]
-            f.vectors_n[q] += 1
-            f.awake[q] |= ASK
+            _push(f, f.group * channels + i, f.got_list, f.got_at + i)
         f.rows_inside -= 1
         f.group = 0 if f.got_last else (f.group + 1) % (queues // channels)
     takes = goes or not f.got_there
     if takes:
-        f.got_there, f.got_at, f.got_count, f.got_last = (
-            f.pipe[depth - 1, 0],
-            f.pipe[depth - 1, 1],
-            f.pipe[depth - 1, 2],
-            f.pipe[depth - 1, 3],
-        )
+        f.got_there, f.got_at, f.got_count = f.pipe[depth - 1, 0], f.pipe[depth - 1, 1], f.pipe[depth - 1, 2]
+        f.got_last, f.got_list = f.pipe[depth - 1, 3], f.pipe[depth - 1, 4]
     skid_popped = 0
     if takes or not coming:
         for k in range(depth - 1, 0, -1):
-            for m in range(4):
+            for m in range(5):
                 f.pipe[k, m] = f.pipe[k - 1, m]
         f.pipe[0, 0] = 0
         if f.skid_n > 0:
             f.pipe[0, 0] = 1
-            for m in range(3):
+            for m in range(4):
                 f.pipe[0, m + 1] = f.skid[0, m]
                 f.skid[0, m] = f.skid[1, m]
             f.skid_n -= 1
@@ -98,14 +82,14 @@ def _sequence(f: Record) -> None:
     row_moves = f.row_there and f.skid_n + skid_popped < 2
     if row_moves:
         n = f.skid_n
-        f.skid[n, 0], f.skid[n, 1], f.skid[n, 2] = f.row_at, f.row_count, f.row_last
+        f.skid[n, 0], f.skid[n, 1], f.skid[n, 2], f.skid[n, 3] = f.row_at, f.row_count, f.row_last, f.row_list
         f.skid_n += 1
     ends = f.active == NOTHING
     if f.active != NOTHING:
         if row_moves or not f.row_there:
             i = f.active
             n = min(channels, f.list_count[i] - f.sent)
-            f.row_there, f.row_at, f.row_count = 1, f.list_first[i] + f.sent, n
+            f.row_there, f.row_at, f.row_count, f.row_list = 1, f.sent, n, i
             f.sent += n
             f.rows_inside += 1
             ends = f.sent == f.list_count[i]
@@ -124,19 +108,42 @@ def _sequence(f: Record) -> None:
                 break
 
 
+@inlined
+def _push(f: Record, q: int, i: int, number: int) -> None:
+    """Vector `number` of list `i` to lane `q`."""
+    last, bits, base, count = f.vector.shape[0] - 1, f.list_bits[i], f.list_base[i], f.list_count[i]
+    at = f.list_first[i] + number
+    start = f.vector[at & last] * bits
+    end = start + bits - 1
+    burst, span = base + (start >> 8), (end >> 8) - (start >> 8)
+    shape = span | (start & 255) >> f.word_shift << 8 | (end & 255) >> f.word_shift << 16
+    if bits & 255:
+        if number > 0 and (f.vector[at - 1 & last] * bits + bits - 1) >> 8 == start >> 8:
+            shape |= BEFORE
+        if number + 1 < count and f.vector[at + 1 & last] * bits >> 8 == end >> 8:
+            shape |= AFTER
+        f.sharing += 1 if shape & (BEFORE | AFTER) else 0
+    k = f.v_in[q] & f.item.shape[1] - 1
+    f.item[q, k, BURST], f.item[q, k, SHAPE], f.item[q, k, PLACE] = burst, shape, number * LIST_RING + i
+    f.v_in[q] += 1
+    f.vectors_any |= 1 << q
+    if f.v_in[q] - f.v_ask[q] == f.vectors_ahead:
+        f.vectors_full |= 1 << q
+
+
 @compiled
 def _accept(f: Record, i: int) -> None:
     """List `i`, which was numbered when it was offered, becomes the next one."""
     n = f.lists_taken % LIST_RING
     f.list_count[n], f.list_first[n], f.list_destination[n] = f.list_count[i], f.list_first[i], f.list_destination[i]
     f.list_buffer[n], f.list_place[n], f.list_purpose[n] = f.list_buffer[i], f.list_place[i], f.list_purpose[i]
-    size = f.v_burst.shape[0]
-    for k in range(f.list_count[n]):
-        f.v_list[(f.list_first[n] + k) % size] = n
+    f.list_base[n], f.list_bits[n] = f.list_base[i], f.list_bits[i]
     f.active, f.sent = n, 0
     f.lists_taken += 1
-    for q in range(f.awake.shape[0]):
-        f.awake[q] |= END
+    at_others = f.list_has | f.list_over
+    for q in range(f.head.shape[0]):
+        if not at_others >> q & 1:
+            enter_list(f, q)
     count, to = f.list_count[n], f.list_destination[n]
     f.on_the_way += count
     if to == TO_SPARSE:
@@ -153,67 +160,38 @@ def _accept(f: Record, i: int) -> None:
         f.event |= ACCEPTED
 
 
-@compiled
-def _lane(f: Record, q: int) -> int:
-    """The parts of a lane that are awake, and which of them are in the next cycle; whether a burst is shared."""
-    awake, after, ended, collected, shares = f.awake[q], 0, 0, 0, 0
-    if awake & END:
-        ended = lane_end(f, q)
-        after |= (END if ended & CHANGED else 0) | (COLLECT if ended & GIVEN else 0)
-    if awake & COLLECT:
-        collected = lane_collect(f, q, 1 if ended & GIVEN else 0)
-        after |= COLLECT if collected & CHANGED else 0
-        after |= (END if collected & GIVEN else 0) | (ASK if collected & TAKEN else 0)
-        shares = f.shared[(q - 1) & (f.shared.shape[0] - 1)] | f.shares[q]
-    if awake & ASK:
-        asked = lane_ask(f, q, 1 if collected & TAKEN else 0, f.granted[q] != 0)
-        f.popped[q] = 1 if asked & TAKEN else 0
-        after |= (ASK if asked & CHANGED else 0) | (COLLECT if asked & GIVEN else 0)
-    f.awake[q] = after
-    return shares
+@inlined
+def settle(f: Record, accepted: int, reads: int, writes: int) -> None:
+    """The rest of a cycle, when the memory has answered.
 
-
-@compiled
-def settle(f: Record) -> None:
-    """The rest of a cycle, when the memory has answered: `accepted`, `read_tag`, `write_tag` of its channels.
-
-    What a part tells another one in a cycle stands in `f` too: an array that is handed to a compiled function is
-    counted, at each call, and that took half of the time.
+    Args:
+        f: the state; `read_tag` has the tags of the answers to reads.
+        accepted: channels whose memory took the request that it was offered.
+        reads: those with an answer to a read.
+        writes: the same to a write.
     """
-    queues, channels = f.head.shape[0], f.credit.shape[0]
     on_the_way = f.on_the_way
     land(f)
     leave_groups(f)
-    grant(f)
-    for q in range(queues):
-        f.was_offered[q] = f.offered[q]
-    shared = f.reads_skid_n > 0 or f.out_sent < f.out_made or f.end_sent < f.end_made
-    took = 0
-    for c in range(channels):
-        waits = f.memory_n[c] + f.port_n[c] + f.out_n[c] + f.back_n[c] > 0 or f.route[c] != NOTHING
-        if shared or waits or f.chosen[c] != NOTHING:
-            took += move_channel(f, c, f.accepted[c] != 0)
-    slowest = f.lists_taken
-    for q in range(queues):
-        slowest = min(slowest, f.position[q])
-    behind = f.lists_taken - slowest >= LISTS_BEHIND
-    shares = 0
-    for q in range(queues):
-        f.popped[q] = 0
-        if f.awake[q]:
-            shares |= _lane(f, q)
-    for q in range(queues if shares else 0):
-        offers_now = (1 if f.offered[q] and not f.shared[q] else 0) | f.shares[q]
-        if offers_now != f.offered[q]:
-            f.offered[q] = offers_now
-            f.awake[q] |= COLLECT
-            f.awake[(q + 1) & (queues - 1)] |= COLLECT
-        f.shared[q] = f.shares[q] = 0
-    take_answers(f)
-    for c in range(channels):
-        if f.read_tag[c] >= 0 or f.write_tag[c] >= 0:
-            take_answer(f, c, f.read_tag[c], f.write_tag[c])
-    _sequence(f)
+    granted, chosen = grant(f)
+    took = move_channels(f, accepted, chosen)
+    while f.slowest < f.lists_taken and f.lanes_at[f.slowest % LIST_RING] == 0:
+        f.slowest += 1
+    behind = f.lists_taken - f.slowest >= LISTS_BEHIND
+    ahead_full, expected_full, vectors_full = f.ahead_full, f.expected_full, f.vectors_full
+    lanes_end(f)
+    lanes_collect(f, ahead_full)
+    lanes_ask(f, granted, expected_full)
+    if f.answer_any | f.answers_any or f.data_granted_n + f.data_leaving_n:
+        take_answers(f)
+    while reads:
+        take_read(f, lowest(reads))
+        reads &= reads - 1
+    while writes:
+        take_write(f, lowest(writes))
+        writes &= writes - 1
+    if f.offered_n or f.rows_inside or f.active != NOTHING:
+        _sequence(f, vectors_full)
     f.behind_any = 1 if behind else 0
     f.begins = 1 if on_the_way < f.window else 0
     reads_popped = took & TOOK_READ
@@ -228,10 +206,8 @@ def settle(f: Record) -> None:
         f.reads_skid_n += 1
     f.now += 1
     busy = f.on_the_way + f.owed_back + f.owed_control + (f.reads_made - f.reads_done)
-    idle = busy == 0 and f.active == NOTHING and f.offered_n == 0
-    for q in range(queues if idle else 0):
-        idle = idle and f.position[q] == f.lists_taken
-    f.idle = 1 if idle else 0
+    over = busy == 0 and f.active == NOTHING and f.offered_n == 0
+    f.idle = 1 if over and f.list_has | f.list_over == 0 else 0
 
 
 @compiled
@@ -251,25 +227,14 @@ def add_list(
     purpose: int,
 ) -> None:
     """Offer a list of `count` vectors of `bits` bits from vector `first` of the list of `ids` on, from `cycle` on."""
-    i = LIST_RING + stream
-    size = f.v_burst.shape[0]
+    i, last = LIST_RING + stream, f.vector.shape[0] - 1
     at = f.vectors_made
     f.list_count[i], f.list_first[i], f.list_destination[i] = count, at, destination
     f.list_buffer[i], f.list_place[i], f.list_purpose[i] = buffer, place, purpose
-    ending = NOTHING
+    f.list_base[i], f.list_bits[i] = base_burst, bits
     for k in range(count):
-        v = (at + k) % size
         here = first + k
-        vector = ids[here // parts] * parts + here % parts
-        start = vector * bits
-        end = start + bits - 1
-        f.v_burst[v], f.v_from[v], f.v_to[v] = base_burst + (start >> 8), start & 255, end & 255
-        f.v_span[v] = (end >> 8) - (start >> 8)
-        shares = k > 0 and f.v_burst[v] == ending
-        f.v_before[v], f.v_after[v], f.v_index[v] = 1 if shares else 0, 0, k
-        if shares:
-            f.v_after[(v - 1) % size] = 1
-        ending = base_burst + (end >> 8)
+        f.vector[at + k & last] = ids[here // parts] * parts + here % parts if parts > 1 else ids[here]
     f.vectors_made = at + count
     f.offer[stream], f.offered_from[stream] = i, cycle
     f.offered_n += 1

@@ -12,12 +12,13 @@ import numpy as np
 
 from models.config import AcceleratorConfig
 from models.memory import engine, ports
-from models.memory.compilation import Array, Record, compiled, uncounted
+from models.memory.compilation import Array, Record, compiled, lowest, uncounted
 from models.memory.hbm2 import Hbm2Memory
 from models.memory.interface import Memory
 from models.transaction import (
     end_loop,
     fetch_channels,
+    fetch_landing,
     fetch_lanes,
     fetch_loop,
     fetch_state,
@@ -46,13 +47,13 @@ Progress = tuple[int, int, int, bool, int]
 
 def _loops(fingerprint: int) -> tuple[Callable[..., Progress], Callable[..., None], Callable[..., None]]:
     @compiled
-    def both(f: Record, v: Record, rows: Array) -> None:
-        """A cycle, when the memory has answered."""
+    def both(f: Record, v: Record, rows: Array, accepted: int, reads: int, writes: int) -> None:
+        """A cycle, when the memory has answered (`fetch_loop.settle`)."""
         _ = fingerprint
         cycle, sent, offered = f.now, f.out_sent, f.offer[VALUE] != NOTHING
         end_waits = f.end_made - f.end_sent
         pending = (f.values_pending[0], f.values_pending[1], f.sparse_left > 0)
-        settle(f)
+        settle(f, accepted, reads, writes)
         if f.ending:
             end_cycle(f, cycle, end_waits)
         if v.wakes <= cycle:
@@ -62,7 +63,12 @@ def _loops(fingerprint: int) -> tuple[Callable[..., Progress], Callable[..., Non
     def settle_one(states: Array, values: Array, rows: Array) -> None:
         """`both` for callers that hold the arrays, not the records."""
         _ = fingerprint
-        both(states[0], values[0], rows)
+        f, accepted, reads, writes = states[0], 0, 0, 0
+        for c in range(f.accepted.shape[0]):
+            accepted |= (1 if f.accepted[c] else 0) << c
+            reads |= (1 if f.read_tag[c] >= 0 else 0) << c
+            writes |= (1 if f.write_tag[c] >= 0 else 0) << c
+        both(f, values[0], rows, accepted, reads, writes)
 
     @compiled
     def alone(f: Record, v: Record, rows: Array, until: int) -> None:
@@ -95,36 +101,61 @@ def _loops(fingerprint: int) -> tuple[Callable[..., Progress], Callable[..., Non
         """Cycles up to, not including, `until`, or the first after which something watched has happened."""
         _ = fingerprint
         f, v, d = states[0], values[0], uncounted(rows)
-        now = ports.clock(channels)
+        now, count = ports.clock(channels), channels.shape[0]
         f.event = v.event = 0
+        # of each channel: before which cycle it has no command; of each cycle: which channels answer in it
+        wakes, answers = np.empty(count, np.int64), np.zeros(channels[0].due.shape[1], np.int64)
+        for c in range(count):
+            wakes[c] = channels[c].wake
+            for at in range(answers.shape[0] if channels[c].owes else 0):
+                if channels[c].due[0, at] >= 0 or channels[c].due[1, at] >= 0:
+                    answers[at] |= 1 << c
+        refused = 0
         while f.now < until and f.event & watched == 0 and v.event == 0:
             if f.idle:
                 first, still = f.now, f.now + STILL_CYCLES
                 alone(f, v, d, min(until, still))
                 now += f.now - first
-                for c in range(channels.shape[0]):
+                for c in range(count):
                     ports.rest(channels[c], c, now, trace, traced)
+                    wakes[c] = channels[c].wake
                 if f.now == still:
                     break
                 continue
-            for c in range(channels.shape[0]):
-                channel = channels[c]
-                if f.memory_n[c] == 0 and channel.owes == 0 and now < channel.wake:
-                    f.accepted[c], f.read_tag[c], f.write_tag[c] = 0, NOTHING, NOTHING
-                    continue
-                f.accepted[c], f.read_tag[c], f.write_tag[c] = ports.port(
-                    channel,
-                    now,
-                    f.memory_n[c] > 0,
-                    f.memory[c, 0, 0] * BURST_BYTES,
-                    f.memory[c, 0, 1],
-                    f.memory[c, 0, 2] != 0,
-                )
+            accepted, reads, writes = 0, 0, 0
+            answering = answers[now & answers.shape[0] - 1]
+            answers[now & answers.shape[0] - 1] = 0
+            while answering:
+                c = lowest(answering)
+                answering &= answering - 1
+                f.read_tag[c], written = ports.answer(channels[c], now)
+                reads |= (1 if f.read_tag[c] >= 0 else 0) << c
+                writes |= (1 if written >= 0 else 0) << c
+            stepped = f.memory_any & ~refused
+            for c in range(count):
+                stepped |= (1 if wakes[c] <= now else 0) << c
+            while stepped:
+                c = lowest(stepped)
+                stepped &= stepped - 1
+                channel, bit = channels[c], 1 << c
+                if wakes[c] <= now:
+                    served, done = ports.issue(channel, now)
+                    if served >= 0:
+                        answers[done & answers.shape[0] - 1] |= bit
+                        refused &= ~bit
+                if f.memory_any & bit and not refused & bit:
+                    request = f.memory[c, 0]
+                    if ports.offer(channel, now, request[0] * BURST_BYTES, request[1], request[2] != 0):
+                        accepted |= bit
+                    else:
+                        # as long as nothing is served
+                        refused |= bit
+                wakes[c] = channel.wake
                 if trace.shape[0]:
                     ports.log_commands(channel, c, now, trace, traced)
-            both(f, v, d)
+            both(f, v, d, accepted, reads, writes)
             now += 1
-        for c in range(channels.shape[0]):
+        for c in range(count):
             channels[c].now = now
         return f.now, f.event, v.event, f.idle != 0, v.wakes
 
@@ -132,7 +163,7 @@ def _loops(fingerprint: int) -> tuple[Callable[..., Progress], Callable[..., Non
 
 
 _COMPILED = (
-    *(engine, ports, fetch_loop, fetch_channels, fetch_lanes, fetch_state, end_loop),
+    *(engine, ports, fetch_loop, fetch_channels, fetch_landing, fetch_lanes, fetch_state, end_loop),
     *(value_loop, value_asking, value_beats, value_rows, value_state),
 )
 _FINGERPRINT = "".join(inspect.getsource(module) for module in _COMPILED)

@@ -2,8 +2,13 @@
 
 The parts are those of the netlist (`hls.datapaths.fetch_side`, `hls.datapaths.memory_port`): list sequencer, fetcher
 (rows of vectors, a lane a queue, both crossbars), landing lanes with their converters, landing groups and the slow
-port, and a channel's requests. Vectors and lists stand in rings, by number, and the places of lanes hold these numbers.
-Sizes and latencies are read from the netlist's own plans. `models.transaction.fetch_loop` moves the state on.
+port, and a channel's requests. Sizes and latencies are read from the netlist's own plans.
+`models.transaction.fetch_loop` moves the state on.
+
+Flags of lanes, groups and channels are masks, a bit each: a part of all lanes is a few operations on masks, then a loop
+over those that move. What goes through a lane keeps its order, so it stands in one ring a lane, and FIFOs are
+where in the ring each of the lane's parts is: nothing is copied from one to the next. The same holds for a channel's
+requests, and its answers. `_any` is a mask of FIFOs that are not empty, `_full` of those without room.
 """
 
 from dataclasses import dataclass
@@ -18,7 +23,7 @@ from hls.datapaths.fetch_lane import BURSTS_AHEAD, VECTORS_AHEAD
 from hls.datapaths.list_sequencer import STREAMS, WINDOW_PER_QUEUE
 from hls.datapaths.machine_sizes import QUERY_LINES, MachineSizes
 from hls.datapaths.operand_sram import PARITIES
-from models.config import AcceleratorConfig
+from models.config import AcceleratorConfig, ConfigError
 from models.memory.compilation import record_dtype
 
 QUERY, KEY_LSB, KEY, VALUE = (STREAMS.index(f"{name}_request") for name in ("query", "key_lsb", "key", "value"))
@@ -27,17 +32,25 @@ TO_KEY, TO_VALUE, TO_QUERY, TO_SPARSE = range(4)
 """Where lists go (`hls.datapaths.machine_sizes.Destination`)."""
 PURPOSES = ("q", "k_msb", "k_lsb", "v_msb", "v_lsb", "control_read", "output", "control_write")
 """What bursts are for."""
+PURPOSE_BITS = 3
 ACCEPTED, LANDED, LINE, READ, WRITTEN, SWEPT, SCORES_READ = (1 << i for i in range(7))
 """Bits of `event`: a list is accepted that is not one of values, nothing is pending for a segment of a K buffer, a
 query line has landed, all control reads are answered, all writes acknowledged; at the end of a layer all S_t are read,
 and all S_h."""
-END, COLLECT, ASK = 1, 2, 4
-"""Parts of a lane (`models.transaction.fetch_lanes`), bits of `awake`."""
 LIST_RING = 32
 """Lists that lanes and landing may be at; those that are offered stand behind them, one a stream."""
 RING = 1 << 14
 """Bursts of the controller and of the write-back that wait."""
+BURST, SHAPE, PLACE = range(3)
+"""Of a vector in a lane: its first burst; how it stands in its bursts; its list and number in it.
+
+`SHAPE` has the number of further bursts, the first word of the first one and the last word of the last one, 8 bits
+each, then `BEFORE` and `AFTER`: it shares its first burst with the vector before, its last one with that behind.
+`PLACE` is `number * LIST_RING + list`."""
+BEFORE, AFTER = 1 << 24, 1 << 25
 NOTHING = -1
+MOST = 64
+"""Bits of a mask."""
 
 
 @dataclass(frozen=True)
@@ -60,18 +73,29 @@ class FetchSizes:
 
     @classmethod
     def of(cls, machine: AcceleratorConfig) -> "FetchSizes":
-        """From the netlist's plans, computed once."""
+        """From the netlist's plans, computed once.
+
+        Raises:
+            ConfigError: for more queues or channels than a mask has bits.
+        """
         return _sizes(machine)
 
 
 @cache
 def _sizes(machine: AcceleratorConfig) -> FetchSizes:
+    answer_fifos = data_parts(machine) * machine.hbm_channels
+    for name, count in (("fetch_queues", machine.fetch_queues), ("hbm_channels", answer_fifos)):
+        if count > MOST:
+            most = machine.hbm_channels * MOST // count if name == "hbm_channels" else MOST
+            raise ConfigError(
+                f"accelerator.{name}: {getattr(machine, name)} are more than the transaction model takes; use {most}"
+            )
     sizes = MachineSizes.of(machine)
     return FetchSizes(
         queues=machine.fetch_queues,
         channels=machine.hbm_channels,
         address_depth=machine.address_queue_depth,
-        answer_fifos=data_parts(machine) * machine.hbm_channels,
+        answer_fifos=answer_fifos,
         places=burst_slots(machine),
         locate_cycles=fetcher.plan(machine).locate.latency_cycles,
         convert_cycles=bitwidth_converter.plan(machine).latency_cycles,
@@ -84,11 +108,26 @@ def _sizes(machine: AcceleratorConfig) -> FetchSizes:
     )
 
 
+_MASKS = (
+    # lanes: FIFOs of vectors, of requests behind it and in the skid buffer, of vectors to collect
+    *("vectors_any", "vectors_full", "asked_any", "asked_full", "ask_any", "ask_full", "taken_full"),
+    *("expected_any", "expected_full", "next_any", "next_full", "next_before", "next_after"),
+    # the oldest burst of the reorder buffer, that behind it, and one that is offered to the next lane
+    *("oldest", "head_filled", "offered"),
+    # collected bursts, words, the word at the converter, the converter's row that nobody took
+    *("ahead_any", "ahead_full", "ahead_last0", "ahead_last1", "words_any", "words_full", "word_last0", "word_last1"),
+    *("converting", "converting_last", "due", "list_has", "list_over"),
+    # groups; channels
+    *("held", "held_slow", "segments_landed"),
+    *("credit_any", "route", "out_any", "room_any", "port_any", "port_full", "memory_any", "memory_full", "back_any"),
+    *("requests_any", "turn0", "turn1", "answers_any", "answer_any", "answer_full"),
+)
 _SCALARS = (
-    *("now", "event", "idle", "word_shift", "segment_shift", "lists_taken", "vectors_made", "active"),
-    *("sent", "row_there", "row_at", "row_count", "row_last", "skid_n", "begins"),
+    *("address_depth", "vectors_ahead", "convert_cycles", "burst_words", "word_shift", "segment_shift"),
+    *("now", "event", "idle", "lists_taken", "slowest", "vectors_made", "active"),
+    *("sent", "row_there", "row_at", "row_count", "row_last", "row_list", "skid_n", "begins", "sharing"),
     *("behind_any", "on_the_way", "window", "group", "got_there", "got_at", "got_count"),
-    *("got_last", "slow_first", "slow_granted", "slow_1", "slow_2", "landed_all"),
+    *("got_last", "got_list", "slow_first", "slow_granted", "slow_1", "slow_2", "landed_all"),
     *(
         "landed_sparse",
         "sparse_left",
@@ -109,11 +148,6 @@ _SCALARS = (
         "end_sent",
         "owed_back",
         "owed_control",
-        "landing",
-        "landing_from",
-        "asking",
-        "granting",
-        "answers_inside",
     ),
     # the end of a layer
     *("ending", "ending_over", "sweep_cycles", "sweep_from", "swept", "sweep_asks", "sweep_pipe", "sweep_results"),
@@ -123,54 +157,49 @@ _SCALARS = (
 )
 
 
+def _up(count: int) -> int:
+    """The next power of two."""
+    return 1 << (count - 1).bit_length()
+
+
 def _shapes(s: FetchSizes) -> dict[str, tuple[int, ...]]:
     q, c, d = s.queues, s.channels, s.address_depth
     places = (2, 2, s.segments)
-    of_lists = ["count", "first", "destination", "buffer", "place", "purpose"]
-    of_vectors = ["burst", "span", "from", "to", "before", "after", "list", "index"]
+    of_lists = ["count", "first", "destination", "buffer", "place", "purpose", "base", "bits"]
     of_lanes = (
-        *("vectors_n", "done", "asked_n", "asked_h", "ask_skid_n", "expected_n", "expected_h"),
-        *("next_n", "head", "tail", "taken", "oldest", "burst_at", "offered"),
-        *("ahead_n", "begun", "word_at", "words_n", "position", "lane_vector", "converting"),
-        *("data_grant", "data_place", "data_first", "data_granted", "data_leaving", "awake", "convert_n", "convert_h"),
-        *("granted", "popped", "was_offered", "shared", "shares"),
+        # where a lane's parts are in its ring: pushed, asked for, collected, converted, landed
+        *("v_in", "v_ask", "v_take", "v_end", "v_land"),
+        *("done", "asked_n", "ask_head", "ask_in", "expected_n", "burst_at", "head", "tail", "taken"),
+        *("words_left", "words_next", "position", "list_left", "data_first"),
+        *("data_granted", "data_leaving", "data_granted_place", "data_leaving_place"),
     )
     of_channels = (
-        *("xbar_first", "credit", "route", "out_n", "room", "port_n", "turn"),
-        *("memory_n", "back_n", "control_owed", "back_owed", "chosen"),
+        *("requests", "xbar_first", "credit", "out_n", "room", "x_in", "x_out"),
+        *("memory_n", "back_n", "control_owed", "back_owed"),
         *("accepted", "read_tag", "write_tag"),
     )
     return {
         "offer": (4,),
         "offered_from": (4,),
-        "skid": (2, 3),
-        "pipe": (max(1, s.locate_cycles), 4),
+        "skid": (2, 4),
+        "pipe": (max(1, s.locate_cycles), 5),
         **dict.fromkeys(("landed", "left", "landed_at"), places),
         "values_pending": (2,),
         **{f"list_{name}": (LIST_RING + 4,) for name in of_lists},
-        **{f"v_{name}": (s.vectors,) for name in of_vectors},
+        "lanes_at": (LIST_RING,),
         **dict.fromkeys(of_lanes, (q,)),
         **dict.fromkeys(of_channels, (c,)),
-        "vectors": (q, VECTORS_AHEAD),
-        "asked": (q, d, 2),
-        "ask_skid": (q, 2, 2),
-        "expected": (q, d),
-        "next": (q, 2),
+        "asked": (q, _up(d + 2)),
         "filled": (q, s.places),
-        "ahead": (q, BURSTS_AHEAD, 2),
-        "words": (q, 2),
-        "convert": (q, s.convert_cycles),
-        "convert_at": (q, s.convert_cycles),
-        "route_item": (c, 3),
-        "out": (c, OUTPUT_DEPTH, 3),
-        "port": (c, 2, 3),
+        "convert_at": (q, _up(s.convert_cycles + 1)),
+        "due_in": (_up(s.convert_cycles + 1),),
+        "x_ring": (c, _up(OUTPUT_DEPTH + 3), 2),
         "memory": (c, 2, 4),
-        **dict.fromkeys(("answers_n", "answers_h", "answer_skid_n"), (s.answer_fifos,)),
-        "answers": (s.answer_fifos, d),
-        "answer_skid": (s.answer_fifos, 2),
+        **dict.fromkeys(("answers_n", "answers_h", "answers_in"), (s.answer_fifos,)),
+        "answers": (s.answer_fifos, _up(d)),
         "back": (c, 2),
         "group_first": (s.groups,),
-        "group_held": (s.groups,),
+        "group_item": (s.groups,),
         "line_there": (QUERY_LINES,),
         "bursts": (len(PURPOSES),),
         "read_address": (RING,),
@@ -199,16 +228,19 @@ def _shapes(s: FetchSizes) -> dict[str, tuple[int, ...]]:
 def new_state(machine: AcceleratorConfig) -> NDArray[np.void]:
     """The state after reset: an array of one record."""
     s = FetchSizes.of(machine)
-    shapes = _shapes(s)
-    shapes |= dict.fromkeys(_SCALARS, ())
-    state = np.zeros(1, record_dtype({name: (np.int64, shape) for name, shape in shapes.items()}))
+    fields = {name: (np.int64, shape) for name, shape in _shapes(s).items()}
+    fields |= dict.fromkeys((*_SCALARS, *_MASKS), (np.int64, ()))
+    inside = VECTORS_AHEAD + s.address_depth + 2 + BURSTS_AHEAD + 3 + s.convert_cycles + 2
+    fields |= {"item": (np.uint32, (s.queues, _up(inside), 3)), "vector": (np.int32, (_up(s.vectors),))}
+    state = np.zeros(1, record_dtype(fields))
     state["room"], state["credit"] = s.address_depth, OUTPUT_DEPTH
-    state["word_shift"], state["segment_shift"] = s.word_shift, s.segment_shift
+    state["word_shift"], state["burst_words"] = s.word_shift, 256 >> s.word_shift
+    state["segment_shift"], state["convert_cycles"] = s.segment_shift, s.convert_cycles
+    state["address_depth"], state["vectors_ahead"] = s.address_depth, VECTORS_AHEAD
     state["window"] = WINDOW_PER_QUEUE * s.queues
-    state["awake"] = END | COLLECT | ASK
-    for name in ("oldest", "converting", "data_grant", "route", "group_held", "offer"):
+    state["lanes_at"][0, 0] = s.queues
+    state["credit_any"] = state["room_any"] = -1
+    for name in ("offer", "active", "slow_granted", "slow_1", "slow_2"):
         state[name] = NOTHING
-    for name in ("active", "slow_granted", "slow_1", "slow_2"):
-        state[name] = NOTHING
-    state["idle"] = state["granting"] = 1
+    state["idle"] = 1
     return state
