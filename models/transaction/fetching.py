@@ -11,6 +11,7 @@ from typing import Any
 import simpy
 
 from hls.datapaths.machine_sizes import QUERY_LINES
+from hls.datapaths.operand_loader import KEY_BUFFERS
 from models.config import AcceleratorConfig
 from models.memory.interface import Memory
 from models.transaction.end_loop import FAR as END_FAR
@@ -30,6 +31,7 @@ from models.transaction.fetch_state import (
     TO_KEY,
     VALUE,
     WRITTEN,
+    FetchSizes,
 )
 from models.transaction.kernel import Event, Module, Simulation, Steps
 from models.transaction.workload import IntArray
@@ -64,13 +66,19 @@ class FetchSide(Module):
         self._parts = 1
         self._offered: dict[int, int] = {}
         self._accepted = {s: Event(simulation, f"{n} list accepted") for s, n in STREAM_NAMES.items()}
-        self._landed = Event(simulation, "segments of K landed")
+        segments = FetchSizes.of(machine).segments
+        self._landed = {
+            (buffer, segment): Event(simulation, f"segment {segment} of K {buffer} landed")
+            for buffer in range(KEY_BUFFERS)
+            for segment in range(segments)
+        }
         self._query = Event(simulation, "query landed")
+        self._query_rows: list[int] = []
         self._read = Event(simulation, "control reads answered")
         self._written = Event(simulation, "writes acknowledged")
         self._scores = Event(simulation, "scores read")
         self._told = {
-            **{LANDED: self._landed, LINE: self._query, READ: self._read, WRITTEN: self._written},
+            **{READ: self._read, WRITTEN: self._written},
             **dict.fromkeys((SWEPT, SCORES_READ), self._scores),
         }
         self._work = Event(simulation, "fetch work")
@@ -122,13 +130,14 @@ class FetchSide(Module):
         state = self.run.state
         while state["left"][TO_KEY, buffer, segment]:
             self.run.watched |= LANDED
-            yield self._landed.wait()
+            yield self._landed[buffer, segment].wait()
         return int(state["landed_at"][TO_KEY, buffer, segment])
 
     def query(self, row: int) -> Generator[simpy.Event, Any, int]:
         """The cycle from which the query of a row is there."""
         while self.query_cycles[row] is None:
             self.run.watched |= LINE
+            self._query_rows.append(row)
             yield self._query.wait()
         found = self.query_cycles[row]
         assert found is not None
@@ -205,7 +214,18 @@ class FetchSide(Module):
                 if not self._missing[row]:
                     self.query_cycles[row] = self._latest[row]
             there[:] = 0
+            if any(self.query_cycles[row] is not None for row in self._query_rows):
+                self._query_rows = []
+                self._query.notify(None, delay_cycles)
         for bit, event in self._told.items():
             if events & bit & run.watched:
                 event.notify(None, delay_cycles)
         run.watched &= ~events | ACCEPTED | READ
+        if events & LANDED:
+            for where, event in self._landed.items():
+                if event.awaited and not state["left"][(TO_KEY, *where)]:
+                    event.notify(None, delay_cycles)
+            if any(event.awaited for event in self._landed.values()):
+                run.watched |= LANDED
+        if self._query_rows:
+            run.watched |= LINE

@@ -26,7 +26,7 @@ from models.transaction.observation import Pass
 from models.transaction.queue_room import freed_cycle
 from models.transaction.register_timing import RowTiming
 from models.transaction.row_beats import Chosen, Row, RowBeats
-from models.transaction.times import Times
+from models.transaction.times import Following, Times, follow
 from models.transaction.value_loop import FAR
 from models.transaction.waits import TransactionError
 
@@ -74,11 +74,13 @@ class RowIssue(Module):
         self._asked: set[int] = set()
         self._beats_in = self._dropped_beats = self._freed_beats = self._freed_at = 0
         self._drops: deque[tuple[int, int]] = deque()  # dropped first passes: first beat, and how many
-        self._number = self._layers = 0
+        self._landing: Fifo[tuple[int, list[int]]] = Fifo(simulation, "K that lands", 1 << 16)
+        self._number = 0
         self._is_progressive = self._tells_decisions = False
         self._plan: LayerPlan
         self._last_steps = Times(simulation, "last rows of jobs seen")
         self.start(self._main())
+        self.start(self._land_keys(), "keys")
         self.start(self._ask(), "LSBs")
         self.start(self._wait_due(), "ends of passes")
 
@@ -94,11 +96,10 @@ class RowIssue(Module):
         while True:
             plan, _ = yield self.layers.fifo.get(rest=True)
             self._is_progressive = plan.progressive
-            self._layers += 1
             self._plan = plan
             self._row_beats.begin(plan.parts, plan.progressive)
             self._tells_decisions = plan.progressive and plan.work.generation and not plan.prunes
-            self.start(self._take_jobs(plan), f"jobs {self._layers}")
+            follow(self._take_jobs(plan))
             if plan.progressive:
                 self._number += 1
                 self.start(self._walk(plan), f"walk {self._number}")
@@ -162,6 +163,11 @@ class RowIssue(Module):
             yield self.simulation.wait(max(0, due - self.simulation.now_cycle))
             self._advance()
 
+    def _land_keys(self) -> Steps:
+        """Of one K after the other: rows need the segments of the next one later."""
+        while True:
+            yield from self._land(*(yield self._landing.get(rest=True)))
+
     def _land(self, buffer: int, landed: list[int]) -> Generator[simpy.Event, Any, None]:
         """Segments of a buffer land behind the first one."""
         for segment in range(1, self._row_beats.segments):
@@ -178,11 +184,11 @@ class RowIssue(Module):
                 ends = last and r == plan.work.rows - 1
                 yield Row(j, r, plan.beats[r], plan.visible[r], flat[r], ends, number), r == 0, number
 
-    def _take_jobs(self, plan: LayerPlan) -> Generator[simpy.Event, Any, None]:
+    def _take_jobs(self, plan: LayerPlan) -> Following:
         """A job is taken when the last row of the one before is ahead, issued or not."""
         for j in range(len(plan.jobs)):
-            seen = yield from self._last_steps.at(j - 1)
-            self.jobs.taken["rows"].append(max(seen + 1 if j else 0, (yield from self.jobs.given["rows"].at(j))))
+            seen = yield from self._last_steps.known(j - 1)
+            self.jobs.taken["rows"].append(max(seen + 1 if j else 0, (yield from self.jobs.given["rows"].known(j))))
 
     def _load(self, plan: LayerPlan, row: Row, state: list[int]) -> Generator[simpy.Event, Any, None]:
         """A job is loaded, and its K is there; `state`: this, that, and the row before taken."""
@@ -194,7 +200,7 @@ class RowIssue(Module):
             self.key_there.append(max(shown, landed))
             state[1] = max(load + 1, shown, landed) + 1
             self._keys.append([landed])
-            self.start(self._land(buffer, self._keys[-1]), f"keys {self._layers}.{row.kv}")
+            self._landing.try_put((buffer, self._keys[-1]))
         state[0] = load
 
     def _eligible(self, plan: LayerPlan, index: int, state: list[int]) -> Generator[simpy.Event, Any, int]:

@@ -18,7 +18,7 @@ from models.transaction.fetching import FetchSide
 from models.transaction.kernel import Module, Simulation, Steps
 from models.transaction.layer_plan import LayerPlan
 from models.transaction.register_timing import RowTiming
-from models.transaction.times import Times
+from models.transaction.times import Following, Times, follow
 
 
 class Jobs:
@@ -42,32 +42,34 @@ class HeadWalk(Module):
         self.timing, self.jobs = timing, jobs
         self.layers: In[tuple[LayerPlan, int]] = In(self, "layers")
         self._offered = Times(simulation, "jobs offered")
-        self._number = 0
         self.start(self._main())
 
     def _main(self) -> Steps:
         while True:
             plan, start = yield self.layers.fifo.get(rest=True)
             self._offered.clear()
-            self._number += 1
             heads, walk = plan.work.heads.tolist(), start + self.timing.head_found
             for name in CONSUMERS:
-                self.start(self._give(name, len(heads)), f"{name} {self._number}")
-            held, left = 0, 0
-            for j, head in enumerate(heads):
-                # the head is found, moves on when the one before has left, and leaves when the next one is found
-                found = walk + head
-                held = max(found, left) + 1
-                self._offered.append(max(held, walk + heads[j + 1]) if j + 1 < len(heads) else held)
-                for name in CONSUMERS:
-                    left = max(left, (yield from self.jobs.given[name].at(j)) - 1)
+                follow(self._give(name, len(heads)))
+            follow(self._offer(heads, walk))
 
-    def _give(self, name: str, count: int) -> Generator[simpy.Event, Any, None]:
+    def _offer(self, heads: list[int], walk: int) -> Following:
+        """Jobs to all FIFOs."""
+        held, left = 0, 0
+        for j, head in enumerate(heads):
+            # the head is found, moves on when the one before has left, and leaves when the next one is found
+            found = walk + head
+            held = max(found, left) + 1
+            self._offered.append(max(held, walk + heads[j + 1]) if j + 1 < len(heads) else held)
+            for name in CONSUMERS:
+                left = max(left, (yield from self.jobs.given[name].known(j)) - 1)
+
+    def _give(self, name: str, count: int) -> Following:
         """Jobs into one FIFO."""
         for j in range(count):
-            cycle = yield from self._offered.at(j)
+            cycle = yield from self._offered.known(j)
             if j >= JOBS:
-                cycle = max(cycle, 1 + (yield from self.jobs.taken[name].at(j - JOBS)))
+                cycle = max(cycle, 1 + (yield from self.jobs.taken[name].known(j - JOBS)))
             self.jobs.given[name].append(cycle + 1)
 
 
@@ -101,16 +103,20 @@ class OperandLoader(Module):
             self._number += 1
             self.start(self._keys(plan), f"keys {self._number}")
             self.start(self._queries(plan), f"queries {self._number}")
-            self.start(self._begin_queries(plan), f"query jobs {self._number}")
-            taken, keys = 0, 0
-            for j, (_, _, first, _) in enumerate(plan.jobs):
-                taken = max(taken + 1, (yield from self.jobs.given["fetch"].at(j)))
-                if keys >= KEY_JOBS:
-                    taken = max(taken, 1 + (yield from self.key_loads.at(keys - KEY_JOBS)))
-                if j >= QUERY_JOBS:
-                    taken = max(taken, 1 + (yield from self.query_jobs.at(j - QUERY_JOBS)))
-                keys += first
-                self.jobs.taken["fetch"].append(taken)
+            follow(self._begin_queries(plan))
+            follow(self._take(plan))
+
+    def _take(self, plan: LayerPlan) -> Following:
+        """Jobs are taken when there is room for their lists."""
+        taken, keys = 0, 0
+        for j, (_, _, first, _) in enumerate(plan.jobs):
+            taken = max(taken + 1, (yield from self.jobs.given["fetch"].known(j)))
+            if keys >= KEY_JOBS:
+                taken = max(taken, 1 + (yield from self.key_loads.known(keys - KEY_JOBS)))
+            if j >= QUERY_JOBS:
+                taken = max(taken, 1 + (yield from self.query_jobs.known(j - QUERY_JOBS)))
+            keys += first
+            self.jobs.taken["fetch"].append(taken)
 
     def clear(self) -> None:
         """A layer begins; the one before is over."""
@@ -153,11 +159,11 @@ class OperandLoader(Module):
             self.key_accepts.append(accepted)
             number += 1
 
-    def _begin_queries(self, plan: LayerPlan) -> Generator[simpy.Event, Any, None]:
+    def _begin_queries(self, plan: LayerPlan) -> Following:
         """A job begins when all of the one before has been asked for, accepted or not."""
         for j in range(len(plan.jobs)):
-            ended = yield from self._query_ends.at(j - 1)
-            self.query_jobs.append(max(ended + 1, 1 + (yield from self.jobs.taken["fetch"].at(j))))
+            ended = yield from self._query_ends.known(j - 1)
+            self.query_jobs.append(max(ended + 1, 1 + (yield from self.jobs.taken["fetch"].known(j))))
 
     def _queries(self, plan: LayerPlan) -> Generator[simpy.Event, Any, None]:
         work, place = plan.work, plan.place

@@ -18,6 +18,7 @@ from models.transaction.kernel import Module, Simulation, Steps
 from models.transaction.layer_plan import LayerPlan
 from models.transaction.loader import Jobs
 from models.transaction.row_beats import Row
+from models.transaction.times import Following, follow
 from models.transaction.value_layer import value_layer
 from models.transaction.value_state import DONE, FINAL, JOB, RETIRED
 
@@ -58,7 +59,7 @@ class ValuePath(Module):
             plan, _ = yield self.layers.fifo.get(rest=True)
             self._number += 1
             run = self.fetch.run
-            self.start(self._give_jobs(plan), f"jobs {self._number}")
+            follow(self._give_jobs(plan))
             self.start(self._give_rows(plan), f"rows {self._number}")
             events, seen, told = 0, 0, 0
             while not (seen & DONE and seen & FINAL):
@@ -75,10 +76,10 @@ class ValuePath(Module):
                 if events & DONE:
                     yield self.done.put(int(run.values["ended"]))
 
-    def _give_jobs(self, plan: LayerPlan) -> Generator[simpy.Event, Any, None]:
+    def _give_jobs(self, plan: LayerPlan) -> Following:
         run = self.fetch.run
         for j in range(len(plan.jobs)):
-            given = yield from self.jobs.given["value"].at(j)
+            given = yield from self.jobs.given["value"].known(j)
             run.layer["given"][j] = given
             run.values["jobs_given"] = j + 1
             self.fetch.tell_values()
