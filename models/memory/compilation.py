@@ -7,7 +7,6 @@ from typing import Any, TypeVar, cast
 import numba
 import numpy as np
 import numpy.typing as npt
-from llvmlite import ir
 from numba.extending import intrinsic
 
 Record = Any  # one element of a structured array
@@ -33,7 +32,7 @@ Each function that an array is handed to counts it up and down, with locked inst
 
 def _lowest(typing: Any, mask: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+        return builder.cttz(arguments[0], context.get_constant(numba.boolean, True))
 
     return numba.int64(numba.int64), generate
 

@@ -13,6 +13,7 @@ requests, and its answers. `_any` is a mask of FIFOs that are not empty, `_full`
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -228,7 +229,7 @@ def _shapes(s: FetchSizes) -> dict[str, tuple[int, ...]]:
 def new_state(machine: AcceleratorConfig) -> NDArray[np.void]:
     """The state after reset: an array of one record."""
     s = FetchSizes.of(machine)
-    fields = {name: (np.int64, shape) for name, shape in _shapes(s).items()}
+    fields: dict[str, tuple[Any, tuple[int, ...]]] = {name: (np.int64, shape) for name, shape in _shapes(s).items()}
     fields |= dict.fromkeys((*_SCALARS, *_MASKS), (np.int64, ()))
     inside = VECTORS_AHEAD + s.address_depth + 2 + BURSTS_AHEAD + 3 + s.convert_cycles + 2
     fields |= {"item": (np.uint32, (s.queues, _up(inside), 3)), "vector": (np.int32, (_up(s.vectors),))}
