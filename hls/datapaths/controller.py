@@ -38,7 +38,6 @@ from hls.datapaths.controller_checks import STATUS_BITS, checks_graph, plan
 from hls.datapaths.controller_descriptor import (
     DESCRIPTOR_BURSTS,
     FLAGS,
-    Bursts,
     Request,
     burst_ports,
     descriptor_registers,
@@ -119,7 +118,7 @@ def build(
         has_rows = request.layer["layer_rows"] != 0
         accepted = request.checked & (request.layer["status"] == LayerStatus.OK)
         _reads(config, request, address, start, accepted, has_rows, block)
-        arrived, list_status = _lists(request, bursts, accepted, has_rows, block)
+        arrived, list_status = _lists(request, has_rows)
         quiet, silent = _memory(state.idle, patience_cycles, block)
         lists_held = pyrtl.Input(1, "lists_held")
         lists_ok = list_status == LayerStatus.OK
@@ -225,14 +224,14 @@ def _reads(
     )
 
 
-def _lists(request: Request, bursts: Bursts, accepted: Wire, has_rows: Wire, block: pyrtl.Block) -> tuple[Wire, Wire]:
-    """Whether head table and lists are in and checked, and what they are: a status."""
-    table_in = register(1, "table_in", block)
-    table_ends = bursts.valid & (bursts.kind == ReadKind.HEAD_TABLE) & bursts.last
-    table_in.next <<= ~accepted & (table_in | table_ends)
+def _lists(request: Request, has_rows: Wire) -> tuple[Wire, Wire]:
+    """Whether head table and lists are in and checked, and what they are: a status.
+
+    The head table has come when the survivors have: bursts come out in the order of their requests.
+    """
     survivors_in, protected_in = (pyrtl.Input(1, f"{name}_checked") for name in LISTS)
     no_protected = request.layer["layer_protected_count"] == 0
-    arrived = (table_in | ~has_rows) & survivors_in & (protected_in | no_protected)
+    arrived = survivors_in & (protected_in | no_protected)
     # the lowest code comes last: it overrides
     faults = [
         (LayerStatus.PROTECTED_RANGE, pyrtl.Input(1, "protected_beyond") & ~no_protected),

@@ -14,7 +14,7 @@ from hls.datapaths.descriptor import ADDRESS_BITS, ADDRESS_FIELDS, ALIGNMENT_BIT
 from hls.lower import building, instantiate
 from hls.netlist import Wire
 from hls.schedule import Schedule
-from hls.stream import register
+from hls.stream import payload_register, register
 
 DESCRIPTOR_BURSTS = 8 * DESCRIPTOR.size_bytes // BURST_BITS
 FLAGS = ("clear_tokens", "clear_heads", "halve")
@@ -80,7 +80,7 @@ def descriptor_registers(checks: Schedule, start: Wire, bursts: Bursts, block: p
         found = {}
         for name, bits in _suspects().items():
             fault = pyrtl.rtl_any(*(here[i] & _some(bursts.data, each) for i, each in bits.items()))
-            sticky = register(1, f"found_{name}", block)
+            sticky = payload_register(1, f"found_{name}", block)
             sticky.next <<= ~start & (sticky | fault)
             found[name] = sticky
         complete = register(1, "descriptor_complete", block)

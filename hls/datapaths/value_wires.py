@@ -129,14 +129,17 @@ def list_row(slot: Wire, sizes: MachineSizes) -> Wire:
 
 
 def ids_from(row: Wire, slot: Wire, sizes: MachineSizes) -> list[Wire]:
-    """Ids of the slots from `slot` on, one a lane, out of the row of the list; those beyond the row mean nothing."""
-    bits = sizes.id_bits
-    ids = [row[i * bits : (i + 1) * bits] for i in range(sizes.top_k_lanes)]
-    for b in reversed(range(log2(sizes.top_k_lanes))):
-        step = 1 << b
-        ids = [pyrtl.select(slot[b], ids[i + step] if i + step < len(ids) else ids[i], ids[i]) for i in range(len(ids))]
-        ids = ids[: sizes.slots + step - 1]
-    return ids[: sizes.slots]
+    """Ids of the lanes of a beat that begins at `slot`, a multiple of its lanes, out of the row of the list.
+
+    A beat with lane j has 2^n lanes, more than j of them: it begins at one of the slots that are multiples of that.
+    """
+    bits, slot_bits = sizes.id_bits, log2(sizes.top_k_lanes)
+    found = []
+    for lane in range(sizes.slots):
+        least = lane.bit_length()
+        ids = [row[i * bits : (i + 1) * bits] for i in range(lane, sizes.top_k_lanes, 1 << least)]
+        found.append(pyrtl.mux(slot[least:slot_bits], *ids) if len(ids) > 1 else ids[0])
+    return found
 
 
 def slots_from(slot: Wire, sizes: MachineSizes) -> list[Wire]:

@@ -31,9 +31,10 @@ from verification.evidence.glue_crowds import CROWDS, crowded
 from verification.evidence.glue_equivalence import same_step, unseen
 from verification.evidence.glue_modules import CONTROLLER_CHECKS, MODULES, PARTS, Module, module
 from verification.evidence.glue_port import port_alone
-from verification.evidence.glue_recording import REQUESTS, SELECTIONS, Recording, record
+from verification.evidence.glue_recording import REQUESTS, SELECTIONS, SMALL_LAYERS, Recording, record
 from verification.evidence.glue_replay import Replay, at_random
 from verification.evidence.glue_runs import RUNS, TINY
+from verification.evidence.glue_sequencer import sequencer_alone
 from verification.evidence.glue_steps import Mutated, Steps
 from verification.evidence.glue_throttles import throttled
 from verification.evidence.glue_windows import Recorded, Run
@@ -58,9 +59,9 @@ THROTTLED = (
 SLOW = ", throttled"
 REQUESTS_OF: Mapping[str, Sequence[str]] = {
     "controller": REQUESTS,
-    "selection": (SELECTIONS, "refused"),
+    "selection": (SELECTIONS, "refused", *SMALL_LAYERS),
     "control_read": (SELECTIONS,),
-    "control_write": (SELECTIONS,),
+    "control_write": (SELECTIONS, *SMALL_LAYERS),
     "head_walk": ("refused",),
 }
 """Recordings of requests that are looked at in a module; in all others they show nothing."""
@@ -69,17 +70,20 @@ CROWDED = ("long lists", "twelve heads of one K", "four parts, replays")
 """Runs of one layer whose items come again in crowds."""
 FIRST = (
     *(f"grouped, replays, pruned values{SLOW}", "cascade, halved, protected", "four parts, replays"),
-    *("encoder, flat rows, sparse", "7 elements", SELECTIONS),
+    *("encoder, flat rows, sparse", "7 elements", *SMALL_LAYERS),
 )
 """Recordings that most mutants do not outlive."""
-FEW_STEPS, MORE_STEPS = (400, 6000), (1500, 12_000)
-"""Of runs of mutants in a recording, and in all of a stage, before proofs are tried and behind them."""
+FEW_STEPS = (400, 6000)
+"""Of runs of mutants in a recording, and in all of a stage, before proofs are tried."""
+MORE_NETS, MORE_SHARE, MOST_STEPS = 30_000_000, 4, 40_000
+"""Nets that are evaluated in runs in a stage behind proofs, which share of that in a recording, and steps at most."""
 PROOF_S = 3.0
 RECORDED = "recorded layers"
 ALONE: Mapping[str, Callable[[Netlist, int], Sequence[Replay]]] = {
     CONTROLLER_CHECKS: checks_replay,
     "memory_port": port_alone,
     "control_read": control_reads_alone,
+    "list_sequencer": sequencer_alone,
 }
 """Further runs of modules alone."""
 
@@ -141,7 +145,8 @@ def fate(mutant: Mutant, of: Module, stages: Sequence[Stage]) -> Fate:
         return Fate(mutant, equivalent=True, note="an inductive relation")
     if any(stage.shows(faulty, block, FEW_STEPS) for stage in stages[1:]):
         return Fate(mutant, killed_by=RECORDED)
-    if any(stage.shows(faulty, block, MORE_STEPS) for stage in stages):
+    more = min(MOST_STEPS, MORE_NETS // len(original.nets))
+    if any(stage.shows(faulty, block, (more // MORE_SHARE, more)) for stage in stages):
         return Fate(mutant, killed_by=RECORDED)
     return Fate(mutant)
 
@@ -179,7 +184,7 @@ def record_all() -> list[Recording]:
     """Runs of the accelerator as it is, with the requests, and runs with throttles on its streams."""
     found = list(record(PARTS))
     runs = {name: replace(RUNS[name], memory="hbm2") for name in THROTTLED}
-    slow = record(PARTS, runs, (SELECTIONS,), change=throttled)
+    slow = record(PARTS, runs, SMALL_LAYERS[::2], change=throttled)
     return found + [replace(recording, name=f"{recording.name}{SLOW}") for recording in slow]
 
 

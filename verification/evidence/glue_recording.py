@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -28,6 +29,7 @@ from verification.evidence.glue_requests import (
     each_bit,
     refusals,
     selections,
+    small_layers,
 )
 from verification.evidence.glue_runs import RUNS, TINY
 from verification.strategies import SmallRun
@@ -35,7 +37,16 @@ from verification.strategies import SmallRun
 ALWAYS = "always"
 TAP = "glue"
 SELECTIONS = "layers without rows"
-ANSWERED = {SELECTIONS: selections, "refused": refusals, "fields at limits": at_limits, "each bit": each_bit}
+_SMALL = {f"small layer {number}": partial(small_layers, number) for number in range(24)}
+SMALL_LAYERS = tuple(_SMALL)
+"""One layer from reset each: so runs of mutants see many."""
+ANSWERED: Mapping[str, Callable[[], Iterator[HostLayer]]] = {
+    SELECTIONS: selections,
+    **_SMALL,
+    "refused": refusals,
+    "fields at limits": at_limits,
+    "each bit": each_bit,
+}
 """Recordings of requests to a memory that answers."""
 SILENT = {f"silent after {count}": count for count in (5, 22)}
 """Recordings of a request to a memory that answers no more after so many requests: reading lists, writing results."""

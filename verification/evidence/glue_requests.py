@@ -28,8 +28,6 @@ REGION = 1 << 16
 """Where the lists of a layer without rows lie, in an image of `IMAGE_BYTES`."""
 IMAGE_BYTES = 1 << 20
 AT_LIMITS = 200
-SMALL = 40
-"""Small layers without rows."""
 LISTED = ("survivors_address", "head_table_address", "protected_address")
 """Addresses that are read before a request is refused for its lists."""
 
@@ -47,20 +45,19 @@ def selections() -> Iterator[HostLayer]:
         for next_keys in {1, keys // 2 + 1, keys}:
             fixed = {"position": position, "keys": keys, "heads": heads, "stage": stage, "next_keys": next_keys}
             yield random_layer(TINY, rng, REGION, rows=0, head_dim=8, **fixed)
-    for _ in range(SMALL):
-        yield _small(rng)
     full = {"position": 512, "keys": 1, "rows": 0, "head_dim": 8, "next_keys": 1, "protected_count": 512}
     yield replace(random_layer(TINY, rng, REGION, **full), survivors=(511,), protected=tuple(range(512)))
 
 
-def _small(rng: np.random.Generator) -> HostLayer:
+def small_layers(seed: int) -> Iterator[HostLayer]:
     """A layer without rows whose next layer keeps about as many tokens as are protected, and about all of its heads."""
+    rng = np.random.default_rng(seed)
     layer = random_layer(TINY, rng, REGION, rows=0, head_dim=8, heads=int(rng.choice([4, 12, 64, 64])))
     fixed = len({*layer.survivors} & {*layer.protected})
     near = max(1, fixed + int(rng.integers(-2, 3)))
     alive = layer.fields["head_mask"].bit_count()
     heads = max(1, alive - int(rng.integers(-1, 3)))
-    return layer.with_fields(next_keys=near, next_heads=heads) if rng.random() < 0.8 else layer
+    yield layer.with_fields(next_keys=near, next_heads=heads) if rng.random() < 0.8 else layer
 
 
 def _good() -> HostLayer:
@@ -167,6 +164,7 @@ def at_limits(seed: int = 5, count: int = AT_LIMITS) -> Iterator[HostLayer]:
         keys = int(rng.choice([position, position - 1, int(rng.integers(1, position)), int(rng.integers(1, 3))]))
         base = random_layer(TINY, rng, REGION, head_dim=head_dim, position=position, keys=keys, rows=0)
         fields = {**base.fields, "rows": [0, 1 if base.fields["stage"] else keys][rng.integers(2)]}
+        fields |= {name: int(rng.integers(2)) for name in ("clear_tokens", "clear_heads")}  # nothing is cleared
         for name, _ in ADDRESS_FIELDS:
             if name not in LISTED:
                 fields[name] = ALIGNMENT * int(rng.integers(0, 1 << ADDRESS_BITS) // ALIGNMENT)
