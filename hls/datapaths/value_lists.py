@@ -195,7 +195,10 @@ def _prefetch(
     passes = there & to_rows.ready & to_output.ready
     drive(arriving.ready, passes)
     granted.next <<= (granted | asking.accepted) & ~passes
-    drive(asking.wants, arriving.valid & needs_list & is_free & ~asking.pending & ~granted)
+    # a cycle after it came: the first keys of a layer are asked for in that one, and go before
+    seen = register(1, "job_seen", block)
+    seen.next <<= arriving.valid & ~passes
+    drive(asking.wants, arriving.valid & seen & needs_list & is_free & ~asking.pending & ~granted)
     request = _request(
         sizes,
         pyrtl.Const(Source.SURVIVORS, 2),

@@ -1,13 +1,17 @@
 """Where the planes of K and V go in DRAM so that the lists of vectors read in turn do not close each other's rows.
 
-The MSB and LSB planes of a head's K are side by side, then come those of the next head; the same for V. Both walk over
-the banks at the same pace. Lists of K and V take turns, and that of V is some heads behind:
+Lists of K and V take turns, and that of V is some heads behind:
 
-    one plane     K15 V11 K16 V12 K17 V13 ..          `STATIC_LAG_HEADS`
+    one plane     K15 V12 K16 V13 K17 V14 ..          `STATIC_LAG_HEADS`
     two planes    K15 V14 k14 v14 V15 k15 K16 v15 ..  `PROGRESSIVE_LAG_HEADS` (small letters: LSBs of flat rows)
 
-So V begins half a round over the banks, and these heads, behind K: then K and V that are read beside each other are
-half a round apart. It begins with a bank or in the middle of one, since many lists have the size of half a bank.
+With one plane they are in DRAM as they are read, K of a head beside V of one before it: one list goes on where the last
+one ended, in the same open rows or in the next banks.
+
+With two planes each, which of them are read depends on the rows. MSB and LSB plane of a head's K are side by side, then
+come those of the next head; the same for V. Both walk over the banks at the same pace, and V begins half a round over
+the banks, and the lag, behind K: then K and V that are read beside each other are half a round apart. It begins with a
+bank or in the middle of one, since many lists have the size of half a bank.
 
 Any other placement works too: the descriptor has a base and a stride for each plane.
 """
@@ -19,7 +23,7 @@ from models.memory.timing import Hbm2Timing
 
 ALIGNMENT_BYTES = 512
 """Of every plane of every head (algorithm page, section 11)."""
-STATIC_LAG_HEADS = 4.5
+STATIC_LAG_HEADS = 3
 PROGRESSIVE_LAG_HEADS = 0.5
 
 
@@ -50,12 +54,16 @@ def operand_layout(key_bytes: Sequence[int], value_bytes: Sequence[int], heads: 
             at += -(-max(1, size) // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
         return tuple(offsets), at - start
 
+    keys, key_stride = side_by_side(key_bytes, 0)
+    if len(key_bytes) == len(value_bytes) == 1:
+        values, beside = side_by_side(value_bytes, key_stride)
+        stride = key_stride + beside
+        first = values[0] + min(STATIC_LAG_HEADS, heads) * stride
+        return OperandLayout(keys, stride, (first,), stride, first + heads * stride)
     timing = Hbm2Timing.default()
     bank = channels * timing.pseudo_channels * timing.bank_groups * timing.row_bytes
     all_banks = bank * timing.banks_per_group
-    keys, key_stride = side_by_side(key_bytes, 0)
-    lag = STATIC_LAG_HEADS if len(key_bytes) == 1 else PROGRESSIVE_LAG_HEADS
-    halves = int((all_banks + 2 * lag * key_stride) / bank + 0.5)
+    halves = int((all_banks + 2 * PROGRESSIVE_LAG_HEADS * key_stride) / bank + 0.5)
     lead = halves * bank // 2 % all_banks
     start = lead + -(-max(0, heads * key_stride - lead) // all_banks) * all_banks
     values, value_stride = side_by_side(value_bytes, start)

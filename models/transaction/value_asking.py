@@ -177,11 +177,12 @@ def ask(
         )
     # jobs
     prefetches = passes = False
-    j = v.job_next
+    j, seen = v.job_next, v.job_seen
+    v.job_seen = 0
     if j < v.jobs_given and d[v.d_given + j] <= cycle:
         needs = keeps_all if generation else d[v.d_jobs + j * JOB_FIELDS]
         granted = v.job_granted
-        wants = needs and is_free and not (there0 and owner0 == OF_PREFETCH) and not granted
+        wants = seen and needs and is_free and not (there0 and owner0 == OF_PREFETCH) and not granted
         prefetches = wants and not (wants_main or wants_extra or decided_wants) and not there0
         if prefetches:
             v.request_there, v.request_owner = 1, OF_PREFETCH
@@ -195,8 +196,11 @@ def ask(
             d[v.d_taken + j] = cycle
             v.job_next += 1
             v.event |= JOB
+        else:
+            v.job_seen = 1
     takes = prefetches or main_loads
     v.used += (1 if takes else 0) - (1 if released else 0)
     if takes:
         v.following = 1 - following0
-    return accepted or loads or goes or permits or prefetches or passes or decided_moves or v.clearing != 0
+    moved = accepted or loads or goes or permits or prefetches or passes or decided_moves
+    return moved or v.job_seen != seen or v.clearing != 0

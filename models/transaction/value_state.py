@@ -190,7 +190,7 @@ _SCALARS = (
     *("gathered_number", "rows_n", "beats_skid_n", "whole_served_row", "whole_served_beat"),
     *("served_lanes", "served_sparse"),
     # value lists
-    *("used", "following", "request_there", "request_owner", "job_next", "job_granted", "jobs_n"),
+    *("used", "following", "request_there", "request_owner", "job_next", "job_granted", "job_seen", "jobs_n"),
     *("lists_held", "lists_written", "main_done", "extra_done", "went", "cleared", "own_buffer", "row", "event_row"),
     *("job_of_rows", "release", "row_started"),
     *("decisions", "decision_next", "decided_asked", "held_jobs_n"),
