@@ -29,6 +29,7 @@ from verification.evidence.glue_checks import checks_replay
 from verification.evidence.glue_control_reads import control_reads_alone
 from verification.evidence.glue_crowds import CROWDS, crowded
 from verification.evidence.glue_equivalence import same_step, unseen
+from verification.evidence.glue_head_walk import head_walk_alone
 from verification.evidence.glue_modules import CONTROLLER_CHECKS, MODULES, PARTS, Module, module
 from verification.evidence.glue_port import port_alone
 from verification.evidence.glue_recording import REQUESTS, SELECTIONS, SMALL_LAYERS, Recording, record
@@ -83,6 +84,7 @@ ALONE: Mapping[str, Callable[[Netlist, int], Sequence[Replay]]] = {
     CONTROLLER_CHECKS: checks_replay,
     "memory_port": port_alone,
     "control_read": control_reads_alone,
+    "head_walk": head_walk_alone,
     "list_sequencer": sequencer_alone,
 }
 """Further runs of modules alone."""

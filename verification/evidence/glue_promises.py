@@ -114,7 +114,7 @@ PROMISES: Mapping[str, tuple[Promise, ...]] = {
     "selection": (never_full("checked_"),),
     "row_issue": (never_full("row_issue.rows_"), never_full("row_issue.flats_")),
     "row_queues": (never_full("issued_"), room_left("first_"), room_left("replay_")),
-    "output_stage": (steady("others_exist", "rows_0_count"), taken_at_once("head")),
+    "output_stage": (steady("others_exist", "rows_0_count"), taken_at_once("head"), never_full("jobs_")),
     "control_read": (answered_once(),),
     "controller": (
         fetched_when_draining(),

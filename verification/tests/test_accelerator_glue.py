@@ -1,6 +1,6 @@
 """The evidence of the glue: modules alone do what was recorded; faults are noticed, payloads without valid are not."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from random import Random
@@ -21,6 +21,7 @@ from verification.evidence.accelerator_glue import Stage, chosen_mutants, fate, 
 from verification.evidence.glue_control_reads import control_reads_alone
 from verification.evidence.glue_crowds import CROWDS, crowded
 from verification.evidence.glue_equivalence import same_step, unseen
+from verification.evidence.glue_head_walk import head_walk_alone
 from verification.evidence.glue_modules import PARTS, Module, module
 from verification.evidence.glue_outputs import Lanes, Meaning, meanings
 from verification.evidence.glue_planes import planes_of, words_of
@@ -29,6 +30,7 @@ from verification.evidence.glue_promises import PROMISES, Promise, never_full
 from verification.evidence.glue_recording import Recording, record
 from verification.evidence.glue_replay import Replay, replay_of
 from verification.evidence.glue_runs import RUNS, TINY
+from verification.evidence.glue_sequencer import sequencer_alone
 from verification.evidence.glue_steps import Mutated, Steps
 from verification.evidence.glue_throttles import links, throttle, throttled
 from verification.evidence.glue_windows import Recorded, Run
@@ -199,6 +201,18 @@ def test_control_reads_alone_notice_a_burst_that_is_taken_for_there(design: Comp
     with pytest.raises(AssertionError):
         control_reads_alone(Netlist("wrong", wrong.build()), 1)
     assert fate(wrong, of, [Stage(of, runs, 1)]).killed_by
+
+
+@pytest.mark.parametrize(("name", "alone"), [("head_walk", head_walk_alone), ("list_sequencer", sequencer_alone)])
+def test_modules_alone_notice_a_memory_that_is_not_written(
+    design: Composition, name: str, alone: Callable[[Netlist, int], list[Replay]]
+) -> None:
+    of = module(design, name)
+    assert sum(map(len, alone(of.netlist, 1))) > 1000
+    unwritten = next(m for m in of.mutants() if m.operator == "memory write" and m.what == "never writes")
+    block = unwritten.build()
+    with pytest.raises(AssertionError, match="other jobs|not the ids"):
+        alone(Netlist("unwritten", block), 1)
 
 
 def test_the_same_items_come_out_of_a_crowd(design: Composition, recordings: Sequence[Recording]) -> None:
