@@ -211,7 +211,7 @@ def test_modules_alone_notice_a_memory_that_is_not_written(
     assert sum(map(len, alone(of.netlist, 1))) > 1000
     unwritten = next(m for m in of.mutants() if m.operator == "memory write" and m.what == "never writes")
     block = unwritten.build()
-    with pytest.raises(AssertionError, match="other jobs|not the ids"):
+    with pytest.raises(AssertionError, match=r"other jobs|not the ids"):
         alone(Netlist("unwritten", block), 1)
 
 
