@@ -52,7 +52,7 @@ from hls.datapaths.selection_lists import (
     stage,
     to_masks,
 )
-from hls.datapaths.selection_next import NextMode, NextPlan, graphs, plan, to_list
+from hls.datapaths.selection_next import MASK_ROWS, NextMode, NextPlan, graphs, plan, to_list
 from hls.datapaths.selection_tokens import EngineRequest, SweepRequest, engine_rows, sweep, token_rows
 from hls.datapaths.top_k_wires import align
 from hls.lower import Netlist, building, instantiate, output_ports
@@ -283,7 +283,7 @@ def _masks(
     kept = pyrtl.mux(mode, alive_here, mask["bits"] | fixed_here, fixed_here, default=fixed_here)
     last = pyrtl.select(walking, walk_last, mask["last"])
     row = Stream(pyrtl.concat(last, place, kept), walking | of[KEPT_TOKENS], room)
-    listed = to_list(sizes, made, fifo(row, 2, block=block, prefix="next_row_").stream, block)
+    listed = to_list(sizes, made, fifo(row, MASK_ROWS, block=block, prefix="next_row_").stream, block)
     ready = pyrtl.Input(1, "list_row_ready")
     drive(listed.ready, ready)
     output_ports({"list_row_data": listed.data[:-1], "list_row_last": listed.data[-1], "list_row_valid": listed.valid})

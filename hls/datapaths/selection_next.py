@@ -29,6 +29,11 @@ from hls.technology import Technology
 from hls.trace import Bool, Graph, UInt, Vec, Vector, trace
 from models.config import AcceleratorConfig
 
+MASK_ROWS = 2
+"""Rows of the mask that wait."""
+LISTED_ROWS = 2
+"""Packed rows that wait."""
+
 
 class NextMode(IntEnum):
     """What the next layer's survivors are."""
@@ -44,6 +49,11 @@ class NextPlan:
 
     pack: Schedule
     tally: Schedule
+
+    @property
+    def latency_cycles(self) -> int:
+        """From a row of a mask to the row packer of its list."""
+        return max(self.pack.latency_cycles, self.tally.latency_cycles)
 
 
 def tally_graph(lanes: int) -> Graph:
@@ -84,7 +94,7 @@ def to_list(sizes: MachineSizes, made: NextPlan, masks: Stream, block: pyrtl.Blo
         inputs = {"value": pyrtl.Const(0, lanes), "id": numbers, "valid": bits}
         packing = instantiate(made.pack, inputs, block, advance, masks.valid, "next_pack_")
         tally = instantiate(made.tally, {"mask": bits}, block, advance, prefix="next_tally_")
-        depth = max(packing.latency_cycles, tally.latency_cycles)
+        depth = made.latency_cycles
         packed, there, valid = (
             align(wire, depth - packing.latency_cycles, f"next_{name}", advance)
             for name, wire in (
@@ -103,7 +113,7 @@ def to_list(sizes: MachineSizes, made: NextPlan, masks: Stream, block: pyrtl.Blo
         advance <<= ~valid | entering.ready
         drive(masks.ready, advance)
         full = as_stream(row_packer(entering, block=block, prefix="next_rows_"), block)
-        return _ending(as_rows(fifo(full, 2, block=block, prefix="next_list_").stream, lanes, block), block)
+        return _ending(as_rows(fifo(full, LISTED_ROWS, block=block, prefix="next_list_").stream, lanes, block), block)
 
 
 def _ending(rows: Rows, block: pyrtl.Block) -> Stream:

@@ -15,13 +15,13 @@ import simpy
 
 from hls.datapaths.controller_descriptor import DESCRIPTOR_BURSTS
 from hls.datapaths.crossbar import BURST_BITS, BURST_BYTES
-from hls.datapaths.descriptor import HEAD_ENTRY
+from hls.datapaths.descriptor import HEAD_ENTRY, MAX_HEADS
 from hls.datapaths.selection_lists import LIST_ID_BITS
 from hls.stream import STORED_CYCLES
 from models.config import AcceleratorConfig
 from models.transaction.channel import In, Out
 from models.transaction.end_loop import FAR
-from models.transaction.ending import EngineA, streams, walked
+from models.transaction.ending import EngineA, counts_of, streams
 from models.transaction.fetching import FetchSide
 from models.transaction.intake import intake_cycles, rows_of_ids
 from models.transaction.issue import RowIssue
@@ -206,6 +206,8 @@ class Controller(Module):
         Without rows that may be before the scores have been `cleared`: the sweep waits, its first row on the way.
         """
         (tokens, heads), fetch, control = selections, self.fetch, self.control
+        lanes = self.machine.top_k_lanes
+        rows = -(-plan.work.tokens // lanes)
         written, bursts = streams(plan, len(following.tokens))
         numbers = {
             "sweep_cycles": self.timing.sweep,
@@ -214,26 +216,34 @@ class Controller(Module):
             "selects_tokens": tokens is not None,
             "selects_heads": heads is not None,
             "heads_end": FAR if heads is not None else begins + 1,
+            "walk_from": begins + control.walk_begun if tokens is None else FAR,
+            "list_rows": rows,
+            "head_rows": MAX_HEADS // lanes,
+            "list_lanes": lanes,
         }
         fetch.end(numbers, written, bursts)
+        fetch.run.state["list_ids"][:rows] = counts_of(following.tokens, rows, lanes)
         self.start(self._select(plan, tokens, heads, following), f"selection {begins}")
-        if tokens is None:
-            fetch.set_list(walked(plan, begins, following.tokens))
 
     def _select(
         self, plan: LayerPlan, tokens: Selection | None, heads: Selection | None, following: Following
     ) -> Generator[simpy.Event, Any, None]:
         """Engine A, when the scores have been read."""
-        fetch, engine = self.fetch, EngineA(plan)
+        fetch, engine, filter_free = self.fetch, EngineA(plan), 0
         if tokens is not None:
             read = yield from fetch.at_end("items_end")
             passes = self._passes(tokens)
-            fetch.set_list(engine.tokens(read, following.tokens, passes))
+            results = engine.tokens(read, following.tokens, passes)
+            fetch.run.select(results, False, 0)
             self._count(tokens, passes, engine.taken_cycles)
         if heads is not None:
             read = yield from fetch.at_end("heads_in")
             passes = self._passes(heads)
-            fetch.run.state["heads_end"] = engine.heads(read, following.heads, passes)
+            if tokens is not None:
+                yield from fetch.at_end("results_end")
+                filter_free = int(fetch.run.state["result_at"][int(fetch.run.state["results_n"]) - 1])
+            results = engine.heads(read, following.heads, passes, filter_free)
+            fetch.run.select(results, True, filter_free)
             self._count(heads, passes, engine.taken_cycles)
 
     def _passes(self, selection: Selection) -> Passes:

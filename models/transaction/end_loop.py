@@ -6,8 +6,8 @@
     answer, when all that has been taken
 
 As `hls.datapaths.selection`, `selection_tokens`, `selection_heads` and `control_write`; conventions as in
-`models.transaction.fetch_loop`. When rows of the list come, and heads are selected, is computed by
-`models.transaction.ending`: engine A is asked when the last row of scores is in.
+`models.transaction.fetch_loop`. The way of the survivors is `models.transaction.list_loop`, when engine A gives them
+`models.transaction.ending`: it is asked when the last row of scores is in.
 """
 
 from hls.datapaths.control_write import ANSWER_ROWS, BURSTS, ROWS
@@ -15,6 +15,7 @@ from hls.datapaths.selection_heads import QUEUED
 from hls.datapaths.selection_tokens import RESULTS
 from models.memory.compilation import Record, compiled
 from models.transaction.fetch_state import RING, SCORES_READ, SWEPT
+from models.transaction.list_loop import list_cycle
 
 TOKENS, LIST, HEADS, ANSWER = range(4)
 """Streams of rows to write, in the order of their turns."""
@@ -31,13 +32,7 @@ def end_cycle(f: Record, cycle: int, out0: int) -> None:
     if f.answer_at <= cycle and answer0 < ANSWER_ROWS:
         f.rows_queued[ANSWER] += 1
         f.answer_at = FAR
-    # rows of the list
-    at = f.rows_taken[LIST]
-    if at < f.rows_total[LIST] and f.list_at[at] <= cycle and list0 < ROWS:
-        f.rows_queued[LIST] += 1
-        f.rows_taken[LIST] += 1
-        if f.rows_taken[LIST] == f.rows_total[LIST]:
-            f.list_end = cycle
+    list_cycle(f, cycle, list0)
     _heads(f, cycle, heads0, words0)
     _tokens(f, cycle, tokens0, results0)
     over = f.list_end < FAR and f.heads_end <= cycle and f.tokens_end < FAR and f.words_end < FAR

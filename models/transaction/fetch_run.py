@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from hls.datapaths.top_k import RESULT_ROWS
 from models.config import AcceleratorConfig
 from models.memory import engine, ports
 from models.memory.compilation import Array, Record, compiled, lowest, uncounted
@@ -22,6 +23,7 @@ from models.transaction import (
     fetch_lanes,
     fetch_loop,
     fetch_state,
+    list_loop,
     value_asking,
     value_beats,
     value_loop,
@@ -163,7 +165,7 @@ def _loops(fingerprint: int) -> tuple[Callable[..., Progress], Callable[..., Non
 
 
 _COMPILED = (
-    *(engine, ports, fetch_loop, fetch_channels, fetch_landing, fetch_lanes, fetch_state, end_loop),
+    *(engine, ports, fetch_loop, fetch_channels, fetch_landing, fetch_lanes, fetch_state, end_loop, list_loop),
     *(value_loop, value_asking, value_beats, value_rows, value_state),
 )
 _FINGERPRINT = "".join(inspect.getsource(module) for module in _COMPILED)
@@ -318,13 +320,17 @@ class FetchRun:
         for name in (
             *("ending_over", "swept", "sweep_asks", "sweep_pipe", "sweep_results", "items_taken"),
             *("item_served", "heads_read", "head_read", "head_words", "word_served", "word_written", "head_items"),
+            *("walk_row", "list_row", "list_filled", "list_flushing", "listed_n", "list_held", "list_held_last"),
+            *("mask_rows_n", "mask_row", "mask_flushing", "mask_finished", "mask_held", "results_n", "results_entered"),
+            *("results_masked", "result_there"),
         ):
             f[name] = 0
-        for name in ("items_end", "tokens_end", "list_end", "words_end", "heads_in", "heads_from", "answer_at"):
+        ends = (f"{name}_end" for name in ("items", "tokens", "list", "words", "results"))
+        for name in (*ends, "heads_in", "heads_from", "answer_at", "first_heads"):
             f[name] = FAR
         for name in ("rows_queued", "rows_taken", "rows_written", "row_part"):
             f[name][:] = 0
-        f["list_at"][:] = FAR
+        f["list_pipe"][:] = NOTHING
         for name, number in numbers.items():
             f[name] = number
         for name, of_streams in streams.items():
@@ -332,3 +338,23 @@ class FetchRun:
         f["owed_control"] += bursts
         f["ending"], f["idle"] = 1, 0
         self.rests = False
+
+    def select(self, results: tuple[Array, Array, Array], of_heads: bool, filter_free: int) -> None:
+        """Engine A selects tokens, or heads behind them.
+
+        Args:
+            results: when its rows stand in their FIFO, if none is held up; the last row of the mask that each reaches,
+                and whether it ends that row.
+            of_heads: which.
+            filter_free: cycle in which the filter has given the last row before.
+        """
+        f, (gives, reached, full) = self.state, results
+        first, end = int(f["results_n"]), int(f["results_n"]) + len(gives)
+        gaps = np.diff(gives, prepend=filter_free)
+        for name, of_rows in (("at", gives), ("gap", gaps), ("reached", reached), ("full", full)):
+            f[f"result_{name}"][first:end] = of_rows
+        f["results_n"] = end
+        if of_heads:
+            f["first_heads"] = first
+        if len(gives) <= RESULT_ROWS:
+            f["results_end"] = filter_free

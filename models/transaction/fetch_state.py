@@ -18,12 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hls.datapaths import bitwidth_converter, fetcher
+from hls.datapaths import bitwidth_converter, fetcher, selection_next
 from hls.datapaths.crossbar import OUTPUT_DEPTH, burst_slots, data_parts
+from hls.datapaths.descriptor import MAX_HEADS
 from hls.datapaths.fetch_lane import BURSTS_AHEAD, VECTORS_AHEAD
 from hls.datapaths.list_sequencer import STREAMS, WINDOW_PER_QUEUE
 from hls.datapaths.machine_sizes import QUERY_LINES, MachineSizes
 from hls.datapaths.operand_sram import PARITIES
+from hls.datapaths.selection_next import LISTED_ROWS
 from models.config import AcceleratorConfig, ConfigError
 from models.memory.compilation import record_dtype
 
@@ -71,6 +73,8 @@ class FetchSizes:
     segments: int
     segment_shift: int
     list_rows: int
+    list_cycles: int
+    result_rows: int
 
     @classmethod
     def of(cls, machine: AcceleratorConfig) -> "FetchSizes":
@@ -106,6 +110,8 @@ def _sizes(machine: AcceleratorConfig) -> FetchSizes:
         segments=sizes.segments,
         segment_shift=(sizes.slots * sizes.segment_rows).bit_length() - 1,
         list_rows=-(-machine.context_keys // machine.top_k_lanes),
+        result_rows=-(-(machine.context_keys + MAX_HEADS) // machine.top_k_lanes) + 2,
+        list_cycles=selection_next.plan(machine).latency_cycles,
     )
 
 
@@ -155,6 +161,10 @@ _SCALARS = (
     *("items_taken", "item_served", "items_end", "tokens_end", "list_end", "heads_end", "words_end"),
     *("selects_tokens", "selects_heads", "heads_from", "heads_read", "head_read", "head_words", "word_served"),
     *("word_written", "head_items", "heads_in", "answer_at", "answer_cycles", "write_turn"),
+    *("walk_from", "walk_row", "list_rows", "list_lanes", "list_row", "list_filled", "list_flushing", "listed_n"),
+    *("list_held", "list_held_last", "mask_rows_n", "head_rows", "first_heads", "mask_row", "mask_flushing"),
+    *("mask_finished", "mask_held", "mask_held_heads", "results_n", "results_entered", "results_masked", "results_end"),
+    "result_there",
 )
 
 
@@ -222,7 +232,10 @@ def _shapes(s: FetchSizes) -> dict[str, tuple[int, ...]]:
             ),
             (4,),
         ),
-        "list_at": (s.list_rows,),
+        **dict.fromkeys(("result_at", "result_gap", "result_reached", "result_full"), (s.result_rows,)),
+        "list_ids": (s.list_rows,),
+        "list_pipe": (s.list_cycles,),
+        "listed": (LISTED_ROWS,),
     }
 
 

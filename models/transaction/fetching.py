@@ -159,12 +159,8 @@ class FetchSide(Module):
         self.wake()
         self.run.end(numbers, streams, bursts)
 
-    def set_list(self, cycles: Sequence[int]) -> None:
-        """When rows of the next survivors can be taken."""
-        self.run.state["list_at"][: len(cycles)] = cycles
-
     def at_end(self, what: str) -> Generator[simpy.Event, Any, int]:
-        """The cycle in which all S_t have been read (`items_end`), or all S_h (`heads_in`)."""
+        """The cycle in which S_t are read (`items_end`), S_h (`heads_in`), or results are known (`results_end`)."""
         while self.run.state[what] == END_FAR:
             self.run.watched |= SWEPT | SCORES_READ
             yield self._scores.wait()

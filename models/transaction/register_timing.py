@@ -39,7 +39,6 @@ class ControlTiming:
         heads_asked: until heads may be asked for.
         outputs_told: from the last outputs until heads may be asked for.
         heads_read: from there until S_h are read.
-        listed: from a row of a mask to its row in the FIFO behind the packer of the list.
         items_given: from a row of scores to a row of items at engine A.
         answered_behind: from the last thing selected or written to the answer.
         done_told: from the last acknowledgement of a write until the layer is known to be done.
@@ -63,7 +62,6 @@ class ControlTiming:
     heads_asked: int
     outputs_told: int
     heads_read: int
-    listed: int
     items_given: int
     answered_behind: int
     done_told: int
@@ -160,7 +158,6 @@ def _control(machine: AcceleratorConfig) -> ControlTiming:
         heads_asked=controller("state_ending", "heads_wait"),
         outputs_told=outputs("output_ready", "rows_done"),
         heads_read=selection("head_selection_start", "heads_reading"),
-        listed=selection("mask_out_valid", "next_row_count", "next_list_count"),
         items_given=selection("sweep_results_queue_count", "select_request")
         + values("select_request", "engine_a_in_valid"),
         answered_behind=selection("list_row_ready", "part_2_left", "selection_done")

@@ -1,6 +1,7 @@
 """Transaction model and netlist of the whole machine, row by row, on `tiny`."""
 
 import shutil
+from collections import abc
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
@@ -12,6 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hls.datapaths import accelerator
 from hls.simulate import Simulator, open_simulator
 from models.config import AcceleratorConfig, Config, KeepSchedule, PruningConfig, QuantizationConfig
+from models.memory.interface import Memory, PortCycles
+from models.memory.variants import IdealMemory
 from models.reference.integer import IntegerArithmetic
 from models.reference.quantization import Planes
 from models.reference.stack import Run, Sequence, prepare
@@ -57,9 +60,13 @@ def _run(
     return run, Config(MACHINE, pruning, bits)
 
 
-def _levels(run: Run[Planes], config: Config, simulator: Simulator, memory: str, seed: int = 0) -> list[LayerEquality]:
+def _levels(
+    run: Run[Planes], config: Config, simulator: Simulator, memory: str | Memory, seed: int = 0
+) -> list[LayerEquality]:
     simulator.reset()
-    pair = Lockstep(run, config, simulator, make_memory(memory, MACHINE, seed), memory, timing=True)
+    name = memory if isinstance(memory, str) else "ideal"
+    behind = make_memory(memory, MACHINE, seed) if isinstance(memory, str) else memory
+    pair = Lockstep(run, config, simulator, behind, name, timing=True)
     found = [layer.timing for layer in pair.layers()]
     assert pair.board.equal, pair.board.report()
     assert None not in found
@@ -206,3 +213,26 @@ def test_survivors_that_are_selected_without_rows_are_known_in_the_same_cycle(
     assert any(one.rows.size == 0 for one in found)
     for one in found:
         assert one.equal, one
+
+
+class _Stalling(IdealMemory):
+    """Takes requests for some cycles, then none for as many."""
+
+    def __init__(self, cycles: int, begins: int) -> None:
+        super().__init__(MACHINE.hbm_channels)
+        self.cycles, self.begins = cycles, begins
+
+    def _cycle(self, offers: abc.Sequence[tuple[int, int, bool] | None]) -> PortCycles:
+        stalls = (self.now_cycle + self.begins) // self.cycles % 2 == 1
+        return super()._cycle([None] * len(offers) if stalls else offers)
+
+
+@pytest.mark.parametrize("begins", [0, 50, 100, 150])
+@pytest.mark.parametrize("value_ratio", [1.0, 0.4])
+@pytest.mark.parametrize("heads", [(1.0, 1.0), (1.0, 0.5)])
+def test_survivors_wait_for_a_memory_that_takes_nothing_for_long(
+    heads: tuple[float, float], value_ratio: float, begins: int, simulator: Simulator
+) -> None:
+    run, config = _run(116, 8, value_ratio, QuantizationConfig(8, 0, 0.0), 120, heads, (0.9, 0.5))
+    for found in _levels(run, config, simulator, _Stalling(100, begins)):
+        assert found.equal, found
