@@ -72,6 +72,7 @@ class FetchSide(Module):
             for buffer in range(KEY_BUFFERS)
             for segment in range(segments)
         }
+        self._awaited: dict[tuple[int, int], Event] = {}
         self._query = Event(simulation, "query landed")
         self._query_rows: list[int] = []
         self._read = Event(simulation, "control reads answered")
@@ -130,7 +131,8 @@ class FetchSide(Module):
         state = self.run.state
         while state["left"][TO_KEY, buffer, segment]:
             self.run.watched |= LANDED
-            yield self._landed[buffer, segment].wait()
+            event = self._awaited[buffer, segment] = self._landed[buffer, segment]
+            yield event.wait()
         return int(state["landed_at"][TO_KEY, buffer, segment])
 
     def query(self, row: int) -> Generator[simpy.Event, Any, int]:
@@ -218,10 +220,10 @@ class FetchSide(Module):
                 event.notify(None, delay_cycles)
         run.watched &= ~events | ACCEPTED | READ
         if events & LANDED:
-            for where, event in self._landed.items():
-                if event.awaited and not state["left"][(TO_KEY, *where)]:
-                    event.notify(None, delay_cycles)
-            if any(event.awaited for event in self._landed.values()):
-                run.watched |= LANDED
+            left = state["left"][TO_KEY]
+            for where in [where for where in self._awaited if not left[where]]:
+                self._awaited.pop(where).notify(None, delay_cycles)
+        if self._awaited:
+            run.watched |= LANDED
         if self._query_rows:
             run.watched |= LINE

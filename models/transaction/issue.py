@@ -120,6 +120,7 @@ class RowIssue(Module):
 
     def _advance(self) -> None:
         """What follows from what is known by now."""
+        known = self._row_beats.known
         for chosen in self._row_beats.advance(self.simulation.now_cycle):
             row = chosen.row
             self.beats += row.beats
@@ -148,7 +149,8 @@ class RowIssue(Module):
         if due > self._due:
             self._due = due
             self._dues.try_put(due)
-        self._changed.notify()
+        if self._row_beats.known != known:
+            self._changed.notify()
 
     def _tell_decision(self, cycle: int) -> None:
         """The value side may ask for LSBs then."""

@@ -127,13 +127,10 @@ class Event:
         self._waiting.append(wait)
         return wait
 
-    @property
-    def awaited(self) -> bool:
-        """Some process waits."""
-        return bool(self._waiting)
-
     def notify(self, value: object = None, delay_cycles: int = 0) -> None:
         """Let every process that waits go on in this cycle, or so many cycles later; each receives `value`."""
+        if not self._waiting:
+            return
         waiting, self._waiting = self._waiting, []
         for wait in waiting:
             wait.complete(value, delay_cycles)

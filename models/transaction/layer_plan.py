@@ -1,6 +1,7 @@
 """What the row side does in a layer, counted row by row before it runs: beats, kept values, lists."""
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,11 @@ class Following(NamedTuple):
 
     tokens: IntArray
     heads: IntArray
+
+
+@cache
+def _slots(machine: AcceleratorConfig) -> int:
+    return MachineSizes.of(machine).slots
 
 
 @dataclass(eq=False)
@@ -52,10 +58,10 @@ class LayerPlan:
     _slots: tuple[int, BoolArray] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        work, machine, sizes = self.work, self.machine, MachineSizes.of(self.machine)
+        work, machine, slots = self.work, self.machine, _slots(self.machine)
         padded = machine.padded_head_dim(work.head_dim)
         self.parts = max(1, padded // machine.native_head_dim)
-        self.lanes = sizes.slots // self.parts
+        self.lanes = slots // self.parts
         self.elements = work.head_dim // self.parts
         kv = work.kv_heads
         last = len(kv) - 1
@@ -63,7 +69,7 @@ class LayerPlan:
             (i, int(g), i == 0 or g != kv[i - 1], i == last or g != kv[i + 1]) for i, g in enumerate(kv.tolist())
         ]
         self.visible = work.visible.tolist() if not work.generation else [work.keys] * work.rows
-        self.beats = [-(-v * self.parts // sizes.slots) for v in self.visible]
+        self.beats = [-(-v * self.parts // slots) for v in self.visible]
 
     @property
     def progressive(self) -> bool:

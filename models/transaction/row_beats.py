@@ -69,6 +69,7 @@ class RowBeats:
 
     Attributes:
         latest: the last pass that was chosen, in this layer.
+        known: how often something of a pass has become known.
     """
 
     def __init__(self, machine: AcceleratorConfig, timing: MachineTiming) -> None:
@@ -76,6 +77,7 @@ class RowBeats:
         self.timing, self.registers = timing, RowTiming.of(machine)
         self.segments, self.segment_rows = sizes.segments, sizes.segment_rows
         self.latest: Chosen | None = None
+        self.known = 0
         self._rate_shift = sizes.fetch_rate_shift
         self._waiting: deque[Chosen] = deque()
         self._parts, self._progressive = 1, False
@@ -101,11 +103,14 @@ class RowBeats:
             chosen = waiting[0]
             if not chosen.begun:
                 self._begun = chosen.begun = max(chosen.read + 1, self._last)
+                self.known += 1
             if len(waiting) > 1 and not waiting[1].read:
                 self._read(waiting[1], chosen.begun)
+                self.known += 1
             if not (chosen.last or self._send(chosen)) or not self._passes(chosen, now):
                 return
             waiting.popleft()
+            self.known += 1
             yield chosen
 
     @property
@@ -134,6 +139,7 @@ class RowBeats:
         exponentials = max(scores + row.beats - 1 + t.sums, self._exponentials_end)
         self._scores_end, self._exponentials_end = scores + row.beats, exponentials + row.beats
         row.begins = exponentials + t.normalize + t.decision
+        self.known += 1
         return True
 
     def _passes(self, chosen: Chosen, now: int) -> bool:

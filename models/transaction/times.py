@@ -34,9 +34,10 @@ class Times:
 
     def _tell(self) -> None:
         self._event.notify()
-        following, self._following = self._following, []
-        for steps in following:
-            follow(steps)
+        if self._following:
+            following, self._following = self._following, []
+            for steps in following:
+                follow(steps)
 
     def at(self, index: int) -> Generator[simpy.Event, Any, int]:
         """The time of `index`, when it is known; 0 for those before the first."""
