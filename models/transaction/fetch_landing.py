@@ -27,7 +27,7 @@ def land(f: Record) -> None:
             f.landed_at[kind, b, segment] = f.now + 1
             if kind == TO_VALUE:
                 f.values_pending[b] &= ~(1 << segment)
-            else:
+            elif f.segments_watched >> i & 1:
                 f.event |= LANDED
     f.sparse_left -= f.landed_sparse
     f.landed_all = f.landed_sparse = 0

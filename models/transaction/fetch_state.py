@@ -37,9 +37,9 @@ PURPOSES = ("q", "k_msb", "k_lsb", "v_msb", "v_lsb", "control_read", "output", "
 """What bursts are for."""
 PURPOSE_BITS = 3
 ACCEPTED, LANDED, LINE, READ, WRITTEN, SWEPT, SCORES_READ = (1 << i for i in range(7))
-"""Bits of `event`: a list is accepted that is not one of values, nothing is pending for a segment of a K buffer, a
-query line has landed, all control reads are answered, all writes acknowledged; at the end of a layer all S_t are read,
-and all S_h."""
+"""Bits of `event`: a list is accepted that is not one of values, nothing is pending for a segment of a K buffer
+that is watched, a query line has landed, all control reads are answered, all writes acknowledged; at the end of a layer
+all S_t are read, and all S_h."""
 LIST_RING = 32
 """Lists that lanes and landing may be at; those that are offered stand behind them, one a stream."""
 RING = 1 << 14
@@ -125,7 +125,7 @@ _MASKS = (
     *("ahead_any", "ahead_full", "ahead_last0", "ahead_last1", "words_any", "words_full", "word_last0", "word_last1"),
     *("converting", "converting_last", "due", "list_has", "list_over"),
     # groups; channels
-    *("held", "held_slow", "segments_landed"),
+    *("held", "held_slow", "segments_landed", "segments_watched"),
     *("credit_any", "route", "out_any", "room_any", "port_any", "port_full", "memory_any", "memory_full", "back_any"),
     *("requests_any", "turn0", "turn1", "answers_any", "answer_any", "answer_full"),
 )

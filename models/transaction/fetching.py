@@ -66,7 +66,7 @@ class FetchSide(Module):
         self._parts = 1
         self._offered: dict[int, int] = {}
         self._accepted = {s: Event(simulation, f"{n} list accepted") for s, n in STREAM_NAMES.items()}
-        segments = FetchSizes.of(machine).segments
+        self._segments = segments = FetchSizes.of(machine).segments
         self._landed = {
             (buffer, segment): Event(simulation, f"segment {segment} of K {buffer} landed")
             for buffer in range(KEY_BUFFERS)
@@ -132,6 +132,7 @@ class FetchSide(Module):
         while state["left"][TO_KEY, buffer, segment]:
             self.run.watched |= LANDED
             event = self._awaited[buffer, segment] = self._landed[buffer, segment]
+            state["segments_watched"] |= 1 << buffer * self._segments + segment
             yield event.wait()
         return int(state["landed_at"][TO_KEY, buffer, segment])
 
@@ -222,6 +223,7 @@ class FetchSide(Module):
         if events & LANDED:
             left = state["left"][TO_KEY]
             for where in [where for where in self._awaited if not left[where]]:
+                state["segments_watched"] &= ~(1 << where[0] * self._segments + where[1])
                 self._awaited.pop(where).notify(None, delay_cycles)
         if self._awaited:
             run.watched |= LANDED

@@ -69,13 +69,12 @@ class RowIssue(Module):
         self._first: tuple[Row, int] | None = None
         self._lsbs: dict[int, tuple[int, list[int]]] = {}
         self._dues: Fifo[int] = Fifo(simulation, "passes that end", 1 << 16)
-        self._ended = self._due = 0
+        self._ended = self._due = self._number = 0
         self._asks: Fifo[tuple[LayerPlan, int, int]] = Fifo(simulation, "LSB lists", 1 << 16)
         self._asked: set[int] = set()
         self._beats_in = self._dropped_beats = self._freed_beats = self._freed_at = 0
         self._drops: deque[tuple[int, int]] = deque()  # dropped first passes: first beat, and how many
         self._landing: Fifo[tuple[int, list[int]]] = Fifo(simulation, "K that lands", 1 << 16)
-        self._number = 0
         self._is_progressive = self._tells_decisions = False
         self._plan: LayerPlan
         self._last_steps = Times(simulation, "last rows of jobs seen")
@@ -127,8 +126,9 @@ class RowIssue(Module):
             self.busy_cycles += row.beats
             self.passes += 1
             decided = row.begins + row.beats - 1
-            passed = (chosen.begun, row.beats, decided, row.kv, chosen.second, chosen.last)
-            self.log.append(Pass(row.job, row.row, *passed))
+            self.log.append(
+                Pass(row.job, row.row, chosen.begun, row.beats, decided, row.kv, chosen.second, chosen.last)
+            )
             if not chosen.second and self._tells_decisions:
                 self._tell_decision(row.begins)
             row.settled = chosen.second or not (row.flat and self._is_progressive)
@@ -161,8 +161,7 @@ class RowIssue(Module):
 
     def _wait_due(self) -> Steps:
         while True:
-            due = yield self._dues.get(rest=True)
-            yield self.simulation.wait(max(0, due - self.simulation.now_cycle))
+            yield self.simulation.wait(max(0, (yield self._dues.get(rest=True)) - self.simulation.now_cycle))
             self._advance()
 
     def _land_keys(self) -> Steps:
@@ -171,8 +170,11 @@ class RowIssue(Module):
             yield from self._land(*(yield self._landing.get(rest=True)))
 
     def _land(self, buffer: int, landed: list[int]) -> Generator[simpy.Event, Any, None]:
-        """Segments of a buffer land behind the first one."""
-        for segment in range(1, self._row_beats.segments):
+        """Segments of a buffer land behind the first one; in generation every row needs all of them."""
+        behind = range(1, self._row_beats.segments)
+        for segment in reversed(behind) if self._plan.work.generation else ():
+            yield from self.fetch.landed(buffer, segment)
+        for segment in behind:
             landed.append((yield from self.fetch.landed(buffer, segment)))
             self._advance()
 
@@ -371,7 +373,6 @@ class RowIssue(Module):
         self._changed.notify()
 
     def _ask(self) -> Steps:
-        purpose = PURPOSES.index("k_lsb")
         while True:
             plan, number, cycle = yield self._asks.get(rest=True)
             work, place = plan.work, plan.place
@@ -389,7 +390,7 @@ class RowIssue(Module):
                 destination=TO_KEY,
                 buffer=buffer,
                 place=0,
-                purpose=purpose,
+                purpose=PURPOSES.index("k_lsb"),
             )
             self.start(self._wait_lsb(number, buffer, accepted), f"LSBs {self._number}.{number}")
 
