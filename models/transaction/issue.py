@@ -88,14 +88,12 @@ class RowIssue(Module):
         self._taken.clear()
         self._last_steps.clear()
         self._lsbs.clear()
-        self._keys, self._ended = [], 0
-        self.log, self.key_there, self.key_taken = [], [], []
+        self._keys, self._ended, self.log, self.key_there, self.key_taken = [], 0, [], [], []
 
     def _main(self) -> Steps:
         while True:
             plan, _ = yield self.layers.fifo.get(rest=True)
-            self._is_progressive = plan.progressive
-            self._plan = plan
+            self._plan, self._is_progressive = plan, plan.progressive
             self._row_beats.begin(plan.parts, plan.progressive)
             self._tells_decisions = plan.progressive and plan.work.generation and not plan.prunes
             follow(self._take_jobs(plan))
