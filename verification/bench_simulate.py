@@ -16,12 +16,12 @@ import numpy as np
 import torch
 
 from hls.datapaths import accelerator
+from hls.datapaths.crossbar import BURST_BYTES
 from hls.simulate import open_simulator
 from models.config import AcceleratorConfig, Config, PruningConfig, QuantizationConfig
 from models.memory.hbm2 import Hbm2Memory
 from models.reference.integer import IntegerArithmetic
 from models.reference.stack import Sequence, prepare
-from models.transaction.fetch_loop import BURST_BYTES
 from models.transaction.replay import replay
 from models.transaction.system import SystemResult, simulate
 from verification.cosimulation import Lockstep, make_memory

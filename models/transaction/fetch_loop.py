@@ -42,7 +42,6 @@ from models.transaction.fetch_state import (
     VALUE,
 )
 
-BURST_BYTES = 32
 LISTS_BEHIND = LISTS - 1
 """Lists behind the last one from which on a lane holds back further ones."""
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from hls.datapaths.crossbar import BURST_BYTES
 from hls.datapaths.top_k import RESULT_ROWS
 from models.config import AcceleratorConfig
 from models.memory import engine, ports
@@ -31,7 +32,7 @@ from models.transaction import (
     value_state,
 )
 from models.transaction.end_loop import end_cycle
-from models.transaction.fetch_loop import BURST_BYTES, add_list_to, settle
+from models.transaction.fetch_loop import add_list_to, settle
 from models.transaction.fetch_state import ACCEPTED, NOTHING, READ, RING, VALUE, new_state
 from models.transaction.fields import Fields
 from models.transaction.value_layer import ValueLayer

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from hls.datapaths.crossbar import BURST_BYTES
 from hls.datapaths.operand_loader import KEY_BUFFERS
 from models.memory.energy import EnergyBreakdown
 from models.transaction.counting import dense, dense_operations, payload
 from models.transaction.energy import UnitEnergies, energy, unit_energies
-from models.transaction.fetch_loop import BURST_BYTES
 from models.transaction.observation import Occupancy, occupancy
 from models.transaction.roofline import Roof, RooflinePoint
 from models.transaction.system import LayerResult, SystemResult
