@@ -6,7 +6,8 @@
 
 Every step is counted with the latency that the schedules of `hls` give it and with a memory that has the right row open
 and nothing else to do; so no machine with these datapaths, a layer at a time, is faster, and the one that is modelled
-mostly is slower. The buffers of the Key SRAM rest in both parts; other stages of the rows in the first.
+mostly is slower. The buffers of the Key SRAM rest in both parts; other stages of the rows in the first. DRAM rests in
+the first, and from the last value fetched until its row is acknowledged.
 """
 
 from dataclasses import dataclass
@@ -30,10 +31,11 @@ PORT = 2 * STORED_CYCLES
 
 @dataclass(frozen=True)
 class SerialChain:
-    """Least cycles of a layer before the first keys are asked for, and behind the last row's decision."""
+    """Least cycles of a layer: before the first keys, behind the last row's decision, and behind the last value."""
 
     before: int
     behind: int
+    drain: int
 
 
 @dataclass(frozen=True)
@@ -83,3 +85,11 @@ def behind(plan: LayerPlan, trip: RoundTrip, pass_rows: int, passes: int) -> int
         outputs += engine.fill_cycles + pass_rows + passes * engine.pass_overhead_cycles
         outputs += trip.read if work.generation else 0
     return max(outputs, beats + scores) + trip.write
+
+
+def drain(plan: LayerPlan, trip: RoundTrip) -> int:
+    """From the last value of the last row until the layer is done."""
+    if not plan.work.rows:
+        return 0
+    timing, sizes = MachineTiming.of(plan.machine), ValueSizes.of(plan.machine)
+    return sizes.weigh_cycles + timing.heads + plan.work.model.heads + trip.write

@@ -17,6 +17,7 @@ from models.transaction.counting import dense, dense_operations, payload
 from models.transaction.energy import UnitEnergies, energy, unit_energies
 from models.transaction.observation import Occupancy, occupancy
 from models.transaction.roofline import Roof, RooflinePoint
+from models.transaction.streaming import stream_rate
 from models.transaction.system import LayerResult, SystemResult
 from models.transaction.timeline import Timeline
 
@@ -65,6 +66,23 @@ def _bottleneck(layers: list[LayerResult], busy: Mapping[str, int], cycles: int,
         found["filling"] = sum(layer.events.key_fetch_cycles for layer in layers) / within[KEY_SRAM]
         found["in_use"] = sum(layer.events.key_row_cycles for layer in layers) / within[KEY_SRAM]
     return found
+
+
+def _stream(layers: list[LayerResult], busy_cycles: int, channels: int) -> dict[str, float]:
+    """DRAM beside a stream of the memory alone: `rate` of the peak, and the share of all cycles in which it streams.
+
+    `share_with_serial` counts those in which it must rest because layers follow one another too. A run without a
+    refresh may stream faster than `rate`.
+    """
+    cycles, rate = sum(layer.cycles for layer in layers), stream_rate(channels)
+    serial = sum(layer.serial.before + layer.serial.drain for layer in layers)
+    streaming = busy_cycles / rate
+    return {
+        "rate": rate,
+        "share": streaming / cycles,
+        "serial_cycles": serial,
+        "share_with_serial": (streaming + serial) / cycles,
+    }
 
 
 def _channels(layers: list[LayerResult]) -> dict[str, dict[str, float]]:
@@ -125,6 +143,7 @@ def _part(
         "stall_cycles": _sum(layer.stall_cycles for layer in layers),
         "channels": _channels(layers),
         "bottleneck": _bottleneck(layers, busy, cycles, turnaround),
+        "dram_stream": None if result.memory is None else _stream(layers, busy[DRAM], machine.hbm_channels),
         "energy_pj": {
             "on_chip": spent.on_chip.value,
             "dram": spent.dram.total_pj,

@@ -32,7 +32,7 @@ from models.transaction.observation import LayerEvents, events_of
 from models.transaction.placement import PlacementOf, standard_placement
 from models.transaction.quick_select import PassDraws
 from models.transaction.register_timing import RowTiming
-from models.transaction.serial import RoundTrip, SerialChain, behind
+from models.transaction.serial import RoundTrip, SerialChain, behind, drain
 from models.transaction.value_state import A, B
 from models.transaction.values import ValuePath
 from models.transaction.workload import IntArray, LayerWork, Selection, Workload
@@ -266,7 +266,9 @@ class System:
                 actions=_actions(plan, change),
                 operations=performed_operations(work),
                 events=events,
-                serial=SerialChain(self.controller.least_before(plan, trip.read), behind(plan, trip, *last_select)),
+                serial=SerialChain(
+                    self.controller.least_before(plan, trip.read), behind(plan, trip, *last_select), drain(plan, trip)
+                ),
             )
         )
 

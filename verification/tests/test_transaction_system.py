@@ -9,15 +9,20 @@ from hypothesis import given, settings
 
 from models.config import AcceleratorConfig, KeepSchedule, PruningConfig, QuantizationConfig
 from models.memory.hbm2 import Hbm2Memory
+from models.memory.timing import Hbm2Timing
+from models.memory.variants import IdealMemory
 from models.reference.integer import IntegerArithmetic
 from models.reference.stack import prepare
 from models.transaction import machine_timing
 from models.transaction.counting import payload
+from models.transaction.generated import generate, parse_profile
 from models.transaction.machine_timing import MachineTiming
 from models.transaction.replay import replay
 from models.transaction.roofline import Roof
+from models.transaction.streaming import stream_rate
 from models.transaction.summary import simulate_as_json, simulate_as_timeline
 from models.transaction.system import SystemResult, simulate
+from models.transaction.value_state import ValueSizes
 from models.transaction.workload import Workload
 from verification.accelerator_host import Host
 from verification.tests.sequences import random_sequence
@@ -103,6 +108,28 @@ def test_summary_adds_up() -> None:
     assert 0 < total["bandwidth_utilization"] < 1
     assert 0 < total["bottleneck"]["share"] <= total["bottleneck"]["share_within_layers"] <= 1
     assert simulate_as_timeline(result).as_json().startswith(b"{")
+
+
+def test_dram_is_compared_with_a_stream_of_the_memory_alone() -> None:
+    machine = AcceleratorConfig()
+    pruning, bits = PruningConfig(value_ratio=1.0), QuantizationConfig(12)
+    result = simulate(generate(parse_profile("gpt2-small:999+1", pruning, bits)), machine)
+    total = simulate_as_json(result, False)["total"]
+    stream = total["dram_stream"]
+    assert stream["share"] == pytest.approx(total["bandwidth_utilization"] / stream["rate"], rel=1e-3)
+    assert 0.8 < stream["share"] < stream["share_with_serial"] <= 1
+    # no layer is done sooner behind its last outputs than is said to be possible
+    weigh_cycles = ValueSizes.of(machine).weigh_cycles
+    for layer in result.layers:
+        assert weigh_cycles < layer.serial.drain <= layer.cycles - int(layer.output_cycles[-1]) + weigh_cycles
+    without_stream = simulate(small_workload(12, 1, 0.5, 4), TINY, IdealMemory(TINY.hbm_channels))
+    assert simulate_as_json(without_stream)["total"]["dram_stream"] is None
+
+
+def test_a_stream_comes_near_the_peak_but_for_refreshes() -> None:
+    timing, rate = Hbm2Timing.default(), stream_rate(16)
+    refreshed = 1 - timing.refresh_cycles / timing.refresh_interval_cycles
+    assert refreshed - 0.02 < rate < refreshed
 
 
 @pytest.mark.parametrize("scope", ["step", "sequence"])
