@@ -7,8 +7,8 @@ from functools import cache
 
 import numpy as np
 
+from hls.datapaths.crossbar import BURST_BYTES
 from models.memory.hbm2 import Hbm2Memory
-from models.transaction.fetch_loop import BURST_BYTES
 
 REFRESH_INTERVALS = 10
 """Length of the stream that is measured, were it read at the peak: long enough that its ends do not count."""
