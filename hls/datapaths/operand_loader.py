@@ -12,7 +12,7 @@ of this one still wait for room:
 line 0 with each layer, so that the first of the n lines of a query is a multiple of n.
 
 Ports: `layer_*` (the layer bus); `job_fetch_*`; `key_request_*` and `query_request_*` (`MachineSizes.list_request`);
-`key_release`: the oldest K buffer is free again; `query_clear`: lines that are, always the n of one query; `key_loads`:
+`key_release`: the oldest K buffer is free again; `query_freed`: the n lines of one query are; `key_loads`:
 lists for K that were taken, modulo 4, `LOADS_DELAY_CYCLES` after the request: then `key_pending` has risen. The first
 list goes to buffer 0, and `key_loads[0]` is the next one's, through all layers. All outputs come from registers.
 """
@@ -28,7 +28,7 @@ from hls.datapaths.bitwidth_converter import Plane
 from hls.datapaths.machine_sizes import LINE_BITS, QUERY_LINES, Destination, MachineSizes, Source
 from hls.lower import Netlist, building
 from hls.netlist import Wire
-from hls.stream import Stream, drive, fifo, register, source_ports
+from hls.stream import Stream, drive, fifo, payload_register, register, source_ports
 from hls.technology import Technology
 from hls.trace import Graph, HlsError
 from models.config import AcceleratorConfig
@@ -130,7 +130,7 @@ def _layer(sizes: MachineSizes, block: pyrtl.Block) -> _Layer:
 
 def _request(name: str, sizes: MachineSizes, load: Wire, fields: dict[str, Wire], block: pyrtl.Block) -> Stream:
     """A request in registers, written where `load`, which asks that none is there."""
-    data, valid = register(sizes.list_request.bits, f"{name}_held", block), register(1, f"{name}_there", block)
+    data, valid = payload_register(sizes.list_request.bits, f"{name}_held", block), register(1, f"{name}_there", block)
     ready = pyrtl.Input(1, f"{name}_ready")
     data.next <<= pyrtl.select(load, sizes.list_request.pack(fields), data)
     valid.next <<= load | (valid & ~ready)
@@ -176,13 +176,13 @@ def _keys(sizes: MachineSizes, layer: _Layer, jobs: Stream, block: pyrtl.Block) 
 def _queries(sizes: MachineSizes, layer: _Layer, jobs: Stream, block: pyrtl.Block) -> None:
     """The queries of each head, chunk by chunk; `room` counts the free lines of the ring, `place` is the next one."""
     count = sizes.count_bits
-    cleared = register(1, "query_cleared", block)
-    cleared.next <<= pyrtl.rtl_any(*pyrtl.Input(QUERY_LINES, "query_clear"))
-    active, base = register(1, "query_active", block), register(sizes.base_bits, "query_base", block)
+    freed = pyrtl.Input(1, "query_freed")
+    active, base = register(1, "query_active", block), payload_register(sizes.base_bits, "query_base", block)
     chunk_bits = CHUNK.bit_length()
-    first = register(count, "query_first", block)
-    left = register(max(count, chunk_bits), "query_left", block)
-    place = register(LINE_BITS, "query_place", block)
+    first = payload_register(count, "query_first", block)
+    left = payload_register(max(count, chunk_bits), "query_left", block)
+    # loaded when the layer starts, and its jobs come later
+    place = payload_register(LINE_BITS, "query_place", block)
     room = register(LINE_BITS + 1, "query_room", block, QUERY_LINES)
 
     begin = ~active & jobs.valid
@@ -202,8 +202,8 @@ def _queries(sizes: MachineSizes, layer: _Layer, jobs: Stream, block: pyrtl.Bloc
     moved = pyrtl.select(load, (place + chunk)[:LINE_BITS], place)
     place.next <<= pyrtl.select(layer.start, pyrtl.Const(0, LINE_BITS), moved)
     taken = pyrtl.select(load, chunk, pyrtl.Const(0, chunk_bits))
-    freed = pyrtl.select(cleared, layer.parts, pyrtl.Const(0, count))
-    room.next <<= (room - taken + freed)[: LINE_BITS + 1]
+    more = pyrtl.select(freed, layer.parts, pyrtl.Const(0, count))
+    room.next <<= (room - taken + more)[: LINE_BITS + 1]
     fields = {
         "source": pyrtl.Const(Source.SURVIVORS, 2),
         "first": first,

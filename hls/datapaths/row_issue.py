@@ -20,7 +20,8 @@ there is written); `query_valid`, `query_read_line`, `query_line` (a cycle later
 `query_key_valid`, `query_key_query` (n lines of it mean something), `query_key_lane_valid`, `query_key_last`,
 `key_full` (0: first pass of progressive quantization). `softmax_mantissa` and `softmax_exponent` of the row that leaves
 Q x K: they move on with `score_valid & score_last`. `issued_valid`, `issued_replay`, `issued_visible`,
-`issued_buffer`: a pass begins; `row_decided`, `row_flat`, `row_buffer`, `row_retired`, `first_freed`, `replay_freed`:
+`issued_buffer`: a pass begins; `query_clear`: its query lines are free, and `query_freed`, for the operand loader;
+`row_decided`, `row_flat`, `row_buffer`, `row_retired`, `first_freed`, `replay_freed`:
 from `row_queues`. Outputs come from registers, `key_read_lanes` and `query_read_line` through two gates.
 """
 
@@ -38,7 +39,7 @@ from hls.datapaths.row_issue_walk import Layer, RowSizes, first_passes, layer_in
 from hls.datapaths.row_queues import queue_beats
 from hls.lower import Netlist, building, output_ports
 from hls.netlist import Wire
-from hls.stream import Stream, drive, fifo, register
+from hls.stream import Stream, drive, fifo, payload_register, register
 from hls.technology import Technology
 from hls.trace import Graph
 from models.config import AcceleratorConfig
@@ -97,10 +98,9 @@ def _issue(
     block: pyrtl.Block,
 ) -> dict[str, Wire]:
     """Reads the queries of chosen rows, then sends their beats; what the choice must know of it, by name."""
-    fetched, fetching = register(sizes.row.bits, "fetched", block), register(1, "fetching", block)
-    fetched_replay = register(1, "fetched_replay", block)
-    staged, staged_valid = register(sizes.row.bits, "staged", block), register(1, "staged_there", block)
-    staged_replay = register(1, "staged_replay", block)
+    fetched, staged = (payload_register(sizes.row.bits, name, block) for name in ("fetched", "staged"))
+    fetched_replay, staged_replay = (payload_register(1, f"{name}_replay", block) for name in ("fetched", "staged"))
+    fetching, staged_valid = (register(1, name, block) for name in ("fetching", "staged_there"))
     fetched.next <<= pyrtl.select(taken, sizes.row.pack(row), fetched)
     fetched_replay.next <<= pyrtl.select(taken, is_replay, fetched_replay)
     staged_takes = pyrtl.WireVector(1, "staged_takes")
@@ -122,9 +122,7 @@ def _issue(
     staged_takes <<= staged_valid & beats.free & (scales.count != SCALES)
     issued = {"replay": staged_replay, "visible": known["visible"], "buffer": known["buffer"], "valid": staged_takes}
     for name, wire in issued.items():
-        held = register(len(wire), f"issued_{name}_held", block)
-        held.next <<= wire
-        output_ports({f"issued_{name}": held})
+        output_ports({f"issued_{name}": _later(f"issued_{name}", wire, name == "valid", block)})
     output_ports({"softmax_mantissa": scales.stream.data[:16], "softmax_exponent": scales.stream.data[16:]})
     return {
         "fetch_free": ~fetching | ends,
@@ -132,6 +130,13 @@ def _issue(
         "first_passed": beats.first_passed,
         "replays_issue": (fetching & fetched_replay) | (staged_valid & staged_replay) | beats.replay_issues,
     }
+
+
+def _later(name: str, wire: Wire, decides: bool, block: pyrtl.Block) -> Wire:
+    """The wire a cycle later; what decides has a reset value."""
+    held = (register if decides else payload_register)(len(wire), f"{name}_held", block)
+    held.next <<= wire
+    return held
 
 
 def _query_lines(
@@ -153,7 +158,7 @@ def _query_lines(
     part.next <<= pyrtl.select(takes, pyrtl.select(ends, pyrtl.Const(0, part_bits), (part + 1)[:part_bits]), part)
     registers = []
     for number in range(machine.parts[-1]):
-        held = register(machine.line_bits, f"query_staged_{number}", block)
+        held = payload_register(machine.line_bits, f"query_staged_{number}", block)
         held.next <<= pyrtl.select(takes & (part == number), line, held)
         registers.append(held)
     output_ports({"query_read_line": row["line"] | part.zero_extended(len(row["line"]))})
@@ -185,9 +190,10 @@ def _beats(
     cannot reach before them (`hls.datapaths.row_issue_replay`).
     """
     slots = sizes.machine.slots
-    beat, valid = register(sizes.machine.row_bits, "beat", block), register(1, "beat_there", block)
-    span, buffer = register(sizes.span_bits, "beat_span", block), register(1, "beat_buffer", block)
-    replay, begins = register(1, "beat_replay", block), register(1, "query_begins", block)
+    beat = payload_register(sizes.machine.row_bits, "beat", block)
+    span = payload_register(sizes.span_bits, "beat_span", block)
+    buffer, replay = (payload_register(1, f"beat_{name}", block) for name in ("buffer", "replay"))
+    valid, begins = register(1, "beat_there", block), register(1, "query_begins", block)
     last = beat == span[sizes.lane_bits :]
     may, all_there = register(1, "beat_may", block), register(1, "keys_there", block)
     goes = valid & may
@@ -210,7 +216,7 @@ def _beats(
     told = register(1, "first_pass_told", block)
     first_passed = ~replay & ~told & (ends | (valid & passed))
     told.next <<= ~takes & (told | first_passed)
-    held_lines = [register(len(line), f"query_{number}", block) for number, line in enumerate(lines)]
+    held_lines = [payload_register(len(line), f"query_{number}", block) for number, line in enumerate(lines)]
     for held, line in zip(held_lines, lines, strict=True):
         held.next <<= pyrtl.select(begins, line, held)
 
@@ -229,9 +235,7 @@ def _beats(
         "key_full": replay | ~layer.progressive,
     }
     for name, wire in later.items():
-        held = register(len(wire), f"{name}_held", block)
-        held.next <<= wire
-        output_ports({name: held})
+        output_ports({name: _later(name, wire, name == "query_key_valid", block)})
     output_ports(
         {
             "query_key_query": pyrtl.concat(*reversed(held_lines)),

@@ -33,7 +33,7 @@ from hls.datapaths.row_issue_walk import Layer, Opened, RowSizes, masked, moved
 from hls.datapaths.row_queues import PENDING_ROWS
 from hls.lower import building
 from hls.netlist import Wire
-from hls.stream import Stream, drive, fifo, register
+from hls.stream import Stream, drive, fifo, payload_register, register
 
 SETTLE_CYCLES = 2
 """From the cycle after a request was taken until `key_pending` is believed."""
@@ -88,9 +88,9 @@ def replays(sizes: RowSizes, layer: Layer, opened: Opened, progress: Progress, b
             prefix="flats_",
         ).stream
 
-        valid, flat = register(1, "oldest_there", block), register(1, "oldest_flat", block)
+        valid, flat = register(1, "oldest_there", block), payload_register(1, "oldest_flat", block)
         sent, read = register(1, "oldest_sent", block), register(1, "oldest_read", block)
-        oldest = register(sizes.row.bits, "oldest", block)
+        oldest = payload_register(sizes.row.bits, "oldest", block)
         row = sizes.row.unpack(oldest)
         done = valid & (~flat | read) & ~(row["ends_key"] & progress.replays_issue)
         load = rows.valid & flats.valid & (done | ~valid)
@@ -140,8 +140,8 @@ def _lsb_planes(
     """For each K buffer which segments have landed, those of the first passes and with LSBs; asks for these."""
     oldest_buffer = register(1, "oldest_buffer", block)
     oldest_buffer.next <<= oldest_buffer ^ frees
-    request_valid, request_buffer = register(1, "lsb_there", block), register(1, "lsb_buffer", block)
-    request_base = register(sizes.base_bits, "lsb_base", block)
+    request_valid, request_buffer = register(1, "lsb_there", block), payload_register(1, "lsb_buffer", block)
+    request_base = payload_register(sizes.base_bits, "lsb_base", block)
     ready = pyrtl.Input(1, "key_lsb_request_ready")
     wanted = [register(1, f"lsb_wanted_{b}", block) for b in range(2)]
     first_choice = pyrtl.select(oldest_buffer, wanted[1], wanted[0])
@@ -150,7 +150,7 @@ def _lsb_planes(
     bases, landed = [], []
     for b in range(2):
         mine = opened.now & (opened.buffer == b)
-        base = register(sizes.base_bits, f"lsb_base_{b}", block)
+        base = payload_register(sizes.base_bits, f"lsb_base_{b}", block)
         base.next <<= pyrtl.select(mine, opened.lsb_base, base)
         bases.append(base)
         called, waiting = (register(1, f"lsb_{name}_{b}", block) for name in ("called", "waiting"))

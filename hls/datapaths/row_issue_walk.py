@@ -23,13 +23,13 @@ import pyrtl
 from hls.datapaths.machine_sizes import LINE_BITS, QUERY_LINES, MachineSizes, Record
 from hls.datapaths.operand_loader import LOADS_BITS, by_dimension, vectors
 from hls.datapaths.row_queues import FREED_BITS, PENDING_ROWS
-from hls.lower import building
+from hls.lower import building, output_ports
 from hls.netlist import Wire
-from hls.stream import drive, register, source_ports
+from hls.stream import drive, payload_register, register, source_ports
 from hls.types import HlsError
 
-CLEAR_CYCLES = 4
-"""From a row's release until its query lines are known to be empty, however long that takes to be seen."""
+CLEAR_CYCLES = 2
+"""From a row's release until its query lines count as empty: no query is issued then for what was there before."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +157,7 @@ def first_passes(sizes: RowSizes, layer: Layer, take: Wire, cleared: Wire, block
             later = register(1, f"cleared_{stage}", block)
             later.next <<= cleared
             cleared = later
+        output_ports({"query_freed": cleared})
         lines = register(QUERY_LINES.bit_length(), "lines_free", block, QUERY_LINES)
         lines.next <<= moved(lines, masked(layer.parts, take), masked(layer.parts, cleared))
 
@@ -169,11 +170,12 @@ def first_passes(sizes: RowSizes, layer: Layer, take: Wire, cleared: Wire, block
 
 
 def _landed_queries(sizes: MachineSizes, layer: Layer, block: pyrtl.Block) -> list[Wire]:
-    """For every line that a query begins in, whether all its lines hold landed vectors; a cycle late."""
+    """For every line, whether all lines of a query that begins there hold landed vectors; a cycle late."""
     valid = pyrtl.Input(QUERY_LINES, "query_valid")
     landed = []
     for line in range(QUERY_LINES):
-        choices = [pyrtl.corecircuits.rtl_all(*valid[line - line % n : line - line % n + n]) for n in sizes.parts]
+        # a query of n lines begins in a multiple of n
+        choices = [pyrtl.corecircuits.rtl_all(*valid[line : line + n]) for n in sizes.parts if line % n == 0]
         landed.append(by_dimension(layer.dimension, choices))
     held = register(QUERY_LINES, "queries_landed", block)
     held.next <<= pyrtl.concat(*reversed(landed))
@@ -186,19 +188,19 @@ def _rows(sizes: RowSizes, layer: Layer, take: Wire, block: pyrtl.Block) -> tupl
     jobs = source_ports(machine.job.bits, block, "job_rows_")
     job = machine.job.unpack(jobs.data)
     job_valid, kv_open = register(1, "job_there", block), register(1, "kv_open", block)
-    rows_left, visible = (register(machine.count_bits, name, block) for name in ("rows_left", "row_visible"))
-    line, begun = register(LINE_BITS, "next_line", block), register(LOADS_BITS, "kv_begun", block)
+    rows_left, visible = (payload_register(machine.count_bits, name, block) for name in ("rows_left", "row_visible"))
+    line, begun = payload_register(LINE_BITS, "next_line", block), register(LOADS_BITS, "kv_begun", block)
     drive(jobs.ready, ~job_valid)
     load = jobs.valid & ~job_valid
     names = ("mantissa", "exponent", "kv_last", "key_lsb_base")
-    held = {name: register(len(job[name]), f"job_{name}", block) for name in names}
+    held = {name: payload_register(len(job[name]), f"job_{name}", block) for name in names}
     for name, field in held.items():
         field.next <<= pyrtl.select(load, job[name], field)
 
     buffer = begun[0]
     pending = pyrtl.Input(2 * machine.segments, "key_pending")
     landed = ~pyrtl.select(buffer, pending[machine.segments], pending[0])
-    buffer_now = register(1, "kv_buffer", block)
+    buffer_now = payload_register(1, "kv_buffer", block)
     opens = job_valid & ~kv_open & (pyrtl.Input(LOADS_BITS, "key_loads") != begun) & landed
     begun.next <<= pyrtl.select(opens, (begun + 1)[:LOADS_BITS], begun)
     buffer_now.next <<= pyrtl.select(opens, buffer, buffer_now)
@@ -228,6 +230,6 @@ def _rows(sizes: RowSizes, layer: Layer, take: Wire, block: pyrtl.Block) -> tupl
         "exponent": held["exponent"],
         "ends_key": last & held["kv_last"],
     }
-    row = register(sizes.row.bits, "row_ahead", block)
+    row = payload_register(sizes.row.bits, "row_ahead", block)
     row.next <<= pyrtl.select(step, sizes.row.pack(fields), row)
     return sizes.row.unpack(row), row_valid, Opened(opens, buffer, held["key_lsb_base"], pending)

@@ -175,7 +175,7 @@ def _rows(machine: AcceleratorConfig) -> RowTiming:
     settling = (f"lsb_settled_0_{stage}" for stage in range(SETTLE_CYCLES))
     return RowTiming(
         head_found=walk("walk_start", "walking", "found"),
-        lines_cleared=issue("oldest_there", "query_clear") + loader("query_clear", "query_room"),
+        lines_cleared=issue("oldest_there", "query_freed") + loader("query_freed", "query_room"),
         key_released=issue("oldest_there", "key_release") + loader("key_release", "key_buffers_used"),
         loads_shown=loader("key_request_ready", "key_loads"),
         eligible=issue("job_there", "row_there", "first_eligible"),

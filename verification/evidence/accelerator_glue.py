@@ -30,14 +30,19 @@ from verification.evidence.glue_control_reads import control_reads_alone
 from verification.evidence.glue_crowds import CROWDS, crowded
 from verification.evidence.glue_equivalence import same_step, unseen
 from verification.evidence.glue_head_walk import head_walk_alone
+from verification.evidence.glue_landing import landing_alone
+from verification.evidence.glue_loader import loader_alone
 from verification.evidence.glue_modules import CONTROLLER_CHECKS, MODULES, PARTS, Module, module
 from verification.evidence.glue_port import port_alone
 from verification.evidence.glue_recording import REQUESTS, SELECTIONS, SMALL_LAYERS, Recording, record
 from verification.evidence.glue_replay import Replay, at_random
+from verification.evidence.glue_rows import rows_alone
 from verification.evidence.glue_runs import RUNS, TINY
 from verification.evidence.glue_sequencer import sequencer_alone
 from verification.evidence.glue_steps import Mutated, Steps
 from verification.evidence.glue_throttles import throttled
+from verification.evidence.glue_value_side import PARTS as VALUE_SIDE
+from verification.evidence.glue_value_side import values_alone
 from verification.evidence.glue_windows import Recorded, Run
 from verification.mutants.netlist import Mutant
 from verification.mutation import Fate, MutationReport
@@ -86,6 +91,10 @@ ALONE: Mapping[str, Callable[[Netlist, int], Sequence[Replay]]] = {
     "control_read": control_reads_alone,
     "head_walk": head_walk_alone,
     "list_sequencer": sequencer_alone,
+    "operand_loader": lambda netlist, seed: [*loader_alone(netlist, seed), *rows_alone(netlist, seed)],
+    **dict.fromkeys(("row_issue", "row_queues"), rows_alone),
+    "landing_write": landing_alone,
+    **dict.fromkeys(VALUE_SIDE, values_alone),
 }
 """Further runs of modules alone."""
 

@@ -37,6 +37,8 @@ MODULES: dict[str, tuple[tuple[str, ...], ...]] = {
 The controller's checks of a descriptor are a module of their own here, without recordings. The query buffer is in one
 netlist with the row issue: what it gives means something only where the row issue takes it.
 """
+SHOWN = ("query_clear",)
+"""Signals between parts of one module that always mean something: they are compared too."""
 PARTS = tuple(part for instances in MODULES.values() for parts in instances for part in parts)
 
 
@@ -99,19 +101,19 @@ def module(design: Composition, name: str) -> Module:
 
 
 def _together(design: Composition, parts: Sequence[str]) -> Netlist:
-    """Parts as one netlist: signals that pass between them are inside, but for those that go elsewhere too."""
+    """Parts as one netlist: signals that pass between them are inside, but for `SHOWN`."""
     c = Composer("_".join(parts))
     placed = {part: c.part(part, design.parts[part]) for part in parts}
-    inside = {port for p in parts for port in design.parts[p].inputs} & {
+    passed = {port for p in parts for port in design.parts[p].inputs} & {
         port for p in parts for port in design.parts[p].outputs
     }
     for part in parts:
         for port, bits in placed[part].inputs.items():
-            if port not in inside:
+            if port not in passed:
                 c.input(port, bits)
     for part in parts:
         c.by_name(part)
         for port in placed[part].outputs:
-            if port not in inside:
+            if port not in passed or port in SHOWN:
                 c.output(port, placed[part][port])
     return flatten(c.build())

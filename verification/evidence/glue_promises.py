@@ -26,13 +26,14 @@ def exclusive(a: str, b: str) -> Promise:
     return Promise(f"{a} and {b} are never 1 together", lambda value, netlist: ~(value(a) & value(b)))
 
 
-def steady(register: str, count: str) -> Promise:
-    """A register that follows the layer bus holds what it would load, but where `count` is 0."""
+def steady(register: str, *busy: str) -> Promise:
+    """A register that follows the layer bus holds what it would load, but where all of `busy` are 0."""
 
     def holds(value: Value, netlist: Netlist) -> Bits:
-        return (value(register) == value(netlist.drivers[register].args[0])) | (value(count) == 0)
+        idle = conjunction([value(wire) == 0 for wire in busy])
+        return (value(register) == value(netlist.drivers[register].args[0])) | idle
 
-    return Promise(f"{register} stands still while {count} is not 0", holds)
+    return Promise(f"{register} stands still while not all of {', '.join(busy)} are 0", holds)
 
 
 def answered_once() -> Promise:
@@ -108,13 +109,28 @@ def taken_at_once(stream: str) -> Promise:
     )
 
 
+_ROWS = (
+    *("row_issue.job_there", "row_issue.row_there", "row_issue.rows_count", "row_issue.oldest_there"),
+    *("row_issue.cleared_0", "row_issue.cleared_1"),
+)
+"""Something of a row is in the row issue."""
 PROMISES: Mapping[str, tuple[Promise, ...]] = {
     # generation and summarization
     "value_lists": (exclusive("missing_write", "kept_list_valid"), never_full("decisions_")),
     "selection": (never_full("checked_"),),
-    "row_issue": (never_full("row_issue.rows_"), never_full("row_issue.flats_")),
+    "row_issue": (
+        never_full("row_issue.rows_"),
+        never_full("row_issue.flats_"),
+        steady("row_issue.parts", *_ROWS),
+        steady("row_issue.key_vectors", "row_issue.lsb_there", *_ROWS),
+    ),
     "row_queues": (never_full("issued_"), room_left("first_"), room_left("replay_")),
     "output_stage": (steady("others_exist", "rows_0_count"), taken_at_once("head"), never_full("jobs_")),
+    "operand_loader": tuple(
+        steady(register, "key_jobs_count", "query_jobs_count", "query_active", "query_freed")
+        for register in ("key_vectors", "row_vectors", "parts", "key_plane")
+    ),
+    "output_stage": (steady("others_exist", "rows_0_count"), taken_at_once("head")),
     "control_read": (answered_once(),),
     "controller": (
         fetched_when_draining(),

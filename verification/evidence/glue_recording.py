@@ -69,13 +69,13 @@ def observed(design: Composition, parts: Sequence[str]) -> Composition:
     """The design with an output for every port of the parts, and one that is always 1."""
     drivers = {ALWAYS: constant(1, 1)}
     for part in parts:
-        drivers |= {_name(part, port): source for port, source in design.connections[part].items()}
+        drivers |= {port_name(part, port): source for port, source in design.connections[part].items()}
         outputs = design.parts[part].outputs
-        drivers |= {_name(part, port): Source((Piece(part, port, 0, bits),)) for port, bits in outputs.items()}
+        drivers |= {port_name(part, port): Source((Piece(part, port, 0, bits),)) for port, bits in outputs.items()}
     return replace(design, drivers={**design.drivers, **drivers})
 
 
-def _name(part: str, port: str) -> str:
+def port_name(part: str, port: str) -> str:
     return f"{part}__{port}"
 
 
@@ -92,11 +92,11 @@ def record(
     """
     design = change(accelerator_of(TINY))
     ports = [(p, port) for p in parts for port in (*design.parts[p].inputs, *design.parts[p].outputs)]
-    tap = Tap(TAP, (ALWAYS,), tuple(_name(*port) for port in ports))
+    tap = Tap(TAP, (ALWAYS,), tuple(port_name(*port) for port in ports))
 
     def joined(name: str, layers: Iterable[Tapped]) -> Recording:
         logs = list(layers)
-        return Recording(name, {port: np.concatenate([log.words[_name(*port)] for log in logs]) for port in ports})
+        return Recording(name, {port: np.concatenate([log.words[port_name(*port)] for log in logs]) for port in ports})
 
     with open_simulator(observed(design, parts), "auto") as simulator:
         for name, run in runs.items():
@@ -143,7 +143,7 @@ def _requests(layers: Iterable[HostLayer], simulator: Simulator, tap: Tap, memor
 def _check_bus(layer: HostLayer, seen: Tapped) -> None:
     """What the controller says of a layer whose fields are in order."""
     for name, value in bus_of(TINY, layer).items():
-        words = seen.words.get(_name("controller", name))
+        words = seen.words.get(port_name("controller", name))
         assert words is None or from_words(words[-1:]) == [value], f"{name} is not {value} for {dict(layer.fields)}"
 
 

@@ -348,11 +348,13 @@ def random_queues(
     return queues, [int(k) for k in kept]
 
 
-def rows_of(destination: Destination, sizes: MachineSizes, vectors: int) -> Rows:
+def rows_of(destination: Destination, sizes: MachineSizes, vectors: int, buffer: int = 1) -> Rows:
     """The rows of one list, by lane."""
     queues: Rows = [deque() for _ in range(sizes.queues)]
     for i in range(vectors):
-        queues[i % sizes.queues].append(({"destination": destination, "is_lsb": 0, "buffer": 1, "index": i}, i + 1))
+        queues[i % sizes.queues].append(
+            ({"destination": destination, "is_lsb": 0, "buffer": buffer, "index": i}, i + 1)
+        )
     return queues
 
 

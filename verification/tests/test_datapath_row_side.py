@@ -15,9 +15,9 @@ from hls.datapaths.machine_sizes import MachineSizes
 from hls.estimate_block import estimate_block
 from hls.types import HlsError
 from models.config import AcceleratorConfig
+from verification.evidence.row_side_cases import LayerCase, Timing, composed
+from verification.evidence.row_side_model import RowSide
 from verification.tests.datapath_machines import machine, seeds
-from verification.tests.row_side_cases import LayerCase, Timing, composed
-from verification.tests.row_side_model import RowSide
 
 MODULES = (operand_loader, row_issue, row_queues)
 

@@ -1,4 +1,4 @@
-"""Cases and records of the model of what surrounds the row side (`verification.tests.row_side_model`)."""
+"""Cases and records of the model of what surrounds the row side (`verification.evidence.row_side_model`)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 
 from hls.compose import Composer
-from hls.datapaths import operand_loader, row_issue, row_queues
+from hls.datapaths import operand_loader, query_buffer, row_issue, row_queues
 from hls.datapaths.machine_sizes import MachineSizes
 from hls.flatten import flatten
 from hls.lower import Netlist
@@ -27,16 +27,22 @@ class LayerCase:
 
     @property
     def rows(self) -> int:
+        """Of a head."""
         return 1 if self.generation else self.keys
 
     @property
     def heads(self) -> int:
+        """Query heads."""
         return sum(self.groups)
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Probabilities that things are ready, and cycles that they take."""
+    """Probabilities that things are ready, and cycles that they take.
+
+    `late_query_cycles`: one line of every query, another one in each round of the ring, comes so much after that of the
+    query before.
+    """
 
     ready: float = 1.0
     offer: float = 1.0
@@ -48,6 +54,7 @@ class Timing:
     cycles_per_vector: float = 0.0
     value_vectors: int = 0
     latency_cycles: int = 0
+    late_query_cycles: int = 0
 
 
 @dataclass
@@ -96,9 +103,9 @@ class Measured:
 
 
 def composed(config: AcceleratorConfig) -> Netlist:
-    """The three modules as one netlist: signals of one name are one; all outputs are outputs of the whole."""
+    """The modules as one netlist: signals of one name are one; all outputs are outputs of the whole."""
     composer = Composer("row_side")
-    modules = {"loader": operand_loader, "issue": row_issue, "queues": row_queues}
+    modules = {"loader": operand_loader, "lines": query_buffer, "issue": row_issue, "queues": row_queues}
     netlists = {name: module.build(config) for name, module in modules.items()}
     parts = [composer.part(name, netlist) for name, netlist in netlists.items()]
     driven = {port for part in parts for port in part.outputs}

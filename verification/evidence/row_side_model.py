@@ -1,9 +1,9 @@
 """What surrounds the row side of the accelerator, written naively: fetches, Q x K, softmax and decision as delays.
 
-`RowSide` steps `operand_loader`, `row_issue` and `row_queues` together. Every cycle it gives them what the machine
-around would, and checks what they do: each key row and query line that is read holds what the row needs, in full where
-it is a second pass, and the rows that leave are the right passes in the right order, whole. Contents are tokens: a
-query line is a hash of (layer, row, part), the probabilities of a beat one of (layer, row, pass, beat).
+`RowSide` steps `operand_loader`, `query_buffer`, `row_issue` and `row_queues` together. Every cycle it gives them what
+the machine around would, and checks what they do: each key row and query line that is read holds what the row needs, in
+full where it is a second pass, and the rows that leave are the right passes in the right order, whole. Contents are
+tokens: a query line is a hash of (layer, row, part), the probabilities of a beat one of (layer, row, pass, beat).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pyrtl
 from hls.datapaths.machine_sizes import MachineSizes
 from hls.lower import Netlist
 from models.config import AcceleratorConfig
-from verification.tests.row_side_cases import Buffer, LayerCase, Measured, Row, Timing, jobs_of, rows_of, token
+from verification.evidence.row_side_cases import Buffer, LayerCase, Measured, Row, Timing, jobs_of, rows_of, token
 
 LINES = 64
 HANG_CYCLES = 1500
@@ -33,6 +33,7 @@ class RowSide:
         self.outputs = tuple(netlist.outputs)
         self.random = random.Random(seed)
         self.layer_number = 0
+        self.rows_seen: list[dict[str, int]] = []
 
     def inspect(self, register: str) -> int:
         """A register's value."""
@@ -52,17 +53,16 @@ class RowSide:
         self.cycle = 0
         self.streams = {name: deque(self.jobs) for name in ("job_rows", "job_fetch")}
         self.offered = dict.fromkeys(self.streams, False)
-        self.lines: list[int | None] = [None] * LINES
+        self.line_there = [False] * LINES
         self.line_busy = [False] * LINES
         self.next_line = 0
         self.buffers = [Buffer(pending=[0] * self.sizes.segments) for _ in range(2)]
         self.loads = 0
         self.first_buffer: int | None = None
-        self.query_next = 0
+        self.query_next = self.late_at = 0
         self.landings: list[tuple[int, int, object]] = []
         self.list_end = 0
         self.memory_free = 0
-        self.read_line = 0
         self.read: tuple[int, int] | None = None
         self.first_next = self.replay_next = 0
         self.current: tuple[Row, int, int] | None = None
@@ -119,18 +119,16 @@ class RowSide:
             self.offered[name] = offered
             give[f"{name}_valid"] = int(offered)
             give[f"{name}_data"] = self._packed(jobs[0]) if offered else self.random.getrandbits(60)
-        self._land()
+        self._land(give)
         waiting = [count > 0 for buffer in self.buffers for count in buffer.pending]
         give["key_pending"] = sum(bit << place for place, bit in enumerate(waiting))
-        give["query_valid"] = sum((line is not None) << i for i, line in enumerate(self.lines))
-        line = self.lines[self.read_line]
-        give["query_line"] = self.random.getrandbits(self.sizes.line_bits) if line is None else line
         for name in ("key_request", "query_request", "key_lsb_request"):
             give[f"{name}_ready"] = int(self._chance(timing.ready))
         give["beat_ready"] = int(self._chance(timing.accept))
         self._pipeline(give)
         self.simulation.step(give)
         out = {name: self.simulation.inspect(name) for name in self.outputs}
+        self.rows_seen.append({**give, **out})
         for name, jobs in self.streams.items():
             if give[f"{name}_valid"] and out[f"{name}_ready"]:
                 jobs.popleft()
@@ -142,8 +140,8 @@ class RowSide:
             self.measured.released.append(self.cycle)
         for line_number in range(LINES):
             if out["query_clear"] >> line_number & 1:
-                assert self.lines[line_number] is not None, f"line {line_number} cleared, but empty"
-                self.lines[line_number], self.line_busy[line_number] = None, False
+                assert self.line_there[line_number], f"line {line_number} cleared, but empty"
+                self.line_there[line_number] = self.line_busy[line_number] = False
 
     def _landing_time(self, vectors: int, share: float = 1.0) -> int:
         """When a list has landed, from its acceptance: after those before it on a memory of limited rate."""
@@ -164,10 +162,14 @@ class RowSide:
             self.landings.append((self.list_end, place, (plane, segment)))
             buffer.pending[segment] += 1
 
-    def _land(self) -> None:
+    def _land(self, give: dict[str, int]) -> None:
+        """What is due lands; of the query lines one in a cycle."""
         due = [landing for landing in self.landings if landing[0] <= self.cycle]
         self.landings = [landing for landing in self.landings if landing[0] > self.cycle]
-        for _, place, what in due:
+        lines = [landing for landing in due if isinstance(landing[2], int)]
+        self.landings[:0] = lines[1:]
+        give["query_write_line"], give["query_write_data"] = self.random.getrandbits(6), self.random.getrandbits(48)
+        for _, place, what in (landing for landing in due if landing not in lines[1:]):
             if isinstance(what, tuple):
                 plane, segment = what
                 buffer = self.buffers[place]
@@ -180,7 +182,8 @@ class RowSide:
                     self.measured.lsb_landed[buffer.kv] = self.cycle
             else:
                 assert isinstance(what, int)
-                self.lines[place] = what
+                give["query_write"], give["query_write_line"], give["query_write_data"] = 1, place, what
+                self.line_there[place] = True
 
     def _requests(self, give: dict[str, int], out: dict[str, int]) -> None:
         case, n = self.case, self.parts
@@ -244,7 +247,11 @@ class RowSide:
             self.line_busy[line] = True
             part = self.query_next % n
             content = token(self.sizes.line_bits, self.layer_number, self.query_next // n, part)
-            self.landings.append((self._landing_time(1), line, content))
+            lands_at = self._landing_time(1)
+            if self.timing.late_query_cycles and part == self.query_next // LINES % n:
+                self.late_at = max(self.late_at + self.timing.late_query_cycles, lands_at)
+                lands_at = self.late_at
+            self.landings.append((lands_at, line, content))
             self.query_next += 1
         self.next_line = (asked["place"] + asked["count"]) % LINES
 
@@ -256,7 +263,6 @@ class RowSide:
         if self.read is not None:
             self._beat(out, *self.read)
         self.read = (out["key_read_address"], out["key_read_lanes"]) if out["key_read_valid"] else None
-        self.read_line = out["query_read_line"]
 
     def _beat(self, out: dict[str, int], address: int, lanes: int) -> None:
         case, n, slots = self.case, self.parts, self.sizes.slots

@@ -1,0 +1,69 @@
+"""The landing alone: whole lists in every segment of both buffers, and rows of all kinds in any order.
+
+In the machine few vectors of one segment land in one cycle, and rows for the slow port seldom meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from hls.datapaths.machine_sizes import Destination, MachineSizes
+from hls.lower import Netlist
+from hls.simulate import FastSimulator
+from verification.evidence.glue_replay import Replay, Row, replay_of
+from verification.evidence.glue_runs import TINY
+from verification.evidence.landing_model import Landing, Rows, random_queues, rows_of
+
+SIZES = MachineSizes.of(TINY)
+WHOLE = SIZES.rows * SIZES.slots
+"""Vectors of a full buffer."""
+RANDOM_RUNS = 9
+
+
+class Watched(FastSimulator):
+    """A simulator that remembers all ports of all cycles."""
+
+    def __init__(self, netlist: Netlist) -> None:
+        super().__init__(netlist)
+        self.rows: list[Row] = []
+
+    def step(self, inputs: Mapping[str, int]) -> dict[str, int]:
+        """One cycle."""
+        seen = super().step(inputs)
+        self.rows.append({**dict.fromkeys(self.netlist.inputs, 0), **inputs, **seen})
+        return seen
+
+
+def landing_alone(netlist: Netlist, seed: int) -> list[Replay]:
+    """Each run from reset.
+
+    Raises:
+        AssertionError: if a row is not where it belongs, or not counted.
+    """
+    whole = {}
+    for buffer in range(2):
+        queues: Rows = rows_of(Destination.KEY, SIZES, WHOLE, buffer)
+        for queue, values in zip(queues, rows_of(Destination.VALUE, SIZES, WHOLE, buffer), strict=True):
+            queue.extend(values)
+        whole[f"whole lists, buffer {buffer}"] = (queues, 1.0)
+    whole["query lines"] = (rows_of(Destination.QUERY, SIZES, WHOLE // 8), 1.0)
+    found = [_run(netlist, name, queues, [], 0, seed, share) for name, (queues, share) in whole.items()]
+    for number in range(RANDOM_RUNS):
+        dimension = number % len(SIZES.parts)
+        rng = np.random.default_rng((seed, number))
+        queues, slots = random_queues(SIZES, rng, 40, (32, WHOLE)[number & 1], dimension)
+        name = f"rows of all kinds, {number}"
+        found.append(_run(netlist, name, queues, slots, dimension, seed, (1.0, 0.4)[number // 3 & 1]))
+    return found
+
+
+def _run(
+    netlist: Netlist, name: str, queues: Rows, slots: list[int], dimension: int, seed: int, share: float
+) -> Replay:
+    simulator = Watched(netlist)
+    landing = Landing(TINY, simulator, dimension)
+    landing.write_slots(slots)
+    landing.run(queues, np.random.default_rng(seed), share)
+    return replay_of(name, netlist, simulator.rows)
