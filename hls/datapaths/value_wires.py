@@ -144,7 +144,12 @@ def ids_from(row: Wire, slot: Wire, sizes: MachineSizes) -> list[Wire]:
 
 def slots_from(slot: Wire, sizes: MachineSizes) -> list[Wire]:
     """Slots of the lanes of a beat that begins at `slot`, a multiple of its lanes; those beyond mean nothing."""
-    return [slot | lane if lane else slot for lane in range(sizes.slots)]
+    one = pyrtl.Const(1, 1)
+
+    def of_lane(lane: int) -> Wire:
+        return pyrtl.concat(*(one if lane >> b & 1 else slot[b] for b in reversed(range(len(slot)))))
+
+    return [of_lane(lane) if lane else slot for lane in range(sizes.slots)]
 
 
 def elements_of(packed: Wire, bits: int) -> list[Wire]:

@@ -39,6 +39,7 @@ from verification.evidence.glue_replay import Replay, at_random
 from verification.evidence.glue_rows import rows_alone
 from verification.evidence.glue_runs import RUNS, TINY
 from verification.evidence.glue_sequencer import sequencer_alone
+from verification.evidence.glue_sparse import sparse_alone
 from verification.evidence.glue_steps import Mutated, Steps
 from verification.evidence.glue_throttles import throttled
 from verification.evidence.glue_value_side import PARTS as VALUE_SIDE
@@ -95,6 +96,7 @@ ALONE: Mapping[str, Callable[[Netlist, int], Sequence[Replay]]] = {
     **dict.fromkeys(("row_issue", "row_queues"), rows_alone),
     "landing_write": landing_alone,
     **dict.fromkeys(VALUE_SIDE, values_alone),
+    "value_sparse": lambda netlist, seed: [*sparse_alone(netlist, seed), *values_alone(netlist, seed)],
 }
 """Further runs of modules alone."""
 

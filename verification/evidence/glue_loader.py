@@ -64,7 +64,7 @@ def _run(netlist: Netlist, random: Random, share: float) -> list[Row]:
             row = {**dict.fromkeys(netlist.inputs, 0), **bus, "layer_start": int(cycle == 0)}
             offered = bool(jobs) and cycle > 0 and (offered or random.random() < share)
             row["job_fetch_valid"] = int(offered)
-            row["job_fetch_data"] = _pack(SIZES.job, jobs[0]) if offered else random.getrandbits(80)
+            row["job_fetch_data"] = pack(SIZES.job, jobs[0]) if offered else random.getrandbits(80)
             for stream in ("key_request", "query_request"):
                 row[f"{stream}_ready"] = int(random.random() < share)
             row["key_release"] = int(state.held > 0 and random.random() < share / 4)
@@ -118,7 +118,7 @@ def _take(state: _State, row: Row, seen: Row, parts: int) -> None:
         if seen[f"{stream}_valid"] and row[f"{stream}_ready"]:
             assert wanted, f"{stream}: nothing is wanted"
             expected = wanted.popleft()
-            assert seen[f"{stream}_data"] == _pack(SIZES.list_request, expected), f"{stream}: not {expected}"
+            assert seen[f"{stream}_data"] == pack(SIZES.list_request, expected), f"{stream}: not {expected}"
             if stream == "key_request":
                 state.held += 1
             else:
@@ -127,7 +127,8 @@ def _take(state: _State, row: Row, seen: Row, parts: int) -> None:
     assert state.lines <= QUERY_LINES, "more queries than the ring has lines"
 
 
-def _pack(record: Record, values: Row) -> int:
+def pack(record: Record, values: Row) -> int:
+    """A record as a word."""
     word = position = 0
     for name, bits in record.fields:
         word |= int(values[name]) << position

@@ -10,6 +10,7 @@ from hls.flatten import flatten
 from hls.lower import Netlist
 from verification.equivalence.netlist import read_block
 from verification.evidence.glue_checks import checks_alone, checks_meaning, in_checks
+from verification.evidence.glue_invariants import INVARIANTS
 from verification.evidence.glue_outputs import Meaning, inputs_alone, inputs_of, meanings
 from verification.evidence.glue_promises import PROMISES, Promise
 from verification.evidence.glue_recording import Recording
@@ -52,7 +53,7 @@ class Module:
         instances: its inputs and outputs, with the part to which they belong, for each instance.
         meaning: of outputs that do not always mean something.
         given: the same of inputs.
-        promises: of its neighbours.
+        promises: of its neighbours, and what is always so.
         elsewhere: wires that belong to another module of `MODULES`.
     """
 
@@ -97,7 +98,9 @@ def module(design: Composition, name: str) -> Module:
     ports = {*netlist.inputs, *netlist.outputs}
     given = {port: m for port, m in known.items() if port in netlist.inputs and m.ports and m.ports <= ports}
     elsewhere = in_checks(read_block(netlist.block)) if name == "controller" else frozenset()
-    return Module(name, netlist, owners, outputs, given, PROMISES.get(name, ()), elsewhere)
+    return Module(
+        name, netlist, owners, outputs, given, (*PROMISES.get(name, ()), *INVARIANTS.get(name, ())), elsewhere
+    )
 
 
 def _together(design: Composition, parts: Sequence[str]) -> Netlist:

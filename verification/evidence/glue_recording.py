@@ -76,6 +76,7 @@ def observed(design: Composition, parts: Sequence[str]) -> Composition:
 
 
 def port_name(part: str, port: str) -> str:
+    """Name of the output that shows a port of a part."""
     return f"{part}__{port}"
 
 

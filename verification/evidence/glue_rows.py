@@ -15,7 +15,7 @@ from verification.evidence.glue_runs import TINY
 from verification.evidence.row_side_cases import LayerCase, Timing, composed
 from verification.evidence.row_side_model import RowSide
 
-_SOME = (True, False, False)
+_SOME = (True, True, False, True, False, False, True)
 _QUICK, _SLOW = (1, 20), (1, 90)
 _LATE = 9
 
@@ -40,6 +40,8 @@ RUNS = {
         )
         for dimension in range(3)
     },
+    "queue 1 is full": ((LayerCase(True, False, True, 512, 0, (7,), (False,) * 6 + (True,)), Timing(accept=0.3)),),
+    "queue 2 is full": ((LayerCase(True, False, True, 128, 2, (5,), (True,)), Timing(accept=0.3)),),
     "most rows wait": (
         (
             LayerCase(True, False, True, 3, 0, (70,), (True, False, False, True, True, False, True)),

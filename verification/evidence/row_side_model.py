@@ -249,8 +249,7 @@ class RowSide:
             content = token(self.sizes.line_bits, self.layer_number, self.query_next // n, part)
             lands_at = self._landing_time(1)
             if self.timing.late_query_cycles and part == self.query_next // LINES % n:
-                self.late_at = max(self.late_at + self.timing.late_query_cycles, lands_at)
-                lands_at = self.late_at
+                self.late_at = lands_at = max(self.late_at, lands_at) + self.timing.late_query_cycles
             self.landings.append((lands_at, line, content))
             self.query_next += 1
         self.next_line = (asked["place"] + asked["count"]) % LINES
