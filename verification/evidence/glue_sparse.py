@@ -85,7 +85,8 @@ class _Bench:
 
     def step(self, ports: Row) -> Row:
         """One cycle; what is written is put into the list."""
-        given = {**self.bus, **ports}
+        noise = {"sparse_beat_data": self.random.getrandbits(kept_beat(SIZES).bits)}
+        given = {**self.bus, **noise, **ports}
         self.simulation.step(given)
         seen = {port: self.simulation.inspect(port) for port in self.outputs}
         self.rows.append({**given, **seen})

@@ -102,7 +102,7 @@ def test_a_bus_that_moves_under_a_job_breaks_its_promise(design: Composition) ->
     moved[40] ^= 1
     steady = [promise for promise in of.promises if promise.name.startswith("parts stands still")]
     assert len(steady) == 1
-    with pytest.raises(AssertionError, match="parts stands still|differs in cycle"):
+    with pytest.raises(AssertionError, match=r"parts stands still|differs in cycle"):
         Steps(replace(of, promises=steady), [replace(replay, inputs={**replay.inputs, "layer_dimension": moved})], 1)
     assert np.any(moved != replay.inputs["layer_dimension"])
 
