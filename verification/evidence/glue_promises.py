@@ -126,6 +126,8 @@ PROMISES: Mapping[str, tuple[Promise, ...]] = {
     ),
     "row_queues": (never_full("issued_"), room_left("first_"), room_left("replay_")),
     "output_stage": (steady("others_exist", "rows_0_count"), taken_at_once("head"), never_full("jobs_")),
+    # a row begins after the list of the one before it is whole
+    "value_sparse": (exclusive("packer_flushing", "packed_1_d4"),),
     "operand_loader": tuple(
         steady(register, "key_jobs_count", "query_jobs_count", "query_active", "query_freed")
         for register in ("key_vectors", "row_vectors", "parts", "key_plane")

@@ -17,7 +17,7 @@ from verification.evidence.row_side_model import RowSide
 
 _SOME = (True, True, False, True, False, False, True)
 _QUICK, _SLOW = (1, 20), (1, 90)
-_LATE = 9
+
 
 RUNS = {
     "short rows, one behind the other": (
@@ -35,11 +35,12 @@ RUNS = {
         f"late queries of {1 << dimension} lines": (
             (
                 LayerCase(True, False, dimension != 1, 3, dimension, (9, 57), (False, True)),
-                Timing(landing_cycles=(1, 3), late_query_cycles=_LATE, softmax_cycles=20),
+                Timing(landing_cycles=(1, 3), late_query_cycles=4 + (5 << dimension), softmax_cycles=20),
             ),
         )
         for dimension in range(3)
     },
+    "lists of LSBs wait": ((LayerCase(True, False, True, 9, 0, (1,) * 10, (True,)), Timing(ready=0.03)),),
     "queue 1 is full": ((LayerCase(True, False, True, 512, 0, (7,), (False,) * 6 + (True,)), Timing(accept=0.3)),),
     "queue 2 is full": ((LayerCase(True, False, True, 128, 2, (5,), (True,)), Timing(accept=0.3)),),
     "most rows wait": (
