@@ -84,7 +84,7 @@ FEW_STEPS = (400, 6000)
 """Of runs of mutants in a recording, and in all of a stage, before proofs are tried."""
 MORE_NETS, MORE_SHARE, MOST_STEPS = 30_000_000, 4, 40_000
 """Nets that are evaluated in runs in a stage behind proofs, which share of that in a recording, and steps at most."""
-PROOF_S = 3.0
+PROOF_S = 10.0
 RECORDED = "recorded layers"
 ALONE: Mapping[str, Callable[[Netlist, int], Sequence[Replay]]] = {
     CONTROLLER_CHECKS: checks_replay,
