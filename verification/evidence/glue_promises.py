@@ -132,7 +132,6 @@ PROMISES: Mapping[str, tuple[Promise, ...]] = {
         steady(register, "key_jobs_count", "query_jobs_count", "query_active", "query_freed")
         for register in ("key_vectors", "row_vectors", "parts", "key_plane")
     ),
-    "output_stage": (steady("others_exist", "rows_0_count"), taken_at_once("head")),
     "control_read": (answered_once(),),
     "controller": (
         fetched_when_draining(),
