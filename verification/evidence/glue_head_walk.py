@@ -19,9 +19,9 @@ from verification.evidence.controller_model import ALIGNMENT, HostLayer, jobs_of
 from verification.evidence.glue_replay import Replay, Row, replay_of
 from verification.evidence.glue_runs import TINY
 
-RUNS, BURST_BYTES, QUIET_CYCLES, MOST_CYCLES = 16, 32, 12, 3000
+RUNS, BURST_BYTES, QUIET_CYCLES, MOST_CYCLES = 16, 32, 12, 20_000
 STREAMS = ("rows", "fetch", "value")
-CHANCES = (0.02, 0.2, 0.6, 1.0)
+CHANCES = (0.05, 0.2, 0.6, 1.0)
 """Of a stream to be taken in a cycle, one for each stream of a run."""
 COMPARED = ("head", "kv_first", "kv_last", "last", "query_base", "key_base", "value_lsb_base", "mantissa")
 
