@@ -19,7 +19,7 @@ from verification.evidence.landing_model import Landing, Rows, random_queues, ro
 SIZES = MachineSizes.of(TINY)
 WHOLE = SIZES.rows * SIZES.slots
 """Vectors of a full buffer."""
-RANDOM_RUNS = 9
+RANDOM_RUNS = 24
 
 
 class Watched(FastSimulator):

@@ -62,7 +62,7 @@ def _run(netlist: Netlist, random: Random, share: float) -> list[Row]:
         offered, quiet = False, 0
         for cycle in range(100_000):
             row = {**dict.fromkeys(netlist.inputs, 0), **bus, "layer_start": int(cycle == 0)}
-            offered = bool(jobs) and cycle > 0 and (offered or random.random() < share)
+            offered = bool(jobs) and (offered or random.random() < share)
             row["job_fetch_valid"] = int(offered)
             row["job_fetch_data"] = pack(SIZES.job, jobs[0]) if offered else random.getrandbits(80)
             for stream in ("key_request", "query_request"):
