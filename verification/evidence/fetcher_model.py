@@ -109,21 +109,22 @@ class _Port:
 class HoardingMemory(PortDriven):
     """Accepts everything, answers nothing until nothing has come for `patience_cycles`, then all by tag.
 
-    So all channels answer one queue after the other, which crowds the data crossbar.
+    So all channels answer one queue after the other, which crowds the data crossbar. Tags that are not `hoarded` are
+    answered at once, so that all that is under way becomes the others'.
     """
 
-    def __init__(self, channels: int, patience_cycles: int = 12) -> None:
+    def __init__(self, channels: int, patience_cycles: int = 12, hoarded: range | None = None) -> None:
         super().__init__(channels)
-        self._patience_cycles, self._quiet_cycles = patience_cycles, 0
+        self._patience_cycles, self._quiet_cycles, self._hoarded = patience_cycles, 0, hoarded
         self._held: list[list[int]] = [[] for _ in range(channels)]
 
     def _cycle(self, offers: Sequence[tuple[int, int, bool] | None]) -> PortCycles:
         tags = np.full((2, self._channels), NONE)
         self._quiet_cycles += 1
-        if self._quiet_cycles > self._patience_cycles:
-            for c, held in enumerate(self._held):
-                if held:
-                    tags[0, c] = held.pop(0)
+        for c, held in enumerate(self._held):
+            at_once = [tag for tag in held if self._hoarded is not None and tag not in self._hoarded]
+            if at_once or (held and self._quiet_cycles > self._patience_cycles):
+                tags[0, c] = held.pop(held.index(at_once[0]) if at_once else 0)
         for held, offer in zip(self._held, offers, strict=True):
             if offer is not None:
                 held.append(offer[1])

@@ -31,6 +31,8 @@ SMALL = replace(AcceleratorConfig.preset("tiny"), address_queue_depth=4, data_qu
 PARTS, PART_QUEUES = data_parts(SMALL), data_size(SMALL).outputs
 FIFOS = tuple(f"answer_{c}_{part}" for c in range(SMALL.hbm_channels) for part in range(PARTS))
 """Of answers."""
+LONG_CYCLES = 600
+"""More than a watchdog of the recorded runs counts before it begins again."""
 PAYLOAD = {
     **dict.fromkeys(("request_address", "request_tag"), "request_valid"),
     **dict.fromkeys(("word", "offset", "word_first", "word_last"), "out_valid"),
@@ -67,8 +69,9 @@ class LopsidedMemory(PortDriven):
 def recorded_runs(netlist: Netlist, seed: int) -> tuple[Run, ...]:
     """Answers in crowds, late, at once; a memory that refuses, words that nobody takes; vectors of every place.
 
-    Two in which a channel falls silent and the other does not. In the last one nothing is left of a list before the
-    next one comes.
+    Two begin with requests of all queues for one channel. Two in which a channel falls silent and the other does not,
+    and remains so for longer than the watchdog can count. In the last two nothing is left of a list before the next one
+    comes; words of one wait for long.
     """
     spread = [
         FetchList(tuple(range(0, 300, 8)), 0, 96, 96),
@@ -76,6 +79,8 @@ def recorded_runs(netlist: Netlist, seed: int) -> tuple[Run, ...]:
         FetchList(tuple(range(0, 400, 16)), 1 << 21, 96, 96),
         FetchList(tuple(range(8, 400, 16)), 1 << 22, 96, 96),
     ]
+    shared = FetchList(tuple(range(60)), 1 << 20, 384, 384)
+    pairs = [FetchList((n, n + 9), 1 << 22, 384, 384) for n in range(0, 90, 3)]
     crowd = [FetchList(tuple(range(0, 60, 2)), 1 << 20, 384, 384)]
     near = [FetchList(tuple(range(0, 90, step)), 512 * 7 * step, 96, 96) for step in (1, 2, 5)]
     ends = [
@@ -94,7 +99,17 @@ def recorded_runs(netlist: Netlist, seed: int) -> tuple[Run, ...]:
         )
 
     found = []
+    places = 1 << slot_bits(SMALL)
+    half = places * PART_QUEUES
     for memory, lists, offer, accept in (
+        (HoardingMemory(2, hoarded=range(half)), spread, 1.0, 1.0),
+        (HoardingMemory(2, hoarded=range(half, 2 * half)), spread, 1.0, 1.0),
+        (HoardingMemory(2, hoarded=range(places, 2 * places)), [shared], 1.0, 1.0),
+        (HoardingMemory(2, hoarded=range(3 * places, 4 * places)), [shared], 1.0, 1.0),
+        (HoardingMemory(2), pairs, 1.0, 1.0),
+        (HoardingMemory(2, 30), pairs[1:], 1.0, 1.0),
+        (IdealMemory(2, 2), spread[2:3], 1.0, 1.0),
+        (IdealMemory(2, 2), spread[3:], 1.0, 1.0),
         (HoardingMemory(2), spread, 1.0, 1.0),
         (HoardingMemory(2, 3), spread, 1.0, 1.0),
         (HoardingMemory(2), crowd, 1.0, 1.0),
@@ -114,16 +129,24 @@ def recorded_runs(netlist: Netlist, seed: int) -> tuple[Run, ...]:
             recorder = Recorder(simulator, INPUTS, seed)
             with suppress(SilentMemoryError):
                 fetch_with(SMALL, recorder, LopsidedMemory(2, silent, 100), near, seed)
+            for _ in range(LONG_CYCLES):
+                recorder.step({})
             found.append(tuple(recorder.rows))
+    for accept in (1.0, 0.05):
+        found.append(_short_lists(netlist, seed, accept))
+    return tuple(found)
+
+
+def _short_lists(netlist: Netlist, seed: int, accept: float) -> Run:
+    """Lists of few vectors, each when nothing is left of the one before."""
     with open_simulator(netlist, "fast") as simulator:
         recorder = Recorder(simulator, INPUTS, seed)
         for count in range(1, 2 * SMALL.fetch_queues + 1):
             short = FetchList(tuple(range(0, 8 * count, 8)), 512 * count, 96, 96)
             for order in ("random", "random", "reverse"):
                 last = AdversarialMemory(2, len(recorder.rows), answer=0.15, max_latency_cycles=20, order=order)
-                fetch_with(SMALL, recorder, last, [short])
-        found.append(tuple(recorder.rows))
-    return tuple(found)
+                fetch_with(SMALL, recorder, last, [short], accept=accept)
+        return tuple(recorder.rows)
 
 
 def _answer_places(s: Signals, channel: int) -> tuple[list[Bits], int]:
