@@ -20,7 +20,7 @@ TINY = AcceleratorConfig.preset("tiny")
 SMALL = replace(TINY, context_keys=32, key_sram_bytes=768, value_sram_bytes=768, softmax_fifo_rows=8, top_k_fifo_rows=8)
 """Buffers of 8 rows, so that short lists reach all their segments."""
 PRESETS = ("tiny", "spatten-1-8", "spatten")
-MUTANT_SEEDS = range(14)
+MUTANT_SEEDS = range(60)
 
 
 def checks(

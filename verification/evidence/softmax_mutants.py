@@ -147,10 +147,10 @@ class Parts:
         except NetlistError as error:
             return unknown(f"the mutant lacks a wire of the specification: {error}")
 
-    def proved(self, block: pyrtl.Block, name: str) -> Verdict:
+    def proved(self, block: pyrtl.Block, name: str, limits: Limits = _MUTANT_LIMITS) -> Verdict:
         """A part by proof."""
         try:
-            return prove(part_problem(name, block, self.specifications[name]), limits=_MUTANT_LIMITS)
+            return prove(part_problem(name, block, self.specifications[name]), limits=limits)
         except NetlistError as error:
             return unknown(f"the mutant lacks a wire of the specification: {error}")
 
@@ -160,7 +160,7 @@ class Parts:
 
     def all_proved(self) -> Verdict:
         """Every part of the original, by proof."""
-        return weakest([self.proved(self.netlist.block, name) for name in self.specifications])
+        return weakest([self.proved(self.netlist.block, name, Limits()) for name in self.specifications])
 
     def proved_touched(self, block: pyrtl.Block) -> Verdict:
         """All claims, those of untouched parts as of the original (`all_proved`); it stops at what is not PROVED."""
