@@ -5,14 +5,11 @@ In the machine few vectors of one segment land in one cycle, and rows for the sl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from hls.datapaths.machine_sizes import Destination, MachineSizes
 from hls.lower import Netlist
-from hls.simulate import FastSimulator
-from verification.evidence.glue_replay import Replay, Row, replay_of
+from verification.evidence.glue_replay import Replay, WatchedSimulator, replay_of
 from verification.evidence.glue_runs import TINY
 from verification.evidence.landing_model import Landing, Rows, random_queues, rows_of
 
@@ -20,20 +17,6 @@ SIZES = MachineSizes.of(TINY)
 WHOLE = SIZES.rows * SIZES.slots
 """Vectors of a full buffer."""
 RANDOM_RUNS = 24
-
-
-class Watched(FastSimulator):
-    """A simulator that remembers all ports of all cycles."""
-
-    def __init__(self, netlist: Netlist) -> None:
-        super().__init__(netlist)
-        self.rows: list[Row] = []
-
-    def step(self, inputs: Mapping[str, int]) -> dict[str, int]:
-        """One cycle."""
-        seen = super().step(inputs)
-        self.rows.append({**dict.fromkeys(self.netlist.inputs, 0), **inputs, **seen})
-        return seen
 
 
 def landing_alone(netlist: Netlist, seed: int) -> list[Replay]:
@@ -62,7 +45,7 @@ def landing_alone(netlist: Netlist, seed: int) -> list[Replay]:
 def _run(
     netlist: Netlist, name: str, queues: Rows, slots: list[int], dimension: int, seed: int, share: float
 ) -> Replay:
-    simulator = Watched(netlist)
+    simulator = WatchedSimulator(netlist)
     landing = Landing(TINY, simulator, dimension)
     landing.write_slots(slots)
     landing.run(queues, np.random.default_rng(seed), share)

@@ -9,7 +9,7 @@ import numpy as np
 import pyrtl
 
 from hls.lower import Netlist
-from hls.simulate import Words, to_words, word_count
+from hls.simulate import FastSimulator, Words, to_words, word_count
 from verification.evidence.glue_planes import integers_of
 
 Row = dict[str, int]
@@ -36,6 +36,20 @@ class Replay:
         columns = {port: integers_of(words) for port, words in {**self.inputs, **self.outputs}.items()}
         for values in zip(*columns.values(), strict=True):
             yield dict(zip(columns, values, strict=True))
+
+
+class WatchedSimulator(FastSimulator):
+    """A simulator that remembers all ports of all cycles."""
+
+    def __init__(self, netlist: Netlist) -> None:
+        super().__init__(netlist)
+        self.rows: list[Row] = []
+
+    def step(self, inputs: Mapping[str, int]) -> dict[str, int]:
+        """One cycle."""
+        seen = super().step(inputs)
+        self.rows.append({**dict.fromkeys(self.netlist.inputs, 0), **inputs, **seen})
+        return seen
 
 
 def replay_of(name: str, netlist: Netlist, rows: list[Row]) -> Replay:

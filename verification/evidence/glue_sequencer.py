@@ -5,30 +5,13 @@ Requests, stalls and landings are those of `list_sequencer_model`, which checks 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from hls.datapaths.list_sequencer import WINDOW_PER_QUEUE
 from hls.lower import Netlist
-from hls.simulate import FastSimulator
-from verification.evidence.glue_replay import Replay, Row, replay_of
+from verification.evidence.glue_replay import Replay, WatchedSimulator, replay_of
 from verification.evidence.glue_runs import TINY
 from verification.evidence.list_sequencer_model import run_sequencer
 
 RUNS, CYCLES = 10, 800
-
-
-class _Logged(FastSimulator):
-    """A simulator that keeps all ports of every cycle."""
-
-    def __init__(self, netlist: Netlist) -> None:
-        super().__init__(netlist)
-        self.rows: list[Row] = []
-
-    def step(self, inputs: Mapping[str, int]) -> dict[str, int]:
-        """A cycle."""
-        seen = super().step(inputs)
-        self.rows.append({**dict.fromkeys(self.netlist.inputs, 0), **inputs, **seen})
-        return seen
 
 
 def sequencer_alone(netlist: Netlist, seed: int) -> list[Replay]:
@@ -39,7 +22,7 @@ def sequencer_alone(netlist: Netlist, seed: int) -> list[Replay]:
     """
     found = []
     for number in range(RUNS):
-        simulator = _Logged(netlist)
+        simulator = WatchedSimulator(netlist)
         run_sequencer(TINY, simulator, CYCLES, seed + number, WINDOW_PER_QUEUE * TINY.fetch_queues, TINY.context_keys)
         found.append(replay_of(f"long lists, run {number}", netlist, simulator.rows))
     return found

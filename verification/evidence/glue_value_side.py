@@ -14,9 +14,8 @@ from hls.datapaths import output_stage
 from hls.datapaths.machine_sizes import MachineSizes
 from hls.flatten import flatten
 from hls.lower import Netlist
-from verification.evidence.glue_landing import Watched
 from verification.evidence.glue_recording import observed, port_name
-from verification.evidence.glue_replay import Replay, Row, replay_of
+from verification.evidence.glue_replay import Replay, Row, WatchedSimulator, replay_of
 from verification.evidence.glue_runs import TINY
 from verification.evidence.value_side import MODULES, compose, netlists
 from verification.evidence.value_side_harness import Pace, Surroundings
@@ -46,7 +45,7 @@ def _value_side(seed: int) -> dict[str, list[Row]]:
     """Ports of all modules, by `port_name`, from reset in each run: two layers, one behind the other."""
     netlist, found = flatten(observed(compose(netlists(TINY)), PARTS)), {}
     for number, pace in enumerate(PACES):
-        simulator, rng = Watched(netlist), np.random.default_rng((seed, number))
+        simulator, rng = WatchedSimulator(netlist), np.random.default_rng((seed, number))
         around = Surroundings(TINY, simulator, seed, pace)
         for mode in MODES[2 * number : 2 * number + 2]:
             around.run(mode(rng))
