@@ -6,8 +6,7 @@
 The unit is a burst. Work goes from the last part to the first, so that a part knows who behind it takes what it has,
 and every FIFO refuses by what it held when the cycle began, as those of `hls.stream` do. Every burst is followed
 because a queue's reorder buffer, the window of the list sequencer and both crossbars decide together how many requests
-a channel sees, and so what DRAM gives: bandwidth cannot be had from groups of bursts
-alone. A cycle of 16 busy channels takes 1.5 us at the memory's ports, 16 bursts in a group 5.4 us (one core).
+a channel sees, and so what DRAM gives: bandwidth cannot be had from groups of bursts alone.
 """
 
 from typing import Any
