@@ -6,12 +6,9 @@ model breaks any. Candidates that hold at reset hold for ever, then. One solver 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from verification.equivalence.formula import Formula, definitions
 from verification.equivalence.solver import Limits, Worker
-
-_WORKER = Path(__file__).with_name("inductive_worker.py")
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,7 @@ def inductive(
     roots = [*assumptions, *(term for c in open_ones for term in (c.before, c.after))]
     text, called, _ = definitions(formula, roots)
     script = text + "".join(f"(assert (= {called[term]} #b1))\n" for term in assumptions)
-    worker = Worker(limits, _WORKER)
+    worker = Worker(limits)
     try:
         pairs = [(called[c.before], called[c.after], c.must) for c in open_ones]
         found = worker.tell({"script": script, "candidates": pairs}, limits).get("holds", [False] * len(open_ones))

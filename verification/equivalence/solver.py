@@ -54,12 +54,12 @@ class Answer:
 
 
 class Worker:
-    """A solver process, by default of single queries, and the buffer of its answers."""
+    """A solver process, and the buffer of its answers."""
 
-    def __init__(self, limits: Limits, script: Path | None = None) -> None:
+    def __init__(self, limits: Limits) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed in close)
         self._process = subprocess.Popen(
-            [sys.executable, "-P", str(script or _WORKER), str(limits.memory_mib)],
+            [sys.executable, "-P", str(_WORKER), str(limits.memory_mib)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
