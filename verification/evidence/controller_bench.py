@@ -26,6 +26,7 @@ from verification.evidence.controller_model import (
     survivors_of,
 )
 from verification.evidence.controller_netlist import STREAMS
+from verification.evidence.words import joined, nth, pack, unpack
 
 BURST_BYTES = 32
 TOLD = ("row_added", "row_kept")
@@ -131,9 +132,9 @@ class Bench:
     def _memory_outputs(self, seen: Mapping[str, int]) -> None:
         for c in range(self.config.hbm_channels):
             if self.held[c] is None and seen["see_memory_valid"] >> c & 1:
-                address = _part(seen["see_memory_address"], c, BURST_ADDRESS_BITS)
-                data = _part(seen["see_memory_data"], c, BURST_BITS).to_bytes(BURST_BYTES, "little")
-                tag = _part(seen["see_memory_tag"], c, self.tag_bits)
+                address = nth(seen["see_memory_address"], BURST_ADDRESS_BITS, c)
+                data = nth(seen["see_memory_data"], BURST_BITS, c).to_bytes(BURST_BYTES, "little")
+                tag = nth(seen["see_memory_tag"], self.tag_bits, c)
                 assert address % self.config.hbm_channels == c, f"burst {address:#x} at channel {c}"
                 is_write = bool(seen["see_memory_write"] >> c & 1)
                 self.writes += is_write
@@ -194,7 +195,7 @@ class Bench:
 
     def _copied(self, copies: Mapping[int, int], count: int) -> list[int]:
         lanes, bits = self.sizes.top_k_lanes, self.sizes.id_bits
-        return [_part(copies[i // lanes], i % lanes, bits) for i in range(count)]
+        return [nth(copies[i // lanes], bits, i % lanes) for i in range(count)]
 
     def _begin(self, layer: HostLayer) -> None:
         if layer.fields["clear_tokens"]:
@@ -283,10 +284,10 @@ class _Rows:
                     self._compute(job)
 
     def _compare(self, job: Mapping[str, int], word: int) -> None:
-        for name, bits in self.bench.sizes.job.fields:
-            value = job[name] & ((1 << bits) - 1)
-            assert word & ((1 << bits) - 1) == value, f"head {job['head']}: {name}"
-            word >>= bits
+        record = self.bench.sizes.job
+        found, wanted = unpack(record, word), unpack(record, pack(record, job))
+        for name, value in wanted.items():
+            assert found[name] == value, f"head {job['head']}: {name}"
 
     def _compute(self, job: Mapping[str, int]) -> None:
         bench, config, f = self.bench, self.bench.config, self.layer.fields
@@ -296,18 +297,18 @@ class _Rows:
             bench.scores.add_row(ids, probabilities)
             for slot in range(0, len(ids), config.softmax_lanes):
                 lanes = probabilities[slot : slot + config.softmax_lanes]
-                beat = {"prob": _packed(lanes, 12), "lane_valid": (1 << len(lanes)) - 1, "slot": slot}
+                beat = {"prob": joined(lanes, 12), "lane_valid": (1 << len(lanes)) - 1, "slot": slot}
                 self.feeds["prob"].items.append(beat)
         width = config.datapath_bits
         elements = bench.random.integers(-(1 << (width - 1)), 1 << (width - 1), f["head_dim"]).tolist()
         bench.scores.add_output(job["head"], elements, job["value_mantissa"], job["value_shift"])
         for first in range(0, len(elements), config.native_head_dim):
             part = elements[first : first + config.native_head_dim]
-            row = {"element": _packed(part, width), "head": job["head"], "mantissa": job["value_mantissa"]}
+            row = {"element": joined(part, width), "head": job["head"], "mantissa": job["value_mantissa"]}
             row |= {"shift": job["value_shift"] & 127, "last": int(first + len(part) == len(elements))}
             self.feeds["row"].items.append(row)
         self.outputs += elements
-        out = {"element": _packed(elements, width), "count": len(elements), "last": job["last"]}
+        out = {"element": joined(elements, width), "count": len(elements), "last": job["last"]}
         self.feeds["out"].items.append({**out, "base": f["output_address"] // 512})
 
 
@@ -323,11 +324,3 @@ def _difference(found: Mapping[int, bytes], wanted: Mapping[int, bytes]) -> str:
     bad = sorted(b for b in {*found, *wanted} if found.get(b) != wanted.get(b))
     first = bad[0] if bad else 0
     return f"{len(bad)} bursts differ, first {first:#x}: {found.get(first)!r}, not {wanted.get(first)!r}"
-
-
-def _part(word: int, index: int, bits: int) -> int:
-    return word >> (index * bits) & ((1 << bits) - 1)
-
-
-def _packed(values: list[int], bits: int) -> int:
-    return sum((value & ((1 << bits) - 1)) << (i * bits) for i, value in enumerate(values))

@@ -23,6 +23,7 @@ from verification.equivalence.verdict import Kind, Verdict, sampled, weakest
 from verification.evidence.crossbar_model import TRAFFIC, invariants, next_state, run_traffic
 from verification.evidence.planted import MUTANT_LIMITS, SAME_STEP_LIMITS, all_refuted, faults
 from verification.evidence.same_behaviour import Read, Recorder, Run, View, first_difference, prove_same_behaviour
+from verification.evidence.words import joined
 from verification.mutants.netlist import netlist_mutants
 from verification.mutation import Detector, MutationReport, kill_rate, sample_mutants
 from verification.results import Check, Settings
@@ -69,8 +70,8 @@ def recorded_turns(
                     places[i] = all_at_first_to
             kept |= comes
             row = {
-                "in_item": sum(item << (i * size.item_bits) for i, item in enumerate(items)),
-                "in_destination": sum(place << (i * size.destination_bits) for i, place in enumerate(places)),
+                "in_item": joined(items, size.item_bits),
+                "in_destination": joined(places, size.destination_bits),
                 "in_valid": sum(1 << int(i) for i in np.flatnonzero(kept)),
             }
             if size.depth:

@@ -16,6 +16,7 @@ from hls.simulate import open_simulator
 from verification.equivalence.bits import Bits, choose, concatenate, conjunction, total
 from verification.equivalence.problem import Operands, Specification, Target
 from verification.equivalence.sequential import Invariant, Predicate, Signals
+from verification.evidence.words import nth
 
 TRAFFIC = ("uniform", "one output", "own output", "in turn", "two outputs")
 
@@ -79,7 +80,7 @@ def run_traffic(
             seen = simulator.step(row)
             taken = [i for i in range(size.inputs) if offered[i] and seen["in_ready"] >> i & 1]
             for o in range(size.outputs):
-                valid, item = seen["out_valid"] >> o & 1, seen["out_item"] >> (o * width) & ((1 << width) - 1)
+                valid, item = seen["out_valid"] >> o & 1, nth(seen["out_item"], width, o)
                 assert o not in held or (valid and item == held[o]), f"output {o}: a stalled item changed"
                 held.pop(o, None)
                 if valid and accepts[o]:

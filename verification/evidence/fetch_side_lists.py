@@ -7,6 +7,7 @@ import numpy as np
 from hls.datapaths.bitwidth_converter import LSB_BITS, Plane
 from hls.datapaths.machine_sizes import QUERY_LINES, Destination, MachineSizes, Source
 from models.config import AcceleratorConfig
+from verification.evidence.words import pack
 
 
 @dataclass(frozen=True)
@@ -92,11 +93,7 @@ class Request:
             "destination": self.destination,
             "place": self.place,
         }
-        word = position = 0
-        for name, bits in sizes.list_request.fields:
-            word |= int(fields[name]) << position
-            position += bits
-        return word
+        return pack(sizes.list_request, fields)
 
 
 def random_requests(

@@ -24,6 +24,7 @@ from models.config import AcceleratorConfig
 from models.memory.interface import Memory
 from verification.evidence.fetch_side_lists import Layer, Request
 from verification.evidence.fetcher_model import BURST_BYTES, burst_content
+from verification.evidence.words import joined, nth, split
 
 Integers = NDArray[np.int64]
 Elements = list[list[int]]
@@ -79,8 +80,8 @@ def elements_in_dram(base: int, number: int, elements: int, bits: int) -> list[i
     """The elements of vector `number` of those bit-packed from `base` (in 512 bytes) on."""
     first = 8 * 512 * base + number * elements * bits
     low, high = first // BURST_BITS, (first + elements * bits - 1) // BURST_BITS
-    packed = sum(burst_content(low + i) << (BURST_BITS * i) for i in range(high - low + 1)) >> (first % BURST_BITS)
-    return [packed >> (i * bits) & ((1 << bits) - 1) for i in range(elements)]
+    bursts = joined(map(burst_content, range(low, high + 1)), BURST_BITS)
+    return split(bursts >> (first % BURST_BITS), bits, elements)
 
 
 @dataclass
@@ -170,8 +171,8 @@ class Bench:
         bits = self.simulator.netlist.outputs["request_address"] // self.config.hbm_channels
         for c in range(self.config.hbm_channels):
             if seen["request_valid"] >> c & 1 and self._asked[c] is None:
-                address = seen["request_address"] >> (c * bits) & ((1 << bits) - 1)
-                tag = seen["request_tag"] >> (c * self._tag_bits) & ((1 << self._tag_bits) - 1)
+                address = nth(seen["request_address"], bits, c)
+                tag = nth(seen["request_tag"], self._tag_bits, c)
                 self._asked[c] = address, tag
                 self._address_of[tag] = address
         self.cycle += 1
@@ -203,20 +204,16 @@ def list_rows(sizes: MachineSizes, ids: Sequence[int], which: int, slots: Sequen
     rows = []
     for start in range(0, len(ids), lanes):
         name = "survivor" if which == Source.SURVIVORS else "kept"
-
-        def packed(values: Sequence[int], start: int = start) -> int:
-            return sum(int(v) << (i * bits) for i, v in enumerate(values[start : start + lanes]))
-
-        ports = {f"{name}_write": 1, f"{name}_row": start // lanes, f"{name}_ids": packed(ids)}
+        here = slice(start, start + lanes)
+        ports = {f"{name}_write": 1, f"{name}_row": start // lanes, f"{name}_ids": joined(ids[here], bits)}
         if which != Source.SURVIVORS:
-            ports |= {"kept_which": which, "sparse_slots": packed(slots)}
+            ports |= {"kept_which": which, "sparse_slots": joined(slots[here], bits)}
         rows.append(ports)
     return rows
 
 
 def _elements(word: int, sizes: MachineSizes, slots: int) -> Elements:
-    mask = (1 << sizes.width) - 1
-    flat = [word >> (i * sizes.width) & mask for i in range(slots * sizes.native)]
+    flat = split(word, sizes.width, slots * sizes.native)
     return [flat[s * sizes.native : (s + 1) * sizes.native] for s in range(slots)]
 
 

@@ -19,6 +19,7 @@ from models.config import AcceleratorConfig
 from models.memory.interface import NONE, Memory, PortCycles
 from models.memory.variants import AdversarialMemory, IdealMemory, PortDriven
 from verification.evidence.same_behaviour import Stepped
+from verification.evidence.words import joined, nth
 
 BURST_BYTES = 32
 
@@ -184,8 +185,8 @@ class _Run:
         for c, port in enumerate(self.ports):
             if not seen["request_valid"] >> c & 1 or port.request is not None:
                 continue
-            address = seen["request_address"] >> (c * bits) & ((1 << bits) - 1)
-            tag = seen["request_tag"] >> (c * tag_bits) & ((1 << tag_bits) - 1)
+            address = nth(seen["request_address"], bits, c)
+            tag = nth(seen["request_tag"], tag_bits, c)
             assert tag not in self.under_way, f"tag {tag} is under way twice"
             try:
                 served = int(self.memory.channel_of([BURST_BYTES * address])[0])
@@ -280,10 +281,10 @@ def fetch_with(
         for q in range(queues):
             valid = bool(seen["out_valid"] >> q & 1)
             item = (
-                seen["word"] >> (q * word_bits) & ((1 << word_bits) - 1),
+                nth(seen["word"], word_bits, q),
                 seen["word_first"] >> q & 1,
                 seen["word_last"] >> q & 1,
-                seen["offset"] >> (q * offset_bits) & ((1 << offset_bits) - 1),
+                nth(seen["offset"], offset_bits, q),
             )
             assert q not in held or (valid and held[q] == item), f"queue {q}: a stalled word changed"
             held.pop(q, None)
@@ -311,7 +312,7 @@ def _rows(config: AcceleratorConfig, types: FetcherTypes, lists: Sequence[FetchL
         for start in range(0, max(1, len(one.ids)), lanes):
             part = one.ids[start : start + lanes]
             yield {
-                "ids": sum(ident << (i * bits) for i, ident in enumerate(part)),
+                "ids": joined(part, bits),
                 "count": len(part),
                 "last": int(start + lanes >= len(one.ids)),
                 "base": one.base_bytes // 512,

@@ -5,7 +5,7 @@ The bursts of a head table pass by, then the walk begins; the jobs must be those
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from random import Random
 
 import numpy as np
@@ -18,6 +18,7 @@ from hls.lower import Netlist
 from verification.evidence.controller_model import ALIGNMENT, HostLayer, jobs_of, random_layer
 from verification.evidence.glue_replay import Replay, Row, replay_of
 from verification.evidence.glue_runs import TINY
+from verification.evidence.words import unpack
 
 RUNS, BURST_BYTES, QUIET_CYCLES, MOST_CYCLES = 16, 32, 12, 20_000
 STREAMS = ("rows", "fetch", "value")
@@ -39,19 +40,14 @@ def head_walk_alone(netlist: Netlist, seed: int) -> list[Replay]:
         rows = _run(netlist, layer, random)
         for stream in STREAMS:
             taken = [r[f"job_{stream}_data"] for r in rows if r[f"job_{stream}_valid"] and r[f"job_{stream}_ready"]]
-            jobs = [_fields(job) for job in taken]
-            assert jobs == [{name: job[name] for name in COMPARED} for job in jobs_of(layer)], f"other jobs: {stream}"
+            jobs = [_compared(unpack(MachineSizes.of(TINY).job, job)) for job in taken]
+            assert jobs == [_compared(job) for job in jobs_of(layer)], f"other jobs: {stream}"
         found.append(replay_of(f"walk over heads, run {number}", netlist, rows))
     return found
 
 
-def _fields(job: int) -> Row:
-    """What is compared of a job."""
-    found, low = Row(), 0
-    for name, bits in MachineSizes.of(TINY).job.fields:
-        found[name] = job >> low & (1 << bits) - 1
-        low += bits
-    return {name: found[name] for name in COMPARED}
+def _compared(job: Mapping[str, int]) -> Row:
+    return {name: job[name] for name in COMPARED}
 
 
 def _run(netlist: Netlist, layer: HostLayer, random: Random) -> list[Row]:

@@ -13,11 +13,12 @@ from random import Random
 import pyrtl
 
 from hls.datapaths.bitwidth_converter import Plane
-from hls.datapaths.machine_sizes import QUERY_LINES, Destination, MachineSizes, Record
+from hls.datapaths.machine_sizes import QUERY_LINES, Destination, MachineSizes
 from hls.datapaths.operand_loader import CHUNK
 from hls.lower import Netlist
 from verification.evidence.glue_replay import Replay, Row, replay_of
 from verification.evidence.glue_runs import TINY
+from verification.evidence.words import pack
 
 LAYERS = (
     *((False, 512, 0, 2), (False, 250, 1, 3), (False, 127, 2, 3), (False, 33, 0, 12), (True, 509, 0, 30)),
@@ -125,12 +126,3 @@ def _take(state: _State, row: Row, seen: Row, parts: int) -> None:
                 state.lines += expected["count"]
     assert state.held <= 2, "K of three heads"
     assert state.lines <= QUERY_LINES, "more queries than the ring has lines"
-
-
-def pack(record: Record, values: Row) -> int:
-    """A record as a word."""
-    word = position = 0
-    for name, bits in record.fields:
-        word |= int(values[name]) << position
-        position += bits
-    return word

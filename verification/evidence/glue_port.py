@@ -18,6 +18,7 @@ from hls.datapaths.memory_port import MemoryPortSize
 from hls.lower import Netlist
 from verification.evidence.glue_replay import Replay, replay_of
 from verification.evidence.glue_runs import TINY
+from verification.evidence.words import nth
 
 PHASE_CYCLES = 250
 PHASES = ((0.9, 0.9, 0.0), (0.5, 0.5, 0.5), (0.2, 1.0, 0.3), (0.9, 0.2, 0.9), (1.0, 1.0, 1.0), (0.05, 0.5, 0.1))
@@ -102,7 +103,7 @@ def _taken(sources: list[_Source], seen: dict[str, int], c: int, size: MemoryPor
     """Find where the request that the memory takes on a channel comes from; whether it is a write."""
 
     def part(name: str, bits: int) -> int:
-        return seen[f"memory_{name}"] >> c * bits & (1 << bits) - 1
+        return nth(seen[f"memory_{name}"], bits, c)
 
     address, is_write = part("address", BURST_ADDRESS_BITS), bool(part("write", 1))
     tag, data = part("tag", size.tag), part("data", BURST_BITS)

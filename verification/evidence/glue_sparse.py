@@ -13,9 +13,9 @@ import pyrtl
 from hls.datapaths.machine_sizes import MachineSizes
 from hls.datapaths.value_wires import kept_beat
 from hls.lower import Netlist
-from verification.evidence.glue_loader import pack
 from verification.evidence.glue_replay import Replay, Row, replay_of
 from verification.evidence.glue_runs import TINY
+from verification.evidence.words import joined, pack, split
 
 SIZES = MachineSizes.of(TINY)
 LAYERS = ((9, 0, 14), (37, 1, 12), (SIZES.context // 4, 2, 4), (SIZES.context, 0, 3), (70, 0, 12))
@@ -52,7 +52,7 @@ class _Bench:
     def layer(self, rows: int, offers: float) -> None:
         lanes, bits = SIZES.top_k_lanes, SIZES.id_bits
         for start in range(0, self.keys, lanes):
-            ids = sum(one << (i * bits) for i, one in enumerate(self.survivors[start : start + lanes]))
+            ids = joined(self.survivors[start : start + lanes], bits)
             self.step({"survivor_write": 1, "survivor_row": start // lanes, "survivor_ids": ids})
         asked: set[int] = set()
         for number in range(rows):
@@ -91,10 +91,7 @@ class _Bench:
         seen = {port: self.simulation.inspect(port) for port in self.outputs}
         self.rows.append({**given, **seen})
         if seen["missing_write"]:
-            lanes, mask = range(SIZES.top_k_lanes), (1 << SIZES.id_bits) - 1
-            ids, slots = (
-                [seen[f"missing_{name}"] >> (i * SIZES.id_bits) & mask for i in lanes] for name in ("ids", "slots")
-            )
+            ids, slots = (split(seen[f"missing_{name}"], SIZES.id_bits, SIZES.top_k_lanes) for name in ("ids", "slots"))
             self.listed[seen["missing_row"]] = ids, slots
         return seen
 

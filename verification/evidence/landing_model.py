@@ -13,7 +13,8 @@ from hls.datapaths.landing_lane import LISTS, landing_tag, list_entry
 from hls.datapaths.machine_sizes import QUERY_LINES, Destination, MachineSizes, Source
 from hls.simulate import Simulator
 from models.config import AcceleratorConfig
-from verification.evidence.list_sequencer_model import Fields, pack
+from verification.evidence.list_sequencer_model import Fields
+from verification.evidence.words import joined, nth, pack, split
 
 
 def tag_of(sizes: MachineSizes, entry: Fields, i: int) -> int:
@@ -166,7 +167,7 @@ class Landed:
 
 def _joined(sizes: MachineSizes, old: int, new: int, is_lsb: int) -> int:
     element = (1 << (LSB_BITS if is_lsb else sizes.width)) - 1
-    mask = sum(element << (i * sizes.width) for i in range(sizes.native))
+    mask = joined([element] * sizes.native, sizes.width)
     return (old & ~mask) | (new & mask)
 
 
@@ -219,7 +220,7 @@ class Landing:
         """The slot numbers of a sparse list."""
         lanes, bits = self.sizes.top_k_lanes, self.sizes.id_bits
         for start in range(0, len(slots), lanes):
-            packed = sum(slot << (i * bits) for i, slot in enumerate(slots[start : start + lanes]))
+            packed = joined(slots[start : start + lanes], bits)
             ports = {"kept_write": 1, "kept_which": Source.SPARSE, "kept_row": start // lanes, "sparse_slots": packed}
             self._step(self.layer | ports)
         for which in (Source.KEPT_FIRST, Source.KEPT_SECOND):
@@ -282,8 +283,7 @@ class Landing:
         """One cycle; what is written is put into the arrays, and must be counted in the next."""
         sizes, seen = self.sizes, self.simulator.step(ports)
         bits, before = self.simulator.netlist.outputs["landed_all"], self._written
-        places = range(2 * sizes.segments)
-        key, value = ([seen[f"landed_{name}"] >> (p * bits) & ((1 << bits) - 1) for p in places] for name in SRAMS)
+        key, value = (split(seen[f"landed_{name}"], bits, 2 * sizes.segments) for name in SRAMS)
         assert key == before.rows["key"], f"{key} key rows are counted, not {before.rows['key']}"
         with_sparse = sum(value) + seen["landed_sparse"]
         assert with_sparse == sum(before.rows["value"]), f"{with_sparse} value rows are counted, not {before.rows}"
@@ -305,7 +305,7 @@ class Landing:
         sizes = self.sizes
 
         def of_bank(port: str, bits: int) -> int:
-            return seen[f"{name}_write_{port}"] >> (bank * bits) & ((1 << bits) - 1)
+            return nth(seen[f"{name}_write_{port}"], bits, bank)
 
         buffer, half = divmod(of_bank("address", sizes.row_bits), 1 << (sizes.row_bits - 1))
         cell = buffer, 2 * half + bank // sizes.slots, bank % sizes.slots

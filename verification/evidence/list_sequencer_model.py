@@ -9,20 +9,12 @@ import numpy as np
 from hls.datapaths.bitwidth_converter import Plane
 from hls.datapaths.landing_lane import LISTS, list_entry
 from hls.datapaths.list_sequencer import STREAMS
-from hls.datapaths.machine_sizes import Destination, MachineSizes, Record, Source
+from hls.datapaths.machine_sizes import Destination, MachineSizes, Source
 from hls.simulate import Simulator
 from models.config import AcceleratorConfig
+from verification.evidence.words import joined, nth, pack
 
 Fields = dict[str, int]
-
-
-def pack(record: Record, values: Fields) -> int:
-    """A record as an integer, its first field lowest."""
-    word = position = 0
-    for name, bits in record.fields:
-        word |= int(values[name]) << position
-        position += bits
-    return word
 
 
 def fetch_rows(sizes: MachineSizes, request: Fields, ids: list[int], dimension: int, length: int) -> list[Fields]:
@@ -33,7 +25,7 @@ def fetch_rows(sizes: MachineSizes, request: Fields, ids: list[int], dimension: 
         tokens = [divmod(request["first"] + i, 1 << dimension) for i in here]
         rows.append(
             {
-                "ids": sum(((ids[t] << dimension) + part) << (i * sizes.id_bits) for i, (t, part) in enumerate(tokens)),
+                "ids": joined(((ids[t] << dimension) + part for t, part in tokens), sizes.id_bits),
                 "count": len(here),
                 "last": int(start + sizes.fetch_lanes >= request["count"]),
                 "base": request["base"],
@@ -104,8 +96,8 @@ def _land(counts: Counts, rng: np.random.Generator, most: int, bits: int) -> Fie
     counts.query -= query
     counts.sparse -= sparse
     return {
-        "landed_key": sum(n << (place * bits) for place, n in enumerate(key)),
-        "landed_value": sum(n << (place * bits) for place, n in enumerate(value)),
+        "landed_key": joined(key, bits),
+        "landed_value": joined(value, bits),
         "landed_sparse": sparse,
         "landed_all": sum(key) + sum(value) + query + sparse,
     }
@@ -155,7 +147,7 @@ def run_sequencer(
     for source, ids in lists.items():
         for start in range(0, len(ids), lanes):
             name = "survivor" if source == Source.SURVIVORS else "kept"
-            packed = sum(ident << (i * sizes.id_bits) for i, ident in enumerate(ids[start : start + lanes]))
+            packed = joined(ids[start : start + lanes], sizes.id_bits)
             simulator.step(
                 {f"{name}_write": 1, f"{name}_row": start // lanes, f"{name}_ids": packed, "kept_which": source}
             )
@@ -194,7 +186,7 @@ def run_sequencer(
         assert seen["list_next"] == shown % (2 * LISTS), "not the number of lists"
         bits = list_entry(sizes).bits
         for i in range(max(0, shown - LISTS), shown):
-            assert seen["list_table"] >> (i % LISTS * bits) & ((1 << bits) - 1) == table[i], f"list {i} is not shown"
+            assert nth(seen["list_table"], bits, i % LISTS) == table[i], f"list {i} is not shown"
         if seen["fetch_valid"]:
             assert wanted, "a row that no request asks for"
             row = wanted[0]
@@ -215,7 +207,7 @@ def run_sequencer(
             plane = "lsb" if request["plane"] == Plane.LSB else "msb"
             length = lengths["query" if request["destination"] == Destination.QUERY else plane]
             wanted.extend(fetch_rows(sizes, request, lists[request["source"]], dimension, length))
-            table.append(pack(list_entry(sizes), {name: request[name] for name, _ in list_entry(sizes).fields}))
+            table.append(pack(list_entry(sizes), request))
             counts.add(request)
             shown += 1
         before = outstanding

@@ -1,6 +1,6 @@
 """Operand SRAM: a plain array under random accesses, and what holds of every row whatever is in the memories."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from hls.lower import Netlist
 from hls.simulate import from_words, open_simulator
 from verification.equivalence.bits import Bits, choose, concatenate, conjunction
 from verification.equivalence.sequential import Invariant, Predicate, Signals
+from verification.evidence.words import joined, nth
 from verification.ports import to_port
 
 APART = (1, 2, 3)
@@ -32,7 +33,7 @@ def run_accesses(netlist: Netlist, size: OperandSramSize, cycles: int, seed: int
     with open_simulator(netlist, "fast") as simulator:
         for buffer in (0, 1):
             for half in np.unique(rows // 2):
-                where = _fields([(buffer << (size.write_bits - 1)) | int(half)] * size.banks, size.write_bits)
+                where = joined([(buffer << (size.write_bits - 1)) | int(half)] * size.banks, size.write_bits)
                 simulator.step({"write_valid": (1 << size.banks) - 1, "write_address": where})
         for _ in range(cycles):
             read_row, read_buffer = rng.choice(rows, size.slots), rng.integers(0, 2, size.slots)
@@ -48,23 +49,23 @@ def run_accesses(netlist: Netlist, size: OperandSramSize, cycles: int, seed: int
             data = rng.integers(0, 1 << size.bits, (size.banks, size.elements))
             seen = simulator.step(
                 {
-                    "write_valid": _fields(writes, 1),
-                    "write_address": _fields(
+                    "write_valid": joined(writes, 1),
+                    "write_address": joined(
                         (write_buffer << (size.write_bits - 1)) | (write_row // 2), size.write_bits
                     ),
                     "write_data": from_words(to_port(data.reshape(1, -1), size.bits))[0],
-                    "write_lsb": _fields(lsb, 1),
+                    "write_lsb": joined(lsb, 1),
                     "read_valid": int(reads),
-                    "read_lanes": _fields(asked, 1),
-                    "read_address": _fields((read_buffer << size.row_bits) | read_row, size.read_bits),
+                    "read_lanes": joined(asked, 1),
+                    "read_address": joined((read_buffer << size.row_bits) | read_row, size.read_bits),
                 }
             )
             assert seen["out_valid"] == (pending is not None), "valid is not that of a read"
-            assert seen["out_lanes"] == _fields(lanes, 1), "not the lanes that were asked for"
+            assert seen["out_lanes"] == joined(lanes, 1), "not the lanes that were asked for"
             if pending is not None:
                 for s in np.flatnonzero(pending[0]):
-                    slot = seen["out_data"] >> (int(s) * size.slot_bits) & ((1 << size.slot_bits) - 1)
-                    assert slot == _fields(pending[1][s], size.bits), f"slot {s}: not what was written"
+                    slot = nth(seen["out_data"], size.slot_bits, int(s))
+                    assert slot == joined(pending[1][s], size.bits), f"slot {s}: not what was written"
                     compared += 1
             pending = None
             if reads:
@@ -75,10 +76,6 @@ def run_accesses(netlist: Netlist, size: OperandSramSize, cycles: int, seed: int
                 cell = known[write_buffer[bank], write_row[bank], bank % size.slots]
                 cell[:] = (cell & ~bits) | (data[bank] & bits)
     return compared
-
-
-def _fields(values: Iterable[int], bits: int) -> int:
-    return sum(int(value) << (i * bits) for i, value in enumerate(values))
 
 
 def invariants(size: OperandSramSize) -> list[Invariant]:

@@ -17,6 +17,7 @@ from hls.datapaths.machine_sizes import MachineSizes
 from hls.lower import Netlist
 from models.config import AcceleratorConfig
 from verification.evidence.row_side_cases import Buffer, LayerCase, Measured, Row, Timing, jobs_of, rows_of, token
+from verification.evidence.words import pack, unpack
 
 LINES = 64
 HANG_CYCLES = 1500
@@ -90,20 +91,6 @@ class RowSide:
     def _chance(self, probability: float) -> bool:
         return probability >= 1 or self.random.random() < probability
 
-    def _packed(self, job: dict[str, int]) -> int:
-        word = position = 0
-        for name, bits in self.sizes.job.fields:
-            word |= job[name] << position
-            position += bits
-        return word
-
-    def _request(self, word: int) -> dict[str, int]:
-        found = {}
-        for name, bits in self.sizes.list_request.fields:
-            found[name] = word & ((1 << bits) - 1)
-            word >>= bits
-        return found
-
     # -- a cycle ------------------------------------------------------------------------------------------------------
 
     def _cycle(self) -> None:
@@ -118,7 +105,7 @@ class RowSide:
             offered = bool(jobs) and self.cycle > 0 and (self.offered[name] or self._chance(timing.offer))
             self.offered[name] = offered
             give[f"{name}_valid"] = int(offered)
-            give[f"{name}_data"] = self._packed(jobs[0]) if offered else self.random.getrandbits(60)
+            give[f"{name}_data"] = pack(self.sizes.job, jobs[0]) if offered else self.random.getrandbits(60)
         self._land(give)
         waiting = [count > 0 for buffer in self.buffers for count in buffer.pending]
         give["key_pending"] = sum(bit << place for place, bit in enumerate(waiting))
@@ -188,7 +175,7 @@ class RowSide:
     def _requests(self, give: dict[str, int], out: dict[str, int]) -> None:
         case, n = self.case, self.parts
         taken = {
-            name: self._request(out[f"{name}_data"])
+            name: unpack(self.sizes.list_request, out[f"{name}_data"])
             for name in ("key_request", "query_request", "key_lsb_request")
             if out[f"{name}_valid"] and give[f"{name}_ready"]
         }

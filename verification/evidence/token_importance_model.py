@@ -15,6 +15,7 @@ from models.reference.attention import Attention
 from models.reference.importance import Importance, accumulate
 from models.reference.integer import IntegerArithmetic
 from models.reference.quantization import Planes
+from verification.evidence.words import joined, split
 from verification.ports import Integers
 
 Pattern = Sequence[bool] | Integers | NDArray[np.bool_]
@@ -43,17 +44,7 @@ class Layer:
             for slot in range(0, int(visible), self.stride):
                 used = min(self.stride, int(visible) - slot)
                 values = [int(p) for p in prob[slot : slot + used]] + [(row * 977 + slot) % 4096] * (lanes - used)
-                yield {"prob": packed(values, PROBABILITY.width), "lane_valid": (1 << used) - 1, "slot": slot}
-
-
-def packed(values: Sequence[int], bits: int) -> int:
-    """Elements side by side, the first in the least significant bits."""
-    return sum(value << bits * i for i, value in enumerate(values))
-
-
-def unpacked(word: int, elements: int, bits: int) -> list[int]:
-    """The inverse of `packed`."""
-    return [(word >> bits * i) & ((1 << bits) - 1) for i in range(elements)]
+                yield {"prob": joined(values, PROBABILITY.width), "lane_valid": (1 << used) - 1, "slot": slot}
 
 
 def random_layer(config: AcceleratorConfig, tokens: int, rows: int, rng: np.random.Generator) -> Layer:
@@ -157,7 +148,7 @@ class Driver:
             now = self.cycle - start
             row: dict[str, int] = {"out_ready": int(now >= len(accept) or bool(accept[now]))}
             if len(sent) < rows and (now >= len(offer) or offer[now]):
-                mask = packed([int(a) for a in alive[len(sent) * lanes : (len(sent) + 1) * lanes]], 1)
+                mask = joined([int(a) for a in alive[len(sent) * lanes : (len(sent) + 1) * lanes]], 1)
                 last = int(len(sent) == rows - 1)
                 row |= {"survivor": mask, "halve": halve, "clear": clear, "sweep_last": last, "sweep_valid": 1}
             seen = self.step(**row)
@@ -171,8 +162,8 @@ class Driver:
                 assert result["score_row"] == len(received), "rows out of order"
                 assert result["score_last"] == int(len(received) == rows - 1), "end of the sweep"
                 received.append(self.cycle - 1)
-                scores += unpacked(result["score"], lanes, SCORE.width)
-                survivors += unpacked(result["score_survivor"], lanes, 1)
+                scores += split(result["score"], SCORE.width, lanes)
+                survivors += split(result["score_survivor"], 1, lanes)
             self._check(start, rows + len(offer) + len(accept))
         return Swept(
             np.array(scores[:tokens], dtype=np.int64),
@@ -195,7 +186,7 @@ def noise(config: AcceleratorConfig, seed: int) -> dict[str, dict[int, int]]:
     words = {f"partial_{b}": (types.bank_row.width, 1) for b in range(types.banks)}
     words["total"] = (types.id_row.width, types.ids)
     return {
-        name: {a: packed([int(x) for x in rng.integers(0, 1 << 32, lanes)], 32) for a in range(1 << bits)}
+        name: {a: joined([int(x) for x in rng.integers(0, 1 << 32, lanes)], 32) for a in range(1 << bits)}
         for name, (bits, lanes) in words.items()
     }
 
@@ -212,7 +203,7 @@ def exercise(block: pyrtl.Block, config: AcceleratorConfig, seed: int, layers: i
     start[::3] = rng.integers(0, LIMIT, len(start[::3]))
     start[: types.banks] = 0  # so that the limit of a partial sum shows
     rows = start.reshape(-1, types.ids)
-    totals = {row: packed([int(s) for s in ids], SCORE.width) for row, ids in enumerate(rows)}
+    totals = {row: joined([int(s) for s in ids], SCORE.width) for row, ids in enumerate(rows)}
     partials = {f"partial_{b}": {0: LIMIT - 5000 * (b % 2)} for b in range(types.banks)}
 
     driver = Driver(block, config, {"total": totals, **partials})

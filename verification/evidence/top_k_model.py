@@ -1,6 +1,6 @@
 """Requests to the top-k engine, the reference's answers, and a driver that stalls (algorithm page, section 6)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from hls.simulate import Simulator
 from models.reference.top_k import lfsr_pivots, quick_select
+from verification.evidence.words import joined, nth
 from verification.ports import Integers
 
 KINDS = ("random", "sorted", "reversed", "constant", "few")
@@ -160,10 +161,6 @@ def bound_cycles(request: Request, lanes: int) -> int:
     return sum(rows) + PASS_OVERHEAD_CYCLES * max(1, len(candidates))
 
 
-def _packed(elements: Iterable[int], bits: int) -> int:
-    return sum(int(e) << (bits * i) for i, e in enumerate(elements))
-
-
 def _rows(requests: Sequence[Request], value_bits: int, id_bits: int) -> list[tuple[int, dict[str, int]]]:
     """Every row of every request with its request's number, as port values."""
     rows = []
@@ -171,9 +168,9 @@ def _rows(requests: Sequence[Request], value_bits: int, id_bits: int) -> list[tu
         for i, (value, ident, valid) in enumerate(zip(request.value, request.id, request.valid, strict=True)):
             last = int(i == len(request.value) - 1)
             row = {
-                "value": _packed(value.tolist(), value_bits),
-                "id": _packed(ident.tolist(), id_bits),
-                "valid": _packed(valid.tolist(), 1),
+                "value": joined(value.tolist(), value_bits),
+                "id": joined(ident.tolist(), id_bits),
+                "valid": joined(valid.tolist(), 1),
                 "last": last,
                 "k": request.k if last else 0,
                 "in_valid": 1,
@@ -225,8 +222,8 @@ def serve(
             if row["kept_value"] >> (row["kept_count"] * value_bits) or row["kept_id"] >> (row["kept_count"] * id_bits):
                 raise EngineError(f"cycle {cycle}: lanes from {row['kept_count']} on are not zeros")
             for lane in range(min(row["kept_count"], lanes)):
-                value = row["kept_value"] >> (lane * value_bits) & ((1 << value_bits) - 1)
-                kept.append((value, row["kept_id"] >> (lane * id_bits) & ((1 << id_bits) - 1)))
+                value = nth(row["kept_value"], value_bits, lane)
+                kept.append((value, nth(row["kept_id"], id_bits, lane)))
             if row["kept_last"]:
                 found = (row["status"], row["threshold"], row["num_equal"])
                 answers.append(Answer(tuple(kept), *found, tuple(counts)))

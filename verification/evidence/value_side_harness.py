@@ -23,6 +23,7 @@ from hls.simulate import Simulator
 from models.config import AcceleratorConfig
 from verification.evidence.value_side_check import Seen
 from verification.evidence.value_side_layer import Layer
+from verification.evidence.words import joined, nth, pack, split, unpack
 
 LANDING_BASE = 64
 """Bases of lists begin here: an even one a K/V head, the odd one after it for its LSBs."""
@@ -37,10 +38,6 @@ class Pace:
     offer: float = 1.0
     accept: float = 1.0
     landing_cycles: tuple[int, int] = (5, 40)
-
-
-def _field(packed: int, bits: int, index: int) -> int:
-    return packed >> (bits * index) & ((1 << bits) - 1)
 
 
 def _signed(value: int, bits: int) -> int:
@@ -71,7 +68,7 @@ class Surroundings:
         ids, lanes = list(layer.survivors), self.sizes.top_k_lanes
         for row in range(-(-len(ids) // lanes)):
             chunk = ids[row * lanes : (row + 1) * lanes]
-            self._step({"survivor_write": 1, "survivor_row": row, "survivor_ids": self._ids(chunk)})
+            self._step({"survivor_write": 1, "survivor_row": row, "survivor_ids": joined(chunk, self.sizes.id_bits)})
         self._step({"layer_start": 1})
         self._start()
         begun = self.cycle
@@ -106,9 +103,6 @@ class Surroundings:
             "layer_output_base": layer.output_base,
         }
 
-    def _ids(self, ids: list[int]) -> int:
-        return sum(one << (i * self.sizes.id_bits) for i, one in enumerate(ids))
-
     def _step(self, inputs: dict[str, int]) -> dict[str, int]:
         self.cycle += 1
         return self.simulator.step({**self._constants, **inputs})
@@ -134,7 +128,7 @@ class Surroundings:
                 for number in range(-(-len(row.probs) // lanes)):
                     probs = row.probs[number * lanes : (number + 1) * lanes]
                     yield {
-                        "beat_prob": sum(p << (PROBABILITY_BITS * i) for i, p in enumerate(probs)),
+                        "beat_prob": joined(probs, PROBABILITY_BITS),
                         "beat_lanes": (1 << len(probs)) - 1,
                         "beat_number": number,
                         "beat_last": int((number + 1) * lanes >= len(row.probs)),
@@ -155,11 +149,8 @@ class Surroundings:
                 "value_mantissa": job.mantissa,
                 "value_shift": job.shift & 127,
             }
-            packed, position = 0, 0
-            for name, bits in self.sizes.job.fields:
-                packed |= fields.get(name, 0) << position
-                position += bits
-            yield {"job_value_data": packed, "job_value_valid": 1}
+            job_fields = dict.fromkeys(dict(self.sizes.job.fields), 0) | fields
+            yield {"job_value_data": pack(self.sizes.job, job_fields), "job_value_valid": 1}
 
     def _offer(self, name: str, queue: deque[dict[str, int]]) -> dict[str, int]:
         if self.offered[name] is None and queue and self.rng.random() < self.pace.offer:
@@ -216,15 +207,12 @@ class Surroundings:
         for lane in range(self.sizes.slots):
             if out["importance_lanes"] >> lane & 1:
                 slot = out["importance_slot"] + lane
-                prob = _field(out["importance_prob"], PROBABILITY_BITS, lane)
+                prob = nth(out["importance_prob"], PROBABILITY_BITS, lane)
                 self.seen.importance[slot] = self.seen.importance.get(slot, 0) + prob
 
     def _request(self, data: int) -> None:
         """Accept a list: its places hold nothing until it has landed."""
-        request, position = {}, 0
-        for name, bits in self.sizes.list_request.fields:
-            request[name] = data >> position & ((1 << bits) - 1)
-            position += bits
+        request = unpack(self.sizes.list_request, data)
         assert request["first"] == 0
         assert request["count"] % self.layer.parts == 0
         group, is_lsb = divmod(request["base"], 2)
@@ -279,7 +267,7 @@ class Surroundings:
             assert count == self.layer.keys
             return list(self.layer.survivors)
         lanes = self.sizes.top_k_lanes
-        return [_field(self.lists[request["source"], i // lanes], self.sizes.id_bits, i % lanes) for i in range(count)]
+        return [nth(self.lists[request["source"], i // lanes], self.sizes.id_bits, i % lanes) for i in range(count)]
 
     def _write(self, request: dict[str, int], segment: int) -> None:
         tokens, buffer, parts = self._tokens(request), request["place"], self.layer.parts
@@ -290,7 +278,7 @@ class Surroundings:
         for i, token in enumerate(tokens):
             place = i
             if is_sparse:
-                place = _field(self.slots[i // lanes], self.sizes.id_bits, i % lanes)
+                place = nth(self.slots[i // lanes], self.sizes.id_bits, i % lanes)
             for part in range(parts):
                 if not is_sparse and (i * parts + part) // self._per_segment != segment:
                     continue
@@ -309,7 +297,7 @@ class Surroundings:
         for slot in range(self.sizes.slots):
             if not out["value_read_lanes"] >> slot & 1:
                 continue
-            address = _field(out["value_read_address"], 1 + self.sizes.row_bits, slot)
+            address = nth(out["value_read_address"], 1 + self.sizes.row_bits, slot)
             buffer, row = divmod(address, 1 << self.sizes.row_bits)
             given_at = self.asked_at[buffer] + 1 + row * self.sizes.slots // self.sizes.fetch_lanes
             old = self.before[buffer].get((row, slot)) if self.cycle < given_at else None
@@ -329,7 +317,7 @@ class Surroundings:
             low = width - self.layer.msb_bits - 4
             lsbs = whole >> low & 15 if has_lsb else self.rng.integers(0, 16, elements)
             whole = (whole >> (low + 4) << (low + 4)) | (self.rng.integers(0, 1 << low, elements) << 4) | lsbs
-        return sum((int(x) & ((1 << width) - 1)) << (i * width) for i, x in enumerate(whole))
+        return joined(whole, width)
 
     def _weigh(self, out: dict[str, int]) -> None:
         """What prob x V takes in this cycle, beside what was read for it."""
@@ -343,7 +331,7 @@ class Surroundings:
             assert [h[2] for h in held] == list(range(parts)), "parts of a value out of order"
             assert len({h[:2] for h in held}) == 1
             assert all(h[3] for h in held) or not out["see_value_full"], "LSBs are used before they have landed"
-            prob = _field(out["see_weigh_prob"], PROBABILITY_BITS, lane)
+            prob = nth(out["see_weigh_prob"], PROBABILITY_BITS, lane)
             self.current.append((held[0][0], held[0][1], prob))
         self.current_cycles += 1
         if out["see_weigh_last"]:
@@ -355,10 +343,10 @@ class Surroundings:
         width = self.sizes.width
         if out["output_valid"] and inputs["output_ready"]:
             count = out["output_count"]
-            elements = [_signed(_field(out["output_element"], width, i), width) for i in range(count)]
+            elements = [_signed(one, width) for one in split(out["output_element"], width, count)]
             self.seen.outputs.append((elements, out["output_last"], out["output_base"]))
         if out["head_valid"] and inputs["head_ready"]:
-            elements = [_signed(_field(out["head_element"], width, i), width) for i in range(self.sizes.native)]
+            elements = [_signed(one, width) for one in split(out["head_element"], width, self.sizes.native)]
             self.head_part += elements
             if out["head_last"]:
                 scale = (out["head_index"], out["head_mantissa"], _signed(out["head_shift"], 7))

@@ -14,6 +14,7 @@ from hls.simulate import open_simulator
 from models.config import AcceleratorConfig
 from models.memory.interface import Memory
 from verification.evidence.same_behaviour import Stepped
+from verification.evidence.words import joined
 from verification.ports import Integers
 
 BURST_BYTES = 32
@@ -74,12 +75,12 @@ def write_with(
     wanted: dict[int, bytes] = {}
     for one in streams:
         wanted |= one.bursts()
-    bits, mask = size.element_bits, (1 << size.element_bits) - 1
+    bits = size.element_bits
 
     def element(row: Integers) -> int:
         """A row, and anything behind its elements."""
         behind = rng.integers(0, 1 << bits, size.elements - len(row))
-        return sum((int(e) & mask) << (i * bits) for i, e in enumerate((*row, *behind)))
+        return joined((*row, *behind), bits)
 
     rows = deque(
         {

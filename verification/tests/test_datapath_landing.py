@@ -12,6 +12,7 @@ from verification.equivalence.verdict import Kind
 from verification.evidence import landing_lane as lane_evidence
 from verification.evidence import landing_write as write_evidence
 from verification.evidence.landing_model import Landing, random_queues, rows_of, run_landings, run_lane
+from verification.evidence.words import joined
 from verification.ports import to_port
 from verification.results import Settings
 from verification.tests.datapath_machines import EVERY_MACHINE, machine, seeds
@@ -58,7 +59,7 @@ def test_a_lane_passes_a_word_a_cycle_from_list_to_list(lane):
     """Lists of four, nine and one vectors; lane 0 of 4 has one, three and one of them, a word each."""
     lane.reset()
     bits = landing_lane.list_entry(SIZES).bits
-    table = sum(count << (i * bits) for i, count in enumerate((4, 9, 1)))
+    table = joined((4, 9, 1), bits)
     ports = {"list_table": table, "list_next": 3, "word_valid": 1, "word_first": 1, "word_last": 1, "convert_ready": 1}
     assert [lane.step(ports)["word_ready"] for _ in range(7)] == [1, 1, 1, 1, 1, 0, 0]
 
@@ -66,7 +67,7 @@ def test_a_lane_passes_a_word_a_cycle_from_list_to_list(lane):
 def test_a_list_without_vectors_for_a_lane_costs_a_cycle(lane):
     lane.reset()
     bits = landing_lane.list_entry(SIZES).bits
-    table = sum(count << (i * bits) for i, count in enumerate((4, 3, 4)))
+    table = joined((4, 3, 4), bits)
     ports = {"lane": 3, "list_table": table, "list_next": 3, "word_valid": 1, "word_last": 1, "convert_ready": 1}
     assert [lane.step(ports)["word_ready"] for _ in range(5)] == [1, 0, 1, 0, 0]
 
@@ -75,7 +76,7 @@ def test_eight_lists_may_be_shown(lane):
     """A list is added in every cycle in which the lane, which waits for a word of the first, is not behind."""
     lane.reset()
     bits, shown = landing_lane.list_entry(SIZES).bits, 1
-    table = sum(4 << (i * bits) for i in range(landing_lane.LISTS))
+    table = joined([4] * landing_lane.LISTS, bits)
     for _ in range(20):
         shown += not lane.step({"list_table": table, "list_next": shown})["lane_behind"]
     assert shown == landing_lane.LISTS

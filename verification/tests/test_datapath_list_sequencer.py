@@ -12,7 +12,8 @@ from hls.datapaths.machine_sizes import Destination, MachineSizes, Source
 from hls.simulate import open_simulator
 from verification.equivalence.verdict import Kind
 from verification.evidence import list_sequencer as evidence
-from verification.evidence.list_sequencer_model import fetch_rows, pack, run_sequencer
+from verification.evidence.list_sequencer_model import fetch_rows, run_sequencer
+from verification.evidence.words import joined, pack
 from verification.results import Settings
 from verification.tests.datapath_machines import EVERY_MACHINE, machine, seeds
 
@@ -58,7 +59,7 @@ def write_survivors(simulator, ids):
     sizes = MachineSizes.of(TINY)
     for start in range(0, len(ids), sizes.top_k_lanes):
         row = ids[start : start + sizes.top_k_lanes]
-        packed = sum(ident << (i * sizes.id_bits) for i, ident in enumerate(row))
+        packed = joined(row, sizes.id_bits)
         ports = {"survivor_write": 1, "survivor_row": start // sizes.top_k_lanes, "survivor_ids": packed}
         simulator.step(ports)
 

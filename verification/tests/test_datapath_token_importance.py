@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hls.datapaths import token_importance
 from hls.types import HlsError
 from models.config import PRESETS, AcceleratorConfig
-from verification.evidence.token_importance_model import Driver, Layer, added, halved, noise, packed, random_layer
+from verification.evidence.token_importance_model import Driver, Layer, added, halved, noise, random_layer
+from verification.evidence.words import joined
 from verification.tests.datapath_machines import machine, patterns, seeds
 
 TOP = (1 << 32) - 1
@@ -51,7 +52,7 @@ def test_extremes_and_random_layers_at_every_size(preset):
     driver = Driver(
         token_importance.build(config).block,
         config,
-        {"total": {row: packed([int(s) for s in ids], 32) for row, ids in enumerate(start.reshape(-1, lanes))}},
+        {"total": {row: joined([int(s) for s in ids], 32) for row, ids in enumerate(start.reshape(-1, lanes))}},
     )
     scores = start
     for layer in (full_layer(config), random_layer(config, tokens, 3, rng), random_layer(config, tokens, 3, rng)):

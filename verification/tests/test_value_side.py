@@ -17,6 +17,7 @@ from verification.evidence.value_side import MODULES, compose, netlists
 from verification.evidence.value_side_check import check
 from verification.evidence.value_side_harness import Pace, Surroundings
 from verification.evidence.value_side_layer import KEEP_ALL, flat_layer, random_layer
+from verification.evidence.words import joined
 from verification.tests.datapath_machines import machine, seeds
 
 TINY = machine("tiny")
@@ -196,8 +197,8 @@ def test_engine_a_is_the_controller_s_while_it_selects(simulator):
         inputs = {"layer_selecting": 1, "select_result_ready": 1, "select_k": 3}
         if rows:
             inputs |= {
-                "select_value": sum(value << (48 * i) for i, (value, _) in enumerate(rows[0])),
-                "select_id": sum(ident << (SIZES.id_bits * i) for i, (_, ident) in enumerate(rows[0])),
+                "select_value": joined((value for value, _ in rows[0]), 48),
+                "select_id": joined((ident for _, ident in rows[0]), SIZES.id_bits),
                 "select_valid": (1 << len(rows[0])) - 1,
                 "select_last": int(len(rows) == 1),
                 "select_request": 1,
