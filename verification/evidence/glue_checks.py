@@ -18,7 +18,7 @@ from hls.lower import Netlist, building, instantiate, output_ports
 from verification.equivalence.netlist import Netlist as Nets
 from verification.evidence.controller_model import HostLayer, random_layer
 from verification.evidence.glue_outputs import Meaning
-from verification.evidence.glue_replay import Replay, replay_of
+from verification.evidence.glue_replay import Replay, WatchedSimulator, replay_of
 from verification.evidence.glue_requests import REGION, at_limits, each_bit, refusals
 from verification.evidence.glue_runs import TINY
 
@@ -65,16 +65,13 @@ def checks_replay(netlist: Netlist, seed: int) -> list[Replay]:
     rng = np.random.default_rng(seed)
     layers = list(_layers(rng))
     order = rng.permutation(2 * len(layers)).tolist()
-    simulation = pyrtl.FastSimulation(tracer=None, block=netlist.block)
-    rows = []
+    simulator = WatchedSimulator(netlist)
     for index in order:
         again, number = divmod(index, len(layers))
         fields = {name: layers[number].fields[name] for name in CHECKED}
         found = {name: int(again and rng.random() < FOUND_CHANCE) for name in FOUND}
-        row = {**fields, **found, "valid": int(not again or rng.random() < VALID_CHANCE)}
-        simulation.step(row)
-        rows.append({**row, **{port: simulation.inspect(port) for port in netlist.outputs}})
-    return [replay_of("descriptors in every cycle", netlist, rows)]
+        simulator.step({**fields, **found, "valid": int(not again or rng.random() < VALID_CHANCE)})
+    return [replay_of("descriptors in every cycle", netlist, simulator.rows)]
 
 
 def in_checks(netlist: Nets) -> frozenset[str]:

@@ -11,12 +11,10 @@ from collections import deque
 from dataclasses import dataclass, field
 from random import Random
 
-import pyrtl
-
 from hls.datapaths.control_read import ControlReadSize, ReadKind
 from hls.datapaths.crossbar import BURST_ADDRESS_BITS, BURST_BITS
 from hls.lower import Netlist
-from verification.evidence.glue_replay import Replay, Row, replay_of
+from verification.evidence.glue_replay import Replay, Row, WatchedSimulator, replay_of
 from verification.evidence.glue_runs import TINY
 
 SHORT_RUNS, SHORT_CYCLES, LONG_CYCLES = 24, 60, 2000
@@ -41,28 +39,24 @@ def control_reads_alone(netlist: Netlist, seed: int) -> list[Replay]:
     Raises:
         AssertionError: if another burst comes out than is due.
     """
-    simulation = pyrtl.FastSimulation(tracer=None, block=netlist.block)
+    simulator, found = WatchedSimulator(netlist), []
     lengths = [SHORT_CYCLES] * SHORT_RUNS + [LONG_CYCLES]
-    registers, memories = dict(simulation.regs), {name: dict(words) for name, words in simulation.mems.items()}
-    found = []
     for number, cycles in enumerate(lengths):
-        simulation.regs.update(registers)
-        for name, words in memories.items():
-            simulation.mems[name] = dict(words)
-        rows = _run(simulation, netlist, Random(f"{seed} {number}"), cycles)
-        found.append(replay_of(f"answers in any order, {number}", netlist, rows))
+        simulator.reset()
+        _run(simulator, Random(f"{seed} {number}"), cycles)
+        found.append(replay_of(f"answers in any order, {number}", netlist, simulator.rows))
     return found
 
 
-def _run(simulation: pyrtl.FastSimulation, netlist: Netlist, random: Random, cycles: int) -> list[Row]:
+def _run(simulator: WatchedSimulator, random: Random, cycles: int) -> None:
     size = ControlReadSize.of(TINY)
-    memory, request, rows = _Memory([[] for _ in range(size.channels)]), Row(), list[Row]()
+    memory, request = _Memory([[] for _ in range(size.channels)]), Row()
     chances: list[float] = []
     for cycle in range(cycles):
         if cycle % PHASE_CYCLES == 0:
             chances = random.choices(CHANCES, k=4)
         asks, takes, answers, lists = (random.random() < chance for chance in chances)
-        row = dict.fromkeys(netlist.inputs, 0)
+        row = dict.fromkeys(simulator.netlist.inputs, 0)
         if not request and asks:
             request = {
                 "read_request_address": random.getrandbits(BURST_ADDRESS_BITS),
@@ -76,7 +70,7 @@ def _run(simulation: pyrtl.FastSimulation, netlist: Netlist, random: Random, cyc
                 row["control_answer_valid"] |= 1 << c
                 row["control_answer_tag"] |= slot << c * size.slot_bits
                 row["control_answer_data"] |= memory.bursts[address] << c * BURST_BITS
-        seen = simulation_step(simulation, row)
+        seen = simulator.step(row)
         if request and seen["read_request_ready"]:
             _ask(memory, request, random)
             request = {}
@@ -87,17 +81,6 @@ def _run(simulation: pyrtl.FastSimulation, netlist: Netlist, random: Random, cyc
         if seen["read_valid"] and (lists or seen["read_kind"] < ReadKind.SURVIVORS):
             due = memory.wanted.popleft()
             assert (memory.bursts[due[0]], *due[1:]) == (seen["read_data"], seen["read_kind"], seen["read_last"])
-        rows.append({**row, **seen})
-    return rows
-
-
-def simulation_step(simulation: pyrtl.FastSimulation, row: Row) -> Row:
-    """A cycle of a module: its outputs."""
-    registers, seen, writes = simulation.sim_func({**row, **simulation.regs, **simulation.mems})
-    simulation.regs.update(registers)
-    for name, address, value in writes:
-        simulation.mems[name][address] = value
-    return dict(seen)
 
 
 def _ask(memory: _Memory, request: Row, random: Random) -> None:

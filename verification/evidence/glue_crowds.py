@@ -11,10 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-import pyrtl
-
 from hls.lower import Netlist
-from verification.evidence.glue_replay import Replay, Row, replay_of
+from verification.evidence.glue_replay import Replay, Row, WatchedSimulator, replay_of
 
 PHASE_CYCLES = 400
 PHASES = ((1.0, 0.0), (0.5, 0.5), (1.0, 1.0), (0.2, 1.0))
@@ -64,17 +62,15 @@ def crowded(replay: Replay, netlist: Netlist, crowd: Crowd, seed: int) -> Replay
     Raises:
         AssertionError: if other items come out.
     """
-    random, again = Random(seed), list[Row]()
+    random, simulator = Random(seed), WatchedSimulator(netlist)
     recorded = list(replay.rows())
     first = next(i for i, row in enumerate(recorded) if any(row[m.valid] for m in crowd.into))
     waiting = {moves: moves.items(recorded) for moves in crowd.into}
     offering: set[Moves] = set()
-    simulation = pyrtl.FastSimulation(tracer=None, block=netlist.block)
-    registers, memories, step = simulation.regs, simulation.mems, simulation.sim_func
     row = {port: recorded[first][port] for port in netlist.inputs}
     quiet = 0
-    while quiet < END_CYCLES and len(again) < MOST_CYCLES:
-        comes, taken = PHASES[len(again) // PHASE_CYCLES % len(PHASES)]
+    while quiet < END_CYCLES and len(simulator.rows) < MOST_CYCLES:
+        comes, taken = PHASES[len(simulator.rows) // PHASE_CYCLES % len(PHASES)]
         row.update({port: int(random.random() >= taken) * 3 for port in crowd.waits})
         row.update({moves.ready: int(random.random() < taken) for moves in crowd.out})
         for moves, items in waiting.items():
@@ -83,10 +79,7 @@ def crowded(replay: Replay, netlist: Netlist, crowd: Crowd, seed: int) -> Replay
             row[moves.valid] = int(moves in offering)
             row.update(items[0] if items and moves in offering else {})
         row.update({port: row[port] & (1 << netlist.inputs[port]) - 1 for port in crowd.waits})
-        registers, seen, writes = step({**row, **registers, **memories})
-        for memory, address, value in writes:
-            memories[memory][address] = value
-        again.append({**row, **seen})
+        seen = simulator.step(row)
         for moves, items in waiting.items():
             if moves in offering and seen[moves.ready]:
                 items.pop(0)
@@ -94,5 +87,6 @@ def crowded(replay: Replay, netlist: Netlist, crowd: Crowd, seed: int) -> Replay
         busy = taken == 0.0 or any(waiting.values()) or any(seen[m.valid] for m in crowd.out)
         quiet = 0 if busy else quiet + 1
     for moves in crowd.out:
-        assert moves.items(again) == moves.items(recorded), f"{replay.name!r}: other items of {moves.valid} come out"
-    return replay_of(f"{replay.name}, crowded", netlist, again)
+        found = moves.items(simulator.rows)
+        assert found == moves.items(recorded), f"{replay.name!r}: other items of {moves.valid} come out"
+    return replay_of(f"{replay.name}, crowded", netlist, simulator.rows)

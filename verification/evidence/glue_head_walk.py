@@ -9,14 +9,13 @@ from collections.abc import Iterator, Mapping
 from random import Random
 
 import numpy as np
-import pyrtl
 
 from hls.datapaths.control_read import ReadKind
 from hls.datapaths.head_walk import KV_PLANES
 from hls.datapaths.machine_sizes import MachineSizes
 from hls.lower import Netlist
 from verification.evidence.controller_model import ALIGNMENT, HostLayer, jobs_of, random_layer
-from verification.evidence.glue_replay import Replay, Row, replay_of
+from verification.evidence.glue_replay import Replay, Row, WatchedSimulator, replay_of
 from verification.evidence.glue_runs import TINY
 from verification.evidence.words import unpack
 
@@ -33,16 +32,17 @@ def head_walk_alone(netlist: Netlist, seed: int) -> list[Replay]:
     Raises:
         AssertionError: if other jobs come out.
     """
-    found = []
+    simulator, found = WatchedSimulator(netlist), []
     for number in range(RUNS):
+        simulator.reset()
         rng, random = np.random.default_rng((seed, number)), Random(f"{seed} {number}")
         layer = random_layer(TINY, rng, 1 << 16, heads=int(rng.choice([5, 12, 33, 64])))
-        rows = _run(netlist, layer, random)
+        _run(simulator, layer, random)
         for stream in STREAMS:
-            taken = [r[f"job_{stream}_data"] for r in rows if r[f"job_{stream}_valid"] and r[f"job_{stream}_ready"]]
-            jobs = [_compared(unpack(MachineSizes.of(TINY).job, job)) for job in taken]
+            taken = (row for row in simulator.rows if row[f"job_{stream}_valid"] and row[f"job_{stream}_ready"])
+            jobs = [_compared(unpack(MachineSizes.of(TINY).job, row[f"job_{stream}_data"])) for row in taken]
             assert jobs == [_compared(job) for job in jobs_of(layer)], f"other jobs: {stream}"
-        found.append(replay_of(f"walk over heads, run {number}", netlist, rows))
+        found.append(replay_of(f"walk over heads, run {number}", netlist, simulator.rows))
     return found
 
 
@@ -50,26 +50,21 @@ def _compared(job: Mapping[str, int]) -> Row:
     return {name: job[name] for name in COMPARED}
 
 
-def _run(netlist: Netlist, layer: HostLayer, random: Random) -> list[Row]:
-    f = layer.fields
+def _run(simulator: WatchedSimulator, layer: HostLayer, random: Random) -> None:
+    f, widths = layer.fields, simulator.netlist.inputs
     bus = {"layer_head_mask": f["head_mask"], "layer_group": f["group"]}
     for plane in ("query", *KV_PLANES):
         for what in ("base", "stride"):
             field = f[f"{plane}_{'address' if what == 'base' else 'stride'}"]
-            bus[f"walk_{plane}_{what}"] = field // ALIGNMENT % (1 << netlist.inputs[f"walk_{plane}_{what}"])
+            bus[f"walk_{plane}_{what}"] = field // ALIGNMENT % (1 << widths[f"walk_{plane}_{what}"])
     chances = {f"job_{stream}_ready": random.choice(CHANCES) for stream in STREAMS}
-    simulation = pyrtl.FastSimulation(tracer=None, block=netlist.block)
-    rows, quiet = list[Row](), 0
-    inputs = _inputs(layer)
-    while quiet < QUIET_CYCLES and len(rows) < MOST_CYCLES:
+    inputs, quiet = _inputs(layer), 0
+    while quiet < QUIET_CYCLES and len(simulator.rows) < MOST_CYCLES:
         given = next(inputs, None)
-        row = {**dict.fromkeys(netlist.inputs, 0), **bus, **(given or {})}
+        row = {**bus, **(given or {})}
         row |= {port: int(random.random() < chance) for port, chance in chances.items()}
-        simulation.step(row)
-        seen = {port: simulation.inspect(port) for port in netlist.outputs}
-        rows.append({**row, **seen})
+        seen = simulator.step(row)
         quiet = quiet + 1 if given is None and not seen["walk_busy"] else 0
-    return rows
 
 
 def _inputs(layer: HostLayer) -> Iterator[Row]:

@@ -32,21 +32,22 @@ def landing_alone(netlist: Netlist, seed: int) -> list[Replay]:
             queue.extend(values)
         whole[f"whole lists, buffer {buffer}"] = (queues, 1.0)
     whole["query lines"] = (rows_of(Destination.QUERY, SIZES, WHOLE // 8), 1.0)
-    found = [_run(netlist, name, queues, [], 0, seed, share) for name, (queues, share) in whole.items()]
+    simulator = WatchedSimulator(netlist)
+    found = [_run(simulator, name, queues, [], 0, seed, share) for name, (queues, share) in whole.items()]
     for number in range(RANDOM_RUNS):
         dimension = number % len(SIZES.parts)
         rng = np.random.default_rng((seed, number))
         queues, slots = random_queues(SIZES, rng, 40, (32, WHOLE)[number & 1], dimension)
         name = f"rows of all kinds, {number}"
-        found.append(_run(netlist, name, queues, slots, dimension, seed, (1.0, 0.4)[number // 3 & 1]))
+        found.append(_run(simulator, name, queues, slots, dimension, seed, (1.0, 0.4)[number // 3 & 1]))
     return found
 
 
 def _run(
-    netlist: Netlist, name: str, queues: Rows, slots: list[int], dimension: int, seed: int, share: float
+    simulator: WatchedSimulator, name: str, queues: Rows, slots: list[int], dimension: int, seed: int, share: float
 ) -> Replay:
-    simulator = WatchedSimulator(netlist)
+    simulator.reset()
     landing = Landing(TINY, simulator, dimension)
     landing.write_slots(slots)
     landing.run(queues, np.random.default_rng(seed), share)
-    return replay_of(name, netlist, simulator.rows)
+    return replay_of(name, simulator.netlist, simulator.rows)

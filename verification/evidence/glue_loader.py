@@ -10,13 +10,11 @@ from collections import deque
 from dataclasses import dataclass
 from random import Random
 
-import pyrtl
-
 from hls.datapaths.bitwidth_converter import Plane
 from hls.datapaths.machine_sizes import QUERY_LINES, Destination, MachineSizes
 from hls.datapaths.operand_loader import CHUNK
 from hls.lower import Netlist
-from verification.evidence.glue_replay import Replay, Row, replay_of
+from verification.evidence.glue_replay import Replay, Row, WatchedSimulator, replay_of
 from verification.evidence.glue_runs import TINY
 from verification.evidence.words import pack
 
@@ -37,7 +35,12 @@ def loader_alone(netlist: Netlist, seed: int) -> list[Replay]:
     Raises:
         AssertionError: if a list is not the one that is wanted next, or has no room.
     """
-    return [replay_of(f"jobs at {share}", netlist, _run(netlist, Random(seed), share)) for share in SHARES]
+    simulator, found = WatchedSimulator(netlist), []
+    for share in SHARES:
+        simulator.reset()
+        _run(simulator, Random(seed), share)
+        found.append(replay_of(f"jobs at {share}", netlist, simulator.rows))
+    return found
 
 
 @dataclass
@@ -51,8 +54,7 @@ class _State:
     buffer: int = 0
 
 
-def _run(netlist: Netlist, random: Random, share: float) -> list[Row]:
-    simulation, rows = pyrtl.FastSimulation(tracer=None, block=netlist.block), list[Row]()
+def _run(simulator: WatchedSimulator, random: Random, share: float) -> None:
     buffer = 0
     for generation, keys, dimension, heads in LAYERS:
         progressive = random.getrandbits(1)
@@ -62,7 +64,7 @@ def _run(netlist: Netlist, random: Random, share: float) -> list[Row]:
         state = _wanted(list(jobs), bus, buffer)
         offered, quiet = False, 0
         for cycle in range(100_000):
-            row = {**dict.fromkeys(netlist.inputs, 0), **bus, "layer_start": int(cycle == 0)}
+            row = {**bus, "layer_start": int(cycle == 0)}
             offered = bool(jobs) and (offered or random.random() < share)
             row["job_fetch_valid"] = int(offered)
             row["job_fetch_data"] = pack(SIZES.job, jobs[0]) if offered else random.getrandbits(80)
@@ -70,9 +72,7 @@ def _run(netlist: Netlist, random: Random, share: float) -> list[Row]:
                 row[f"{stream}_ready"] = int(random.random() < share)
             row["key_release"] = int(state.held > 0 and random.random() < share / 4)
             row["query_freed"] = int(state.lines > 0 and random.random() < share)
-            simulation.step(row)
-            seen = {port: simulation.inspect(port) for port in netlist.outputs}
-            rows.append({**row, **seen})
+            seen = simulator.step(row)
             if offered and seen["job_fetch_ready"]:
                 jobs.popleft()
                 offered = False
@@ -82,7 +82,6 @@ def _run(netlist: Netlist, random: Random, share: float) -> list[Row]:
                 break
         assert quiet > QUIET_CYCLES, f"lists that never come: {state}"
         buffer = state.buffer
-    return rows
 
 
 def _job(random: Random, number: int, heads: int) -> Row:

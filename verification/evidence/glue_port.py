@@ -11,12 +11,10 @@ from collections import deque
 from dataclasses import dataclass, field
 from random import Random
 
-import pyrtl
-
 from hls.datapaths.crossbar import BURST_ADDRESS_BITS, BURST_BITS
 from hls.datapaths.memory_port import MemoryPortSize
 from hls.lower import Netlist
-from verification.evidence.glue_replay import Replay, replay_of
+from verification.evidence.glue_replay import Replay, WatchedSimulator, replay_of
 from verification.evidence.glue_runs import TINY
 from verification.evidence.words import nth
 
@@ -53,8 +51,7 @@ def port_alone(netlist: Netlist, seed: int) -> list[Replay]:
     sources = [_Source(name, c) for name in ("request", "write") for c in range(channels)]
     sources += [_Source(name, None) for name in ("control_read", "control_write")]
     owed: list[int] = [0] * channels
-    simulation = pyrtl.FastSimulation(tracer=None, block=netlist.block)
-    rows = []
+    simulator = WatchedSimulator(netlist)
     for cycle in range(CYCLES):
         offers, takes, acknowledges = PHASES[cycle // PHASE_CYCLES % len(PHASES)]
         row = dict.fromkeys(netlist.inputs, 0)
@@ -66,8 +63,7 @@ def port_alone(netlist: Netlist, seed: int) -> list[Replay]:
         row["answer_data"] = random.getrandbits(netlist.inputs["answer_data"])
         for source in sources:
             _offer(source, row, random, offers, bits[source.name])
-        simulation.step(row)
-        seen = {port: simulation.inspect(port) for port in netlist.outputs}
+        seen = simulator.step(row)
         for c, acknowledged in enumerate(done):
             owed[c] -= acknowledged
         for source in sources:
@@ -78,8 +74,7 @@ def port_alone(netlist: Netlist, seed: int) -> list[Replay]:
         for c in range(channels):
             if seen["memory_valid"] >> c & 1 and row["memory_ready"] >> c & 1:
                 owed[c] += _taken(sources, seen, c, size)
-        rows.append({**row, **seen})
-    return [replay_of("all at once", netlist, rows)]
+    return [replay_of("all at once", netlist, simulator.rows)]
 
 
 def _bits(random: Random, count: int, chance: float) -> int:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import pyrtl
 
 from hls.lower import Netlist
 from hls.simulate import FastSimulator, Words, to_words, word_count
@@ -39,7 +38,7 @@ class Replay:
 
 
 class WatchedSimulator(FastSimulator):
-    """A simulator that remembers all ports of all cycles."""
+    """A simulator that remembers all ports of all cycles since its reset, which clears memories too."""
 
     def __init__(self, netlist: Netlist) -> None:
         super().__init__(netlist)
@@ -50,6 +49,13 @@ class WatchedSimulator(FastSimulator):
         seen = super().step(inputs)
         self.rows.append({**dict.fromkeys(self.netlist.inputs, 0), **inputs, **seen})
         return seen
+
+    def reset(self) -> None:
+        """Registers to their reset values, memories to zeros, no cycle remembered."""
+        super().reset()
+        for words in self._simulation.mems.values():
+            words.clear()
+        self.rows = []
 
 
 def replay_of(name: str, netlist: Netlist, rows: list[Row]) -> Replay:
@@ -70,6 +76,7 @@ def at_random(name: str, netlist: Netlist, cycles: int, seed: int) -> Replay:
         words[:, -1] >>= np.uint32(-bits % 32)
         inputs[port] = words
     columns = {port: integers_of(words) for port, words in inputs.items()}
-    step = pyrtl.FastSimulation(tracer=None, block=netlist.block).sim_func
-    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-    return replay_of(name, netlist, [{**row, **step(row)[1]} for row in rows])
+    simulator = WatchedSimulator(netlist)
+    for values in zip(*columns.values(), strict=True):
+        simulator.step(dict(zip(columns, values, strict=True)))
+    return replay_of(name, netlist, simulator.rows)

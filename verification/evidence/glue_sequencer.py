@@ -20,9 +20,9 @@ def sequencer_alone(netlist: Netlist, seed: int) -> list[Replay]:
     Raises:
         AssertionError: for anything that the model does not give.
     """
-    found = []
+    simulator, found = WatchedSimulator(netlist), []
     for number in range(RUNS):
-        simulator = WatchedSimulator(netlist)
+        simulator.reset()
         run_sequencer(TINY, simulator, CYCLES, seed + number, WINDOW_PER_QUEUE * TINY.fetch_queues, TINY.context_keys)
         found.append(replay_of(f"long lists, run {number}", netlist, simulator.rows))
     return found

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from random import Random
 
-import pyrtl
-
 from hls.datapaths.machine_sizes import MachineSizes
 from hls.datapaths.value_wires import kept_beat
 from hls.lower import Netlist
-from verification.evidence.glue_replay import Replay, Row, replay_of
+from verification.evidence.glue_replay import Replay, Row, WatchedSimulator, replay_of
 from verification.evidence.glue_runs import TINY
 from verification.evidence.words import joined, pack, split
 
@@ -31,22 +29,21 @@ def sparse_alone(netlist: Netlist, seed: int) -> list[Replay]:
     Raises:
         AssertionError: for another list than is wanted.
     """
-    found = []
+    simulator, found = WatchedSimulator(netlist), []
     for (keys, dimension, rows), offers in zip(LAYERS, OFFERS, strict=True):
-        bench = _Bench(netlist, Random(f"{seed} {keys}"), keys, dimension)
+        simulator.reset()
+        bench = _Bench(simulator, Random(f"{seed} {keys}"), keys, dimension)
         bench.layer(rows, offers)
-        found.append(replay_of(f"missing ones of {keys}", netlist, bench.rows))
+        found.append(replay_of(f"missing ones of {keys}", netlist, simulator.rows))
     return found
 
 
 class _Bench:
-    def __init__(self, netlist: Netlist, random: Random, keys: int, dimension: int) -> None:
+    def __init__(self, simulator: WatchedSimulator, random: Random, keys: int, dimension: int) -> None:
         self.random, self.keys, self.lanes = random, keys, SIZES.slots >> dimension
-        self.simulation = pyrtl.FastSimulation(tracer=None, block=netlist.block)
-        self.bus = {**dict.fromkeys(netlist.inputs, 0), "layer_keys": keys, "layer_dimension": dimension}
-        self.outputs = tuple(netlist.outputs)
+        self.simulator = simulator
+        self.bus = {"layer_keys": keys, "layer_dimension": dimension}
         self.survivors = sorted(random.sample(range(SIZES.context), keys))
-        self.rows: list[Row] = []
         self.listed: dict[int, tuple[list[int], list[int]]] = {}
 
     def layer(self, rows: int, offers: float) -> None:
@@ -86,17 +83,14 @@ class _Bench:
     def step(self, ports: Row) -> Row:
         """One cycle; what is written is put into the list."""
         noise = {"sparse_beat_data": self.random.getrandbits(kept_beat(SIZES).bits)}
-        given = {**self.bus, **noise, **ports}
-        self.simulation.step(given)
-        seen = {port: self.simulation.inspect(port) for port in self.outputs}
-        self.rows.append({**given, **seen})
+        seen = self.simulator.step({**self.bus, **noise, **ports})
         if seen["missing_write"]:
             ids, slots = (split(seen[f"missing_{name}"], SIZES.id_bits, SIZES.top_k_lanes) for name in ("ids", "slots"))
             self.listed[seen["missing_row"]] = ids, slots
         return seen
 
     def _check(self, missing: list[int]) -> None:
-        total, lanes = self.rows[-1]["missing_total"], SIZES.top_k_lanes
+        total, lanes = self.simulator.rows[-1]["missing_total"], SIZES.top_k_lanes
         assert total == len(missing), f"{total} are missing, not {len(missing)}"
         assert sorted(self.listed) == list(range(-(-total // lanes))), "not the rows of the list"
         ids, slots = ([one for row in sorted(self.listed) for one in self.listed[row][k]][:total] for k in (0, 1))

@@ -43,9 +43,10 @@ MODES = (
 @cache
 def _value_side(seed: int) -> dict[str, list[Row]]:
     """Ports of all modules, by `port_name`, from reset in each run: two layers, one behind the other."""
-    netlist, found = flatten(observed(compose(netlists(TINY)), PARTS)), {}
+    simulator, found = WatchedSimulator(flatten(observed(compose(netlists(TINY)), PARTS))), {}
     for number, pace in enumerate(PACES):
-        simulator, rng = WatchedSimulator(netlist), np.random.default_rng((seed, number))
+        simulator.reset()
+        rng = np.random.default_rng((seed, number))
         around = Surroundings(TINY, simulator, seed, pace)
         for mode in MODES[2 * number : 2 * number + 2]:
             around.run(mode(rng))
