@@ -94,8 +94,6 @@ def _sizes(machine: AcceleratorConfig) -> ValueSizes:
 
     kept, missing = longest(dict(kept_beats.graphs(machine))), longest(dict(value_sparse.graphs(machine)))
     counting = longest(dict(row_values.graphs(machine)))
-    fills = tuple(max(e.fill_pack.latency_cycles, e.fill_tally.latency_cycles) for e in engines)
-    packs = tuple(max(e.kept_pack.latency_cycles, e.kept_tally.latency_cycles) for e in engines)
     weigh_cycles = probability_value.plan(machine, library).latency_cycles
     return ValueSizes(
         slots=sizes.slots,
@@ -103,9 +101,9 @@ def _sizes(machine: AcceleratorConfig) -> ValueSizes:
         lane_entries=value_dispatch.FIFO_ROWS * sizes.rows,
         value_cycles=max(counting["kept_values"], row_values.ID_STAGES),
         item_rows=row_values.item_rows(sizes),
-        fill_cycles=(fills[0], fills[1]),
+        fill_cycles=(engines[0].fill_latency_cycles, engines[1].fill_latency_cycles),
         pass_cycles=(engines[0].pass_overhead_cycles, engines[1].pass_overhead_cycles),
-        pack_cycles=(packs[0], packs[1]),
+        pack_cycles=(engines[0].kept_latency_cycles, engines[1].kept_latency_cycles),
         ring_rows=engines[0].types.rows,
         group_cycles=kept["grouping"],
         gather_cycles=kept["gather"],
