@@ -332,11 +332,6 @@ class Host:
         outputs = self.image.read(self._outputs.address, 2 * size).view("<i2").astype(np.int64)
         board.numbers("outputs in DRAM", name, e.out, outputs)
 
-    def answered_cycles(self) -> int:
-        """Cycles that the last layer took by the machine's own count."""
-        region = self._control["answer"]
-        return ANSWER.unpack(self.image.read(region.address, ANSWER.size_bytes).tobytes())["cycles"]
-
     def operand_bursts(self, request: Request) -> Iterator[Array]:
         """Bursts of every list of operands that a layer must fetch (sections 5, 9, 10)."""
         e = request.expected

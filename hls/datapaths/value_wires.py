@@ -8,7 +8,6 @@ pruned values its place is its position among the kept ones.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import pyrtl
 
@@ -160,14 +159,6 @@ def elements_of(packed: Wire, bits: int) -> list[Wire]:
 def packed(elements: Sequence[Wire]) -> Wire:
     """Elements as one wire, the first lowest."""
     return pyrtl.concat(*reversed(elements))
-
-
-@dataclass(frozen=True, eq=False)
-class Pipe:
-    """A pipeline that moves as a whole: `advance` is its enable, `out` what leaves it."""
-
-    advance: Wire
-    out: Stream
 
 
 def pipe(valid: Wire, advance: Wire, data: Wire, ready: Wire, block: pyrtl.Block, prefix: str) -> Stream:

@@ -94,31 +94,6 @@ class LayerPlan:
             return known[head][row]
         return self.draws.draw("probability", self.visible[row], int(self.work.kept[head, row]))
 
-    def kept_before_last(self, head: int, lanes: int) -> list[int]:
-        """Kept values of each row that the filter has before its last row of `lanes` items."""
-        visible = np.asarray(self.visible)
-        slots = self.slots(head)
-        last = (visible - 1) // lanes * lanes
-        found: list[int] = (slots & (np.arange(self.work.keys) < last[:, None])).sum(1).tolist()
-        return found
-
-    def result_beats(self, head: int, lanes: int) -> list[int]:
-        """Beats that the kept values of each row make, and those of its last row of `lanes` results."""
-        work = self.work
-        found: list[int] = []
-        if work.generation:
-            whole, rest = divmod(int(work.kept[head, 0]), lanes)
-            return [whole * (lanes // self.lanes) + -(-rest // self.lanes)]
-        slots = self.slots(head)
-        for r in range(work.rows):
-            kept = np.flatnonzero(slots[r])
-            rho = kept // self.lanes
-            total = 0
-            for at in range(0, len(kept), lanes):
-                total += len(np.unique(rho[at : at + lanes]))
-            found.append(total)
-        return found
-
     def bits(self, plane: str) -> int:
         """Of a vector of a plane: `msb`, `lsb`, `query`."""
         of = {"msb": self.work.msb_bits, "lsb": LSB_BITS, "query": self.machine.datapath_bits}

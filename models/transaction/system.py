@@ -91,7 +91,6 @@ class SystemResult:
     machine: AcceleratorConfig
     layers: list[LayerResult]
     memory: MemoryStatistics | None
-    kernel_cycles: int = 0
     samples: tuple[tuple[int, int, int], ...] = ()
     """Of the fetch side now and then: cycle, bursts so far, vectors on the way."""
 
@@ -284,8 +283,7 @@ class System:
         """Run all layers."""
         self.simulation.run()
         statistics = self.memory.statistics() if isinstance(self.memory, Hbm2Memory) else None
-        cycles, samples = self.simulation.now_cycle, tuple(self.fetch.samples)
-        return SystemResult(self.workload, self.machine, self.results, statistics, cycles, samples)
+        return SystemResult(self.workload, self.machine, self.results, statistics, tuple(self.fetch.samples))
 
 
 def simulate(
