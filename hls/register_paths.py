@@ -2,8 +2,8 @@
 
 A register, or a word that is written into a memory and read out of it, is a cycle; logic is none:
 
-    registers_between(netlist, a, b)        least number of registers on a path from wire a to wire b
-    registers_between(netlist, a, b, c)     that from a to b, then from b to c
+    RegisterPaths(netlist).between(a, b)        least number of registers on a path from wire a to wire b
+    RegisterPaths(netlist).between(a, b, c)     that from a to b, then from b to c
 
 Wires go by their names: ports, registers, or what a module's code has named. A path may be shorter than the one that
 is meant, as a sticky bit is that gates a chain behind it: then the stations between say which one is meant. What is
