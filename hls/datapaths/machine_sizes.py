@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cache
 
 import pyrtl
 
@@ -107,6 +108,7 @@ class MachineSizes:
     length_bits: int
 
     @classmethod
+    @cache
     def of(cls, config: AcceleratorConfig) -> MachineSizes:
         """The sizes of `config`.
 

@@ -1,7 +1,6 @@
 """What the row side does in a layer, counted row by row before it runs: beats, kept values, lists."""
 
 from dataclasses import dataclass, field
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -20,11 +19,6 @@ class Following(NamedTuple):
 
     tokens: IntArray
     heads: IntArray
-
-
-@cache
-def _slots(machine: AcceleratorConfig) -> int:
-    return MachineSizes.of(machine).slots
 
 
 @dataclass(eq=False)
@@ -58,7 +52,7 @@ class LayerPlan:
     _slots: tuple[int, BoolArray] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        work, machine, slots = self.work, self.machine, _slots(self.machine)
+        work, machine, slots = self.work, self.machine, MachineSizes.of(self.machine).slots
         padded = machine.padded_head_dim(work.head_dim)
         self.parts = max(1, padded // machine.native_head_dim)
         self.lanes = slots // self.parts
