@@ -9,7 +9,7 @@ A signed product is the unsigned product with its upper part corrected:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -18,6 +18,15 @@ import pyrtl
 from hls.graph import Node
 
 Wire: TypeAlias = pyrtl.WireVector
+
+
+def split(wire: Wire, widths: Iterable[int]) -> list[Wire]:
+    """Fields side by side in a wire, the lowest first; what is above the last one is not looked at."""
+    fields, low = [], 0
+    for width in widths:
+        fields.append(wire[low : low + width])
+        low += width
+    return fields
 
 
 @dataclass(frozen=True)

@@ -267,8 +267,7 @@ def build_array(config: AcceleratorConfig, technology: Technology | None = None)
             results.append(_lane(config, parts, block, mine, *handshake, f"lane_{i}_"))
         for name in results[0]:
             wires = [result[name] for result in results]
-            port = pyrtl.Output(sum(map(len, wires)), name)
-            port <<= pyrtl.concat_list(wires)
+            output_ports({name: pyrtl.concat_list(wires)})
     block.sanity_check()
     return Netlist("bitwidth_converter_array", block, parts.latency_cycles)
 

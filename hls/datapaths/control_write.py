@@ -60,8 +60,7 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
             is_single = name == "answer_row"
             item = data if is_single else pyrtl.concat(pyrtl.Input(1, f"{name}_last"), data)
             taken = Stream(item, valid, pyrtl.WireVector(1, f"{name}_room"))
-            port = pyrtl.Output(1, f"{name}_ready")
-            port <<= taken.ready
+            output_ports({f"{name}_ready": taken.ready})
             queued = fifo(taken, ANSWER_ROWS if is_single else ROWS, block=block, prefix=f"{name}_queue_").stream
             below = pyrtl.Const(0, BASE_ALIGNMENT_BITS - 5)
             first = pyrtl.concat(pyrtl.Input(BURST_ADDRESS_BITS - len(below), base), below)

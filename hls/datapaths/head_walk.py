@@ -31,7 +31,7 @@ from hls.datapaths.descriptor import HEAD_ENTRY, MAX_HEADS
 from hls.datapaths.machine_sizes import HEAD_BITS, MachineSizes, Record
 from hls.lower import Netlist, building, output_ports
 from hls.netlist import Wire
-from hls.stream import Stream, drive, fifo, payload_register, produced, register
+from hls.stream import Stream, fifo, payload_register, produced, register, sink_ports
 from hls.stream_flow import fork
 from hls.technology import Technology
 from hls.trace import Graph
@@ -66,10 +66,7 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
         waiting = []
         for consumer, way in zip(CONSUMERS, fork(jobs, len(CONSUMERS), block=block), strict=True):
             queue = fifo(way, JOBS, block=block, prefix=f"{consumer}_queue_").stream
-            for name, wire in (("data", queue.data), ("valid", queue.valid)):
-                port = pyrtl.Output(len(wire), f"job_{consumer}_{name}")
-                port <<= wire
-            drive(queue.ready, pyrtl.Input(1, f"job_{consumer}_ready"))
+            sink_ports(queue, block, f"job_{consumer}_")
             waiting.append(queue.valid)
         output_ports({"table_bad": bad, "walk_busy": pyrtl.rtl_any(busy, *waiting)})
     block.sanity_check()

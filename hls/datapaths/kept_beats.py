@@ -40,7 +40,7 @@ from hls.datapaths.value_wires import (
     packed,
 )
 from hls.lower import Netlist, building, instantiate, output_ports
-from hls.netlist import Wire
+from hls.netlist import Wire, split
 from hls.schedule import Schedule, schedule
 from hls.stream import Stream, drive, fifo, payload_register, produced, register, sink_ports, skid_buffer, source_ports
 from hls.stream_flow import fork
@@ -160,17 +160,8 @@ def _results(sizes: MachineSizes, layer: _Layer, block: pyrtl.Block) -> Stream:
 
 
 def _fields(sizes: MachineSizes, data: Wire) -> _Result:
-    position, fields = 0, []
-    for bits in (
-        sizes.top_k_lanes * PROBABILITY_BITS,
-        sizes.top_k_lanes * sizes.id_bits,
-        sizes.top_k_lanes.bit_length(),
-        1,
-        1,
-    ):
-        fields.append(data[position : position + bits])
-        position += bits
-    return _Result(*fields)
+    lanes = sizes.top_k_lanes
+    return _Result(*split(data, (lanes * PROBABILITY_BITS, lanes * sizes.id_bits, lanes.bit_length(), 1, 1)))
 
 
 def _list(sizes: MachineSizes, layer: _Layer, results: Stream, block: pyrtl.Block) -> None:

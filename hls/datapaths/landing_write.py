@@ -174,8 +174,7 @@ def _groups(sizes: MachineSizes, count: int, block: pyrtl.Block) -> list[_Group]
         tag = record.unpack(held[: record.bits])
         is_key, is_value = (full & (tag["destination"] == sram) for sram in (Destination.KEY, Destination.VALUE))
         groups.append(_Group(full, is_key, is_value, tag, held[record.bits :], moves))
-    port = pyrtl.Output(sizes.queues, "landing_ready")
-    port <<= pyrtl.concat(*reversed(ready))
+    output_ports({"landing_ready": pyrtl.concat(*reversed(ready))})
     return groups
 
 

@@ -11,7 +11,7 @@ import pyrtl
 
 from hls.datapaths.fetcher_parts import FetcherTypes
 from hls.datapaths.zero_eliminator import id_bits
-from hls.netlist import Wire
+from hls.netlist import Wire, split
 from hls.types import HlsError
 from models.config import AcceleratorConfig
 
@@ -68,11 +68,8 @@ class Record:
         """
         if len(wire) != self.bits:
             raise HlsError(f"record of {self.bits} bits on a wire of {len(wire)}")
-        found, position = {}, 0
-        for name, bits in self.fields:
-            found[name] = wire[position : position + bits]
-            position += bits
-        return found
+        names, widths = zip(*self.fields, strict=True)
+        return dict(zip(names, split(wire, widths), strict=True))
 
 
 @dataclass(frozen=True)

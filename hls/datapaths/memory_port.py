@@ -23,7 +23,6 @@ depends on a ready bit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyrtl
@@ -98,9 +97,9 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
             back_done.append(done[c] & owed_back)
             owed.append(owed_control)
             moves.append(entered | (done[c] & ~owed_back))
-        outputs = {f"memory_{name}": _joined(wires) for name, wires in ports.items()}
+        outputs = {f"memory_{name}": pyrtl.concat_list(wires) for name, wires in ports.items()}
         outputs |= {
-            "write_back_done": _joined(back_done),
+            "write_back_done": pyrtl.concat_list(back_done),
             "writes_pending": pyrtl.rtl_any(*owed),
             "writes_move": pyrtl.rtl_any(*moves),
             **_answers(size),
@@ -159,8 +158,7 @@ def _fetches(size: MemoryPortSize, block: pyrtl.Block) -> list[Stream]:
         taken = Stream(item, valid[c], pyrtl.WireVector(1, f"fetch_{c}_room"))
         streams.append(fifo(taken, 2, block=block, prefix=f"fetch_{c}_").stream)
         ready.append(taken.ready)
-    port = pyrtl.Output(size.channels, "request_ready")
-    port <<= _joined(ready)
+    output_ports({"request_ready": pyrtl.concat_list(ready)})
     return streams
 
 
@@ -169,8 +167,7 @@ def _by_channel(size: MemoryPortSize, name: str, bits: int, block: pyrtl.Block) 
     address = pyrtl.Input(size.channels * BURST_ADDRESS_BITS, f"{name}_address")
     data, valid = pyrtl.Input(size.channels * bits, f"{name}_data"), pyrtl.Input(size.channels, f"{name}_valid")
     ready = [pyrtl.WireVector(1, f"{name}_{c}_taken") for c in range(size.channels)]
-    port = pyrtl.Output(size.channels, f"{name}_ready")
-    port <<= _joined(ready)
+    output_ports({f"{name}_ready": pyrtl.concat_list(ready)})
     return [
         Stream(
             pyrtl.concat(_part(data, c, size.channels), _part(address, c, size.channels)),
@@ -192,8 +189,7 @@ def _shared(size: MemoryPortSize, name: str, bits: int, block: pyrtl.Block) -> l
         taken = pyrtl.WireVector(1, f"{name}_{c}_taken")
         streams.append(Stream(pyrtl.concat(rest, address), valid & mine, taken))
         takes.append(taken & mine)
-    port = pyrtl.Output(1, f"{name}_ready")
-    port <<= pyrtl.rtl_any(*takes)
+    output_ports({f"{name}_ready": pyrtl.rtl_any(*takes)})
     return streams
 
 
@@ -202,12 +198,12 @@ def _answers(size: MemoryPortSize) -> dict[str, Wire]:
     tags, valid = pyrtl.Input(size.channels * size.tag, "answer_tag"), pyrtl.Input(size.channels, "answer_valid")
     data = pyrtl.Input(size.channels * BURST_BITS, "answer_data")
     each = [_part(tags, c, size.channels) for c in range(size.channels)]
-    controls = _joined([tag[-1] for tag in each])
+    controls = pyrtl.concat_list([tag[-1] for tag in each])
     return {
-        "fetch_answer_tag": _joined([tag[: size.fetch_tag] for tag in each]),
+        "fetch_answer_tag": pyrtl.concat_list([tag[: size.fetch_tag] for tag in each]),
         "fetch_answer_data": data,
         "fetch_answer_valid": valid & ~controls,
-        "control_answer_tag": _joined([tag[: size.control_tag] for tag in each]),
+        "control_answer_tag": pyrtl.concat_list([tag[: size.control_tag] for tag in each]),
         "control_answer_data": data,
         "control_answer_valid": valid & controls,
     }
@@ -216,7 +212,3 @@ def _answers(size: MemoryPortSize) -> dict[str, Wire]:
 def _part(wire: Wire, index: int, count: int) -> Wire:
     bits = len(wire) // count
     return wire[index * bits : (index + 1) * bits]
-
-
-def _joined(wires: Sequence[Wire]) -> Wire:
-    return pyrtl.concat(*reversed(wires))

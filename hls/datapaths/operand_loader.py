@@ -26,7 +26,7 @@ import pyrtl
 
 from hls.datapaths.bitwidth_converter import Plane
 from hls.datapaths.machine_sizes import LINE_BITS, QUERY_LINES, Destination, MachineSizes, Source
-from hls.lower import Netlist, building
+from hls.lower import Netlist, building, output_ports
 from hls.netlist import Wire
 from hls.stream import Stream, drive, fifo, payload_register, register, source_ports
 from hls.technology import Technology
@@ -134,9 +134,7 @@ def _request(name: str, sizes: MachineSizes, load: Wire, fields: dict[str, Wire]
     ready = pyrtl.Input(1, f"{name}_ready")
     data.next <<= pyrtl.select(load, sizes.list_request.pack(fields), data)
     valid.next <<= load | (valid & ~ready)
-    for suffix, wire in (("data", data), ("valid", valid)):
-        port = pyrtl.Output(len(wire), f"{name}_{suffix}")
-        port <<= wire
+    output_ports({f"{name}_data": data, f"{name}_valid": valid})
     return Stream(data, valid, ready)
 
 
@@ -169,8 +167,7 @@ def _keys(sizes: MachineSizes, layer: _Layer, jobs: Stream, block: pyrtl.Block) 
         later = register(LOADS_BITS, f"key_loads_{stage}", block)
         later.next <<= shown
         shown = later
-    port = pyrtl.Output(LOADS_BITS, "key_loads")
-    port <<= shown
+    output_ports({"key_loads": shown})
 
 
 def _queries(sizes: MachineSizes, layer: _Layer, jobs: Stream, block: pyrtl.Block) -> None:

@@ -17,7 +17,7 @@ from hls.datapaths.top_k_wires import hold
 from hls.datapaths.value_wires import OUTPUT_JOB, by_dimension, elements_of, fitted, packed, shifted_up
 from hls.datapaths.write_back import WriteBackSize
 from hls.lower import Netlist, building, output_ports
-from hls.netlist import Wire
+from hls.netlist import Wire, split
 from hls.stream import Stream, drive, fifo, produced, register, skid_buffer, source_ports
 from hls.stream_flow import fork
 from hls.technology import Technology
@@ -127,15 +127,7 @@ def _heads(
     moves = rows.valid & arriving.ready
     hold(part, moves, pyrtl.select(is_last, pyrtl.Const(0, part_bits), (part + 1)[:part_bits]))
     out = skid_buffer(arriving, block=block, prefix="head_skid_")
-    position = 0
-    for name, bits in (
-        ("element", sizes.native * sizes.width),
-        ("index", HEAD_BITS),
-        ("mantissa", 16),
-        ("shift", 7),
-        ("last", 1),
-    ):
-        output_ports({f"head_{name}": out.data[position : position + bits]})
-        position += bits
-    output_ports({"head_valid": out.valid})
+    names = ("element", "index", "mantissa", "shift", "last")
+    fields = split(out.data, (sizes.native * sizes.width, HEAD_BITS, 16, 7, 1))
+    output_ports({f"head_{name}": wire for name, wire in zip(names, fields, strict=True)} | {"head_valid": out.valid})
     drive(out.ready, pyrtl.Input(1, "head_ready"))

@@ -31,7 +31,7 @@ from hls.datapaths.machine_sizes import LINE_BITS, QUERY_LINES, Destination, Mac
 from hls.datapaths.operand_loader import by_dimension, vectors
 from hls.datapaths.row_issue_walk import Layer, Opened, RowSizes, masked, moved
 from hls.datapaths.row_queues import PENDING_ROWS
-from hls.lower import building
+from hls.lower import building, output_ports
 from hls.netlist import Wire
 from hls.stream import Stream, drive, fifo, payload_register, register
 
@@ -118,8 +118,7 @@ def replays(sizes: RowSizes, layer: Layer, opened: Opened, progress: Progress, b
         for name, wire in (("query_clear", lines & done.sign_extended(QUERY_LINES)), ("key_release", frees)):
             held = register(len(wire), f"{name}_held", block)
             held.next <<= wire
-            port = pyrtl.Output(len(wire), name)
-            port <<= held
+            output_ports({name: held})
     return Replays(row, eligible, done, landed)
 
 
@@ -185,7 +184,5 @@ def _lsb_planes(
         "destination": pyrtl.Const(Destination.KEY, 2),
         "place": pyrtl.concat(pyrtl.Const(0, LINE_BITS), request_buffer),
     }
-    for name, wire in (("data", sizes.list_request.pack(fields)), ("valid", request_valid)):
-        port = pyrtl.Output(len(wire), f"key_lsb_request_{name}")
-        port <<= wire
+    output_ports({"key_lsb_request_data": sizes.list_request.pack(fields), "key_lsb_request_valid": request_valid})
     return landed

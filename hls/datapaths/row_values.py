@@ -45,7 +45,7 @@ from hls.datapaths.value_wires import (
     survivor_list,
 )
 from hls.lower import Netlist, building, instantiate, output_ports
-from hls.netlist import Wire
+from hls.netlist import Wire, split
 from hls.schedule import schedule
 from hls.stream import Stream, drive, fifo, payload_register, produced, register, sink_ports, skid_buffer
 from hls.stream_flow import fork
@@ -266,10 +266,7 @@ def _engines(sizes: MachineSizes, types: TopKTypes, layer: _Layer, rows: Stream,
         ("b", to_b, [len(wire) for wire in only_probabilities]),
     ):
         out = skid_buffer(stream, block=block, prefix=f"engine_{engine}_skid_")
-        position = 0
-        for name, width in zip(names, widths, strict=True):
-            field = out.data[position : position + width]
+        for name, field in zip(names, split(out.data, widths), strict=True):
             output_ports({f"engine_{engine}_{name}": fitted(field, types.count.width) if name == "k" else field})
-            position += width
         output_ports({f"engine_{engine}_in_valid": out.valid})
         drive(out.ready, pyrtl.Input(1, f"engine_{engine}_in_ready"))

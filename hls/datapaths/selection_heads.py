@@ -25,8 +25,7 @@ def head_clear(block: pyrtl.Block, asked: Wire) -> Wire:
     with building(block):
         pending = register(1, "head_clear_pending", block)
         pending.next <<= asked | (pending & ~pyrtl.Input(1, "head_clear_ready"))
-        port = pyrtl.Output(1, "head_clear_valid")
-        port <<= pending
+        output_ports({"head_clear_valid": pending})
     return pending
 
 
@@ -44,8 +43,7 @@ def head_scores(start: Wire, last_head: Wire, mask: Wire, clearing: Wire, block:
         reading.next <<= start | (reading & ~(issues & is_last))
         following = (head + 1)[:HEAD_BITS]
         head.next <<= pyrtl.select(start, pyrtl.Const(0, HEAD_BITS), pyrtl.select(issues, following, head))
-        port = pyrtl.Output(HEAD_BITS, "head_read")
-        port <<= head
+        output_ports({"head_read": head})
         # the score of a head comes a cycle after its number
         read_valid, read_last = register(1, "head_read_valid", block), register(1, "head_read_last", block)
         read_head = register(HEAD_BITS, "head_read_number", block)

@@ -16,7 +16,7 @@ from hls.datapaths.number_formats import HEAD_SCORE_BITS
 from hls.datapaths.selection_lists import lane_bits, stage
 from hls.datapaths.token_importance_parts import SCORE
 from hls.lower import building, output_ports
-from hls.netlist import Wire
+from hls.netlist import Wire, split
 from hls.stream import Stream, drive, fifo, register
 from hls.stream_flow import fork
 
@@ -157,14 +157,9 @@ def engine_rows(sizes: MachineSizes, tokens: Stream, heads: Stream, asked: Engin
         }
         packed = pyrtl.concat(*reversed(list(fields.values())))
         out = stage(Stream(packed, takes_token | takes_head, room), block=block, prefix="engine_row_")
-        position, found = 0, {}
-        for name, wire in fields.items():
-            found[name] = out.data[position : position + len(wire)]
-            position += len(wire)
+        found = dict(zip(fields, split(out.data, map(len, fields.values())), strict=True))
         upper = [found["value"][value_bits + i * score_bits :][:score_bits] for i in range(lanes - 1)]
         wide = [found["value"][:value_bits], *(wire.zero_extended(value_bits) for wire in upper)]
         found["value"] = pyrtl.concat(*reversed(wide))
-        for name, wire in {**found, "request": out.valid}.items():
-            port = pyrtl.Output(len(wire), f"select_{name}")
-            port <<= wire
+        output_ports({f"select_{name}": wire for name, wire in {**found, "request": out.valid}.items()})
         drive(out.ready, pyrtl.Input(1, "select_ready"))

@@ -25,8 +25,8 @@ from hls.datapaths.top_k_filter import build_filter
 from hls.datapaths.top_k_graphs import TopKPlan, TopKTypes, plan
 from hls.datapaths.top_k_select import build_select
 from hls.datapaths.top_k_wires import align, hold, lanes_of, remove_unread
-from hls.lower import Netlist, building, instantiate
-from hls.netlist import Wire
+from hls.lower import Netlist, building, instantiate, output_ports
+from hls.netlist import Wire, split
 from hls.stream import Stream, drive, fifo, payload_register, register
 from hls.stream_rows import Rows, row_packer
 from hls.technology import Technology
@@ -91,13 +91,8 @@ def _result_ports(types: TopKTypes, result: Stream) -> None:
         "threshold": types.value.width,
         "num_equal": types.count.width,
     }
-    position = 0
-    for name, bits in fields.items():
-        port = pyrtl.Output(bits, name)
-        port <<= result.data[position : position + bits]
-        position += bits
-    valid = pyrtl.Output(1, "out_valid")
-    valid <<= result.valid
+    output_ports(dict(zip(fields, split(result.data, fields.values()), strict=True)))
+    output_ports({"out_valid": result.valid})
     drive(result.ready, pyrtl.Input(1, "out_ready"))
 
 

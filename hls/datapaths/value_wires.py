@@ -23,16 +23,7 @@ KEEP_ALL = 16
 
 def retired_beat(sizes: MachineSizes) -> Record:
     """A beat of a row as it leaves the row queues."""
-    return Record(
-        (
-            ("prob", sizes.slots * PROBABILITY_BITS),
-            ("lanes", sizes.slots),
-            ("number", sizes.row_bits),
-            ("last", 1),
-            ("flat", 1),
-            ("visible", sizes.count_bits),
-        )
-    )
+    return Record((*kept_beat(sizes).fields, ("visible", sizes.count_bits)))
 
 
 def kept_beat(sizes: MachineSizes) -> Record:
