@@ -30,13 +30,6 @@ OPERATOR_KINDS = (
     "add", "sub", "neg", "mul", "eq", "lt", "mux", "table", "shift_left", "shift_right", "and", "or", "xor", "not",
     "reduce_and", "reduce_or", "reduce_xor", "priority",
 )  # fmt: skip
-VARIABLES = {
-    "n": "bits of the widest input",
-    "m": "bits of the narrowest input",
-    "o": "bits of the output",
-    "e": "entries of the table",
-    "s": "stages of the shifter that can matter",
-}
 
 
 def nonzero_digits(constant: int) -> int:
@@ -110,6 +103,7 @@ class Technology:
         entries = attributes.get("entries", 1 << min(in_bits[0], 24))
         width = max(in_bits[0], out_bits)
         stages = min(in_bits[-1], max(1, (width - 1).bit_length()))
+        # bits of the widest input, the narrowest and the output, entries of a table, stages of a shifter that matter
         variables = {"n": max(in_bits), "m": min(in_bits), "o": out_bits, "e": entries, "s": stages}
         if kind in ("shift_left", "shift_right"):
             variables["n"] = width

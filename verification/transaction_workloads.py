@@ -173,6 +173,5 @@ def _layers(
             query_bits=datapath_bits if query_bits == ABSENT else query_bits,
             token_selection=Selection(len(present) - 1, count - 1) if 1 < count < len(present) else None,
             head_selection=Selection(len(before), len(heads)) if len(heads) < len(before) else None,
-            accumulates=bool(w.accumulate[rows].any()),
             seed=seed,
         )

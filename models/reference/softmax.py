@@ -16,7 +16,6 @@ from models.reference.arithmetic import HeldScale, rshift, shift_left_saturating
 PROB_BITS = 12
 PROB_MAX = (1 << PROB_BITS) - 1
 ARGUMENT_BITS = 25
-ARGUMENT_FRACTION = 20
 EXP_FRACTION = 24
 
 _LOG2_E = 1_512_775  # 2^20 log2 e

@@ -77,7 +77,6 @@ class LayerWork:
         present_ids: tokens that a pass of its own chose from, as with scope `sequence`, shape (tokens,); None: chosen
             behind the layer before, from its survivors; before the first layer by a pass of its own, from all.
         head_selection: the same of heads.
-        accumulates: probabilities are added to the importance of tokens.
         kept_mask: which values are kept, by slot, shape (heads, rows, keys); None where not known.
         value_passes: candidates of the passes of engine B, [head][row]; None where not known.
         exact: ids are those of a run, not drawn.
@@ -100,7 +99,6 @@ class LayerWork:
     token_selection: Selection | None = None
     present_ids: IntArray | None = None
     head_selection: Selection | None = None
-    accumulates: bool = True
     kept_mask: BoolArray | None = None
     value_passes: tuple[tuple[Passes, ...], ...] | None = None
     exact: bool = False

@@ -59,12 +59,10 @@ class Offered:
 
 @dataclass(frozen=True)
 class LayerRun:
-    """How a layer ended: status, cycles from start to done, cycles of them until layer_start and after rows_done."""
+    """How a layer ended: status, cycles from start to done, and the answer in DRAM."""
 
     status: LayerStatus
     cycles: int
-    before_cycles: int
-    after_cycles: int
     answer: Mapping[str, int]
 
 
@@ -152,7 +150,7 @@ class Bench:
         wanted = status_of(self.config, layer)
         jobs = jobs_of(layer) if wanted == LayerStatus.OK and layer.fields["rows"] else []
         rows = _Rows(self, layer, jobs)
-        started, begun, ended, writes, copies = None, None, None, self.writes, {}
+        started, begun, ended, writes, copies = None, False, False, self.writes, {}
         for cycle in range(limit_cycles):
             inputs = self._memory_inputs() | rows.inputs()
             if started is None:
@@ -164,14 +162,13 @@ class Bench:
             if seen["see_survivor_write"]:
                 copies[seen["see_survivor_row"]] = seen["see_survivor_ids"]
             if seen["see_layer_start"]:
-                begun = cycle
+                begun = True
                 for name, value in bus_of(self.config, layer).items():
                     assert seen[f"see_{name}"] == value, f"{name} is {seen[f'see_{name}']}, not {value}"
                 assert self._copied(copies, len(layer.survivors)) == list(layer.survivors)
                 self._begin(layer)
             rows.after(seen)
-            if ended is None and begun is not None and seen["see_layer_selecting"]:
-                ended = cycle
+            ended = ended or bool(begun and seen["see_layer_selecting"])
             if seen["see_done_valid"]:
                 break
         else:
@@ -181,17 +178,16 @@ class Bench:
         assert status == wanted, f"{status!r} instead of {wanted!r}"
         answer: Mapping[str, int] = {}
         if status == LayerStatus.OK:
-            assert begun is not None
-            assert ended is not None
+            assert begun
+            assert ended
             assert not rows.left(), "rows were left when the layer ended"
             answer = self._finish(layer, rows, cycle - started)
         else:
-            assert begun is None, "a bad descriptor has begun"
+            assert not begun, "a bad descriptor has begun"
             assert self.writes == writes, "a bad descriptor has written"
         assert self.image == self.expected_image, _difference(self.image, self.expected_image)
         assert not self.under_way, "done before all was acknowledged"
-        before = (begun if begun is not None else cycle) - started
-        return LayerRun(status, cycle - started, before, cycle - ended if ended is not None else 0, answer)
+        return LayerRun(status, cycle - started, answer)
 
     def _copied(self, copies: Mapping[int, int], count: int) -> list[int]:
         lanes, bits = self.sizes.top_k_lanes, self.sizes.id_bits
