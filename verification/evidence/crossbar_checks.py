@@ -21,11 +21,10 @@ from verification.equivalence.sequential import Signals, prove_by_induction
 from verification.equivalence.synthesis import prove_synthesized
 from verification.equivalence.verdict import Kind, Verdict, sampled, weakest
 from verification.evidence.crossbar_model import TRAFFIC, invariants, next_state, run_traffic
-from verification.evidence.planted import MUTANT_LIMITS, SAME_STEP_LIMITS, all_refuted, faults
-from verification.evidence.same_behaviour import Read, Recorder, Run, View, first_difference, prove_same_behaviour
+from verification.evidence.planted import all_refuted, faults
+from verification.evidence.same_behaviour import Read, Recorder, Run, View, first_difference, mutants_in_view
 from verification.evidence.words import joined
-from verification.mutants.netlist import netlist_mutants
-from verification.mutation import Detector, MutationReport, kill_rate, sample_mutants
+from verification.mutation import Detector, MutationReport
 from verification.results import Check, Settings
 
 FULL = AcceleratorConfig.preset("spatten")
@@ -114,7 +113,7 @@ def view(size: CrossbarSize) -> View:
 
 def mutation_report(size: CrossbarSize, netlist: Netlist, samples: int, seed: int) -> MutationReport:
     """Mutants against runs alone; survivors only where they are proved to behave the same."""
-    block, seen = netlist.block, view(size)
+    seen = view(size)
     recorded = [recorded_turns(netlist, size, seed, 600)]
     recorded += [recorded_turns(netlist, size, seed, 12, output) for output in range(size.outputs)]
 
@@ -124,15 +123,8 @@ def mutation_report(size: CrossbarSize, netlist: Netlist, samples: int, seed: in
     def otherwise(faulty: pyrtl.Block) -> bool:
         return first_difference(faulty, recorded, seen.payload) is not None
 
-    every = netlist_mutants(block)
-    return kill_rate(
-        block,
-        sample_mutants(every, samples, seed),
-        [Detector("traffic", sent), Detector("turns", otherwise)],
-        prover=lambda faulty: prove_same_behaviour(block, faulty, seen, MUTANT_LIMITS),
-        population=len(every),
-        limits=SAME_STEP_LIMITS,
-    )
+    detectors = [Detector("traffic", sent), Detector("turns", otherwise)]
+    return mutants_in_view(netlist.block, seen, detectors, samples, seed)
 
 
 def checks(

@@ -23,16 +23,15 @@ from verification.evidence.fetcher_model import (
     first_silence,
 )
 from verification.evidence.fetcher_mutants import PAYLOAD, SMALL, recorded_runs, view
-from verification.evidence.planted import MUTANT_LIMITS, SAME_STEP_LIMITS, faults
+from verification.evidence.planted import all_noticed, faults
 from verification.evidence.same_behaviour import (
     first_broken_promise,
     first_difference,
+    mutants_in_view,
     prove_claims,
-    prove_same_behaviour,
     refute_claims,
 )
-from verification.mutants.netlist import netlist_mutants
-from verification.mutation import Detector, MutationReport, kill_rate, sample_mutants
+from verification.mutation import Detector, MutationReport
 from verification.results import Check, Settings
 
 TINY = AcceleratorConfig.preset("tiny")
@@ -123,13 +122,11 @@ def _planted(settings: Settings) -> Verdict:
         ("reset value", "lane_1_filled", ""),
         ("enable", "row_shared", "never"),
     )
-    for fault in wrong:
-        try:
-            fetch_patterns(TINY, replace(netlist, block=fault.build()), 60, settings.seed, limit_cycles=4000)
-        except AssertionError:
-            continue
-        return refuted(f"{fault.operator} at {fault.where} ({fault.what}) goes unnoticed")
-    return sampled(len(wrong), "; ".join(f"{f.operator} at {f.where}: {f.what}" for f in wrong))
+
+    def run(faulty: pyrtl.Block) -> int:
+        return fetch_patterns(TINY, replace(netlist, block=faulty), 60, settings.seed, limit_cycles=4000)
+
+    return all_noticed(wrong, run)
 
 
 def _claims(settings: Settings) -> Verdict:
@@ -159,16 +156,8 @@ def _promises(settings: Settings) -> Verdict:
 
 def mutation_report(samples: int, seed: int) -> MutationReport:
     """Mutants against runs; survivors only where they are proved to behave the same."""
-    block, seen = build(SMALL, patience_cycles=PATIENCE_CYCLES).block, view()
-    every = netlist_mutants(block)
-    return kill_rate(
-        block,
-        sample_mutants(every, samples, seed),
-        _detectors(20, seed),
-        prover=lambda faulty: prove_same_behaviour(block, faulty, seen, MUTANT_LIMITS),
-        population=len(every),
-        limits=SAME_STEP_LIMITS,
-    )
+    block = build(SMALL, patience_cycles=PATIENCE_CYCLES).block
+    return mutants_in_view(block, view(), _detectors(20, seed), samples, seed)
 
 
 def _mutants(settings: Settings) -> Verdict:

@@ -87,6 +87,19 @@ def all_refuted(planted: Sequence[Mutant], check: Callable[[pyrtl.Block], Verdic
     return sampled(len(planted), "; ".join(f"{f.operator} at {f.where}: {f.what}" for f in planted))
 
 
+def all_noticed(planted: Sequence[Mutant], run: Callable[[pyrtl.Block], object]) -> Verdict:
+    """TESTED(faults) if a run of every one ends with an AssertionError, else REFUTED naming the first that does not."""
+
+    def check(faulty: pyrtl.Block) -> Verdict:
+        try:
+            run(faulty)
+        except AssertionError as error:
+            return refuted(str(error))
+        return sampled(1, "it goes unnoticed")
+
+    return all_refuted(planted, check)
+
+
 def gate_faults_refuted(block: pyrtl.Block, settings: Settings, *wanted: tuple[str, str, str]) -> Verdict:
     """Whether "the gates equal the netlist" is refuted of each of these faults among the gates of `block`."""
     gates, correspondence = synthesized(block)

@@ -33,7 +33,9 @@ from verification.equivalence.sequential import (
 from verification.equivalence.solver import Limits
 from verification.equivalence.symbolic import Obligation, Start, SymbolicRun, discharge
 from verification.equivalence.verdict import Verdict, proved, unknown
-from verification.evidence.planted import all_refuted, faults
+from verification.evidence.planted import MUTANT_LIMITS, SAME_STEP_LIMITS, all_refuted, faults
+from verification.mutants.netlist import netlist_mutants
+from verification.mutation import Detector, MutationReport, kill_rate, sample_mutants
 from verification.results import Settings
 
 Read = Callable[[Signals], Bits]
@@ -194,6 +196,21 @@ def prove_same_behaviour(original: pyrtl.Block, other: pyrtl.Block, view: View, 
             relation = relation.weakened(name, name in view.read)
         if len(relation.unrelated) == len(ours.registers):
             return unknown("no register is related")
+
+
+def mutants_in_view(
+    block: pyrtl.Block, view: View, detectors: Sequence[Detector], samples: int, seed: int
+) -> MutationReport:
+    """Sampled mutants against runs; survivors only where they are proved to behave the same."""
+    every = netlist_mutants(block)
+    return kill_rate(
+        block,
+        sample_mutants(every, samples, seed),
+        detectors,
+        prover=lambda faulty: prove_same_behaviour(block, faulty, view, MUTANT_LIMITS),
+        population=len(every),
+        limits=SAME_STEP_LIMITS,
+    )
 
 
 def _alike(runs: tuple[SymbolicRun, SymbolicRun], name: str, cycle: int, relation: _Relation, view: View) -> Bits:

@@ -18,21 +18,20 @@ from verification.equivalence.bits import Bits, choose, conjunction
 from verification.equivalence.sequential import Environment, Invariant, Signals
 from verification.equivalence.verdict import Kind, Verdict, refuted, sampled
 from verification.evidence.fetcher_model import random_memory
-from verification.evidence.planted import MUTANT_LIMITS, SAME_STEP_LIMITS, faults
+from verification.evidence.planted import all_noticed, faults
 from verification.evidence.same_behaviour import (
     Read,
     Recorder,
     Run,
     View,
     first_difference,
+    mutants_in_view,
     prove_claims,
-    prove_same_behaviour,
     refute_claims,
 )
 from verification.evidence.stream_contracts import implies, now
 from verification.evidence.write_back_model import SilentMemoryError, WrittenRows, random_streams, write, write_with
-from verification.mutants.netlist import netlist_mutants
-from verification.mutation import Detector, MutationReport, kill_rate, sample_mutants
+from verification.mutation import Detector, MutationReport
 from verification.results import Check, Settings
 
 TINY = AcceleratorConfig.preset("tiny")
@@ -82,13 +81,7 @@ def _planted(settings: Settings) -> Verdict:
         ("reset value", "owed_1", ""),
         ("selection", "", ""),
     )
-    for fault in wrong:
-        try:
-            write_patterns(replace(netlist, block=fault.build()), 20, settings.seed, 3000)
-        except AssertionError:
-            continue
-        return refuted(f"{fault.operator} at {fault.where} ({fault.what}) goes unnoticed")
-    return sampled(len(wrong), "; ".join(f"{f.operator} at {f.where}: {f.what}" for f in wrong))
+    return all_noticed(wrong, lambda faulty: write_patterns(replace(netlist, block=faulty), 20, settings.seed, 3000))
 
 
 def silence(netlist: Netlist, channel: int, limit_cycles: int) -> tuple[int, int] | None:
@@ -230,15 +223,8 @@ def mutation_report(samples: int, seed: int) -> MutationReport:
     def written(faulty: pyrtl.Block) -> bool:
         return write_patterns(Netlist("mutant", faulty), 25, seed, 4000) < 1
 
-    every = netlist_mutants(netlist.block)
-    return kill_rate(
-        netlist.block,
-        sample_mutants(every, samples, seed),
-        [Detector("recorded runs", otherwise), Detector("silence", waits), Detector("patterns", written)],
-        prover=lambda faulty: prove_same_behaviour(netlist.block, faulty, seen, MUTANT_LIMITS),
-        population=len(every),
-        limits=SAME_STEP_LIMITS,
-    )
+    detectors = [Detector("recorded runs", otherwise), Detector("silence", waits), Detector("patterns", written)]
+    return mutants_in_view(netlist.block, seen, detectors, samples, seed)
 
 
 def _mutants(settings: Settings) -> Verdict:
