@@ -2,14 +2,14 @@
 
     bursts -> FIFO of 2 -> a row of ids a cycle -> check -> FIFO -> register -> mask, a row a cycle
 
-A layer starts when the last row is checked; what is selected behind it needs the masks too. A row of ids waits while
-the rows of the mask before its ids are written; at the end of a list all rows of the mask that are left follow. A cycle
-is a step here: lists are short.
+A layer starts when the last row is checked; what is selected behind it needs the masks too. A cycle is a step here:
+lists are short.
 """
 
 import numpy as np
 
 from models.memory.compilation import Array, compiled
+from models.transaction.mask_rows import mask_cycle
 
 
 @compiled
@@ -34,19 +34,17 @@ def intake_cycles(
     row_there, checked, waiting, merged = False, 0, 0, False  # rows checked; in the FIFO behind; in the register
     masked, row, flushing, finished = 0, 0, False, False
     while made + 1 < found.shape[0] or checked < total:
-        taking = merged and not flushing
-        looks = taking and not finished
-        later = looks and reached[masked] > row
-        emits = flushing or (looks and (later or (full[masked] and reached[masked] == row)))
-        takes = taking and not later
-        is_end, last = row == mask_rows - 1, merged and ends[masked // per_burst] and (masked + 1) % per_burst == 0
-        over = (emits and flushing and is_end) or (takes and last and (finished or (emits and is_end)))
-        flushing = (takes and last and not over) or (flushing and not over and not (takes and last))
-        finished = not over and (finished or (emits and is_end))
+        to, ends_mask, is_last = -1, False, False
+        if merged:
+            to, ends_mask = reached[masked], full[masked]
+            is_last = ends[masked // per_burst] and (masked + 1) % per_burst == 0
+        is_end = row == mask_rows - 1
+        row, flushing, finished, emits, takes = mask_cycle(
+            row, flushing, finished, merged, to, ends_mask, is_last, mask_rows, True
+        )
         if emits and is_end:
             made += 1
             found[made] = cycle
-        row = 0 if over else row + 1 if emits else row
         masked += takes
         # the register, the FIFO, the check, the FIFO of bursts
         room = waiting < depth

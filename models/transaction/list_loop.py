@@ -13,6 +13,7 @@ from hls.datapaths.selection_next import LISTED_ROWS, MASK_ROWS
 from hls.datapaths.top_k import RESULT_ROWS
 from models.memory.compilation import Record, compiled
 from models.transaction.fetch_state import NOTHING, SWEPT
+from models.transaction.mask_rows import mask_cycle
 
 LAST, EMPTY = 1, 2
 """Bits of a packed row: the last of a list, and without ids."""
@@ -95,23 +96,20 @@ def _pack(f: Record, mask_rows0: int) -> int:
 @compiled
 def _mask(f: Record, cycle: int, moves: bool) -> None:
     """Rows of results to rows of masks, of tokens, then of heads; `moves`: the register behind takes a row."""
-    row, at, flushing = f.mask_row, f.results_masked, f.mask_flushing != 0
-    taking = f.result_there != 0 and not flushing
-    looks = taking and not f.mask_finished
+    row, at, there, flushing = f.mask_row, f.results_masked, f.result_there != 0, f.mask_flushing != 0
     of_heads = (at - 1 if flushing else at) >= f.first_heads
-    is_end = row == (f.head_rows if of_heads else f.list_rows) - 1
-    later = looks and f.result_reached[at] > row
-    emits = flushing or later or (looks and f.result_reached[at] == row and f.result_full[at] != 0)
-    goes, takes = emits and moves, taking and not later and (not emits or moves)
-    last = takes and (at + 1 == f.first_heads or at + 1 == f.results_n)
-    ends = (goes and flushing and is_end) or (last and (f.mask_finished != 0 or (goes and is_end)))
+    rows, reached, full = f.head_rows if of_heads else f.list_rows, -1, False
+    if there:
+        reached, full = f.result_reached[at], f.result_full[at] != 0
+    is_last = at + 1 == f.first_heads or at + 1 == f.results_n
+    following, flushes, finished, emits, takes = mask_cycle(
+        row, flushing, f.mask_finished != 0, there, reached, full, is_last, rows, moves
+    )
     if moves:
         f.mask_held, f.mask_held_heads = 1 if emits else 0, 1 if of_heads else 0
-    if goes and is_end and of_heads:
-        f.heads_end = cycle + 1
-    f.mask_row = 0 if ends else row + 1 if goes else row
-    f.mask_finished = 1 if not ends and (f.mask_finished or (goes and is_end)) else 0
-    f.mask_flushing = 1 if not ends and (last or flushing) else 0
+        if emits and of_heads and row == rows - 1:
+            f.heads_end = cycle + 1
+    f.mask_row, f.mask_finished, f.mask_flushing = following, 1 if finished else 0, 1 if flushes else 0
     f.results_masked += 1 if takes else 0
     _result(f, cycle, takes)
 
