@@ -13,7 +13,7 @@ before, so the buffer is free when these are left, and nothing can keep them: al
 The LSBs are asked for as soon as one row of the K/V head is decided to be flat, whatever rows are before it; so those
 of the next K/V head are fetched beside the second passes of this one. A buffer's LSBs:
 
-    nothing -> wanted (first flat row) -> requested -> waiting (taken; `SETTLE_CYCLES`) -> landed (not pending)
+    nothing -> wanted (first flat row) -> requested -> waiting (taken: `key_pending` shows it) -> landed (not pending)
 
 What has landed is known segment by segment: of the first passes' plane from the opening of the K/V head on, of the LSBs
 from `waiting` on.
@@ -34,9 +34,6 @@ from hls.datapaths.row_queues import PENDING_ROWS
 from hls.lower import building, output_ports
 from hls.netlist import Wire
 from hls.stream import Stream, drive, fifo, payload_register, register
-
-SETTLE_CYCLES = 2
-"""From the cycle after a request was taken until `key_pending` is believed."""
 
 
 @dataclass(frozen=True)
@@ -161,14 +158,9 @@ def _lsb_planes(
         called.next <<= ~mine & (called | calls)
         wanted[b].next <<= ~mine & ((wanted[b] & ~asked) | calls)
         waiting.next <<= ~mine & (waiting | taken)
-        settled: Wire = waiting
-        for stage in range(SETTLE_CYCLES):
-            later = register(1, f"lsb_settled_{b}_{stage}", block)
-            later.next <<= waiting & settled
-            settled = later
         kept = (~mine).sign_extended(sizes.segments)
         first.next <<= kept & (first | arrived)
-        here.next <<= kept & (here | ((waiting & settled).sign_extended(sizes.segments) & arrived))
+        here.next <<= kept & (here | (waiting.sign_extended(sizes.segments) & arrived))
         landed.append((first, here))
     request_valid.next <<= asks | (request_valid & ~ready)
     request_buffer.next <<= pyrtl.select(asks, choice, request_buffer)

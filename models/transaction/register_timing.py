@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import cache
 
 from hls.datapaths.catalog import BLOCKS
-from hls.datapaths.row_issue_replay import SETTLE_CYCLES
 from hls.register_paths import RegisterPaths
 from models.config import AcceleratorConfig
 
@@ -172,7 +171,6 @@ def _rows(machine: AcceleratorConfig) -> RowTiming:
         _counter(n, machine) for n in ("head_walk", "operand_loader", "row_issue", "row_queues")
     )
     decided = queues("decided_valid", "row_decided")
-    settling = (f"lsb_settled_0_{stage}" for stage in range(SETTLE_CYCLES))
     return RowTiming(
         head_found=walk("walk_start", "walking", "found"),
         lines_cleared=issue("oldest_there", "query_freed") + loader("query_freed", "query_room"),
@@ -185,7 +183,7 @@ def _rows(machine: AcceleratorConfig) -> RowTiming:
         second_room_seen=queues("replay_leaves", "replay_freed") + issue("replay_freed", "replay_eligible"),
         lines_seen=issue("cleared", "first_eligible"),
         lsb_asked=decided + issue("row_decided", "lsb_wanted_0", "key_lsb_request_valid"),
-        lsb_settled=issue("key_lsb_request_ready", *settling, "replay_eligible"),
+        lsb_settled=issue("key_lsb_request_ready", "lsb_waiting_0", "replay_eligible"),
         lsb_seen=issue("key_pending", "lsb_landed_0", "replay_eligible"),
         landed_seen=issue("key_pending", "first_landed_0", "beat_may"),
         all_landed_seen=issue("key_pending", "first_landed_0", "keys_there"),
