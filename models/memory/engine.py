@@ -26,6 +26,7 @@ ACTIVATE, PRECHARGE, PRECHARGE_ALL, REFRESH, READ_BURST, WRITE_BURST = range(6)
 COMMAND_NAMES = ("ACTIVATE", "PRECHARGE", "PRECHARGE_ALL", "REFRESH", "READ", "WRITE")
 NEVER = 1 << 62
 NONE = -1
+NO_SLOT = (1 << 16) - 1  # slots are unsigned: to compiled code an index that may be negative costs more
 BANK_BITS = 16
 BANK_MASK = (1 << BANK_BITS) - 1
 REFRESH_KEY = -1  # less than any request's
@@ -53,7 +54,7 @@ def _least_ready(keys: Array, times: Array, now: int) -> tuple[int, int]:
 @compiled
 def _column_candidate(channel: Record, p: int, now: int) -> tuple[int, int]:
     """Key of the oldest hit that may be served now, and the wake of the other hits."""
-    direction = channel.pseudo_channel[p].direction
+    direction = channel.pseudo_channel[p].direction & 1
     if now < channel.port[p, direction].column_ready:
         return NEVER, NEVER
     key, others = _least_ready(channel.hit_key[p, direction], channel.column_ready[p, direction], now)
@@ -67,7 +68,7 @@ def _row_candidate(channel: Record, p: int, now: int) -> tuple[int, int, int]:
     pc = channel.pseudo_channel[p]
     if now >= pc.refresh_due:
         return _refresh_candidate(channel, p, now)
-    direction = pc.direction
+    direction = pc.direction & 1
     port = channel.port[p, direction]
     least, command, others = NEVER, NONE, NEVER
     if now >= max(port.activate_wake, pc.activate_ready):
@@ -104,15 +105,15 @@ def _classify(channel: Record, p: int, direction: int, b: int) -> None:
     port, queue, bank = channel.port[p, direction], channel.queue[p, direction, b], channel.bank[p, b]
     oldest = (queue.head_age << BANK_BITS) + b
     hit = closed = conflict = NEVER
-    if queue.head != NONE:
+    if queue.head != NO_SLOT:
         if bank.open_row == NONE:
             closed = oldest
             port.activate_wake = min(port.activate_wake, channel.activate_ready[p, b])
         else:
-            if queue.hit != NONE:
+            if queue.hit != NO_SLOT:
                 hit = (queue.hit_age << BANK_BITS) + b
                 port.column_wake = min(port.column_wake, channel.column_ready[p, direction, b])
-            if queue.hit != queue.head and (queue.hit == NONE or bank.hits >= channel.delays.row_hit_cap):
+            if queue.hit != queue.head and (queue.hit == NO_SLOT or bank.hits >= channel.delays.row_hit_cap):
                 conflict = oldest
                 port.precharge_wake = min(port.precharge_wake, channel.precharge_ready[p, b])
     channel.hit_key[p, direction, b] = hit
@@ -135,10 +136,10 @@ def _find_hit(channel: Record, p: int, direction: int, b: int, start: int) -> No
     row = channel.bank[p, b].open_row
     slots = channel.slot[p, direction]
     i = start
-    while i != NONE and slots[i].row != row:
+    while i != NO_SLOT and slots[i].row != row:
         i = slots[i].next
     queue.hit = i
-    if i != NONE:
+    if i != NO_SLOT:
         queue.hit_age = slots[i].accepted
 
 
@@ -147,7 +148,7 @@ def _column_command(channel: Record, p: int, b: int, now: int) -> int:
     """Issue the hit of bank `b`; returns its tag."""
     d = channel.delays
     pc = channel.pseudo_channel[p]
-    direction = pc.direction
+    direction = pc.direction & 1
     port, queue, bank = channel.port[p, direction], channel.queue[p, direction, b], channel.bank[p, b]
     hit = queue.hit
     slot = channel.slot[p, direction, hit]
@@ -174,13 +175,13 @@ def _column_command(channel: Record, p: int, b: int, now: int) -> int:
     pc.queue_cycles_max = max(pc.queue_cycles_max, waited)
 
     before, after = slot.previous, slot.next
-    if before == NONE:
+    if before == NO_SLOT:
         queue.head = after
-        if after != NONE:
+        if after != NO_SLOT:
             queue.head_age = channel.slot[p, direction, after].accepted
     else:
         channel.slot[p, direction, before].next = after
-    if after == NONE:
+    if after == NO_SLOT:
         queue.tail = before
     else:
         channel.slot[p, direction, after].previous = before
@@ -189,7 +190,7 @@ def _column_command(channel: Record, p: int, b: int, now: int) -> int:
     port.count -= 1
     _find_hit(channel, p, direction, b, after)
     _classify(channel, p, direction, b)
-    if channel.queue[p, 1 - direction, b].head != NONE:
+    if other.count > 0 and channel.queue[p, 1 - direction, b].head != NO_SLOT:
         _classify(channel, p, 1 - direction, b)
     served: int = slot.tag
     return served
@@ -201,8 +202,8 @@ def _close(channel: Record, p: int, b: int, now: int) -> None:
     channel.activate_ready[p, b] = max(channel.activate_ready[p, b], now + channel.delays.precharge)
     channel.pseudo_channel[p].precharges += 1
     for direction in range(2):
-        channel.queue[p, direction, b].hit = NONE
-        if channel.queue[p, direction, b].head != NONE:
+        channel.queue[p, direction, b].hit = NO_SLOT
+        if channel.queue[p, direction, b].head != NO_SLOT:
             _classify(channel, p, direction, b)
 
 
@@ -219,7 +220,7 @@ def _activate(channel: Record, p: int, b: int, now: int) -> None:
     channel.column_ready[p, WRITE, b] = max(channel.column_ready[p, WRITE, b], now + d.activate_to_write)
     for direction in range(2):
         head = channel.queue[p, direction, b].head
-        if head != NONE:
+        if head != NO_SLOT:
             _find_hit(channel, p, direction, b, head)
             _classify(channel, p, direction, b)
     _delay_group(channel.activate_ready[p], b, d.group_shift, now + d.activate_long)
@@ -273,7 +274,7 @@ def _direction(channel: Record, p: int) -> int:
 def _plan(channel: Record, p: int, cycle: int) -> None:
     """When pseudo-channel `p` has something to do next, from `cycle` on, the row bus aside."""
     pc = channel.pseudo_channel[p]
-    port = channel.port[p, pc.direction]
+    port = channel.port[p, pc.direction & 1]
     pc.turns = _direction(channel, p) != pc.direction
     if cycle >= pc.refresh_due:
         pc.column_wake, pc.row_wake = NEVER, pc.refresh_wake
@@ -301,7 +302,7 @@ def commands(channel: Record, now: int) -> tuple[int, int, int]:
     if now < channel.wake:
         return tag, done, direction
     d = channel.delays
-    least, chosen, others, changed = NEVER, NONE, NEVER, 0
+    least, chosen, others, changed = NEVER, 0, NEVER, 0
     for p in range(d.pseudo_channels):
         pc = channel.pseudo_channel[p]
         if pc.turns:
@@ -312,21 +313,21 @@ def commands(channel: Record, now: int) -> tuple[int, int, int]:
             key, rest = _column_candidate(channel, p, now)
             if key < least:
                 least, chosen, others = key, p, rest
-    if chosen != NONE:
-        direction = channel.pseudo_channel[chosen].direction
+    if least != NEVER:
+        direction = channel.pseudo_channel[chosen].direction & 1
         channel.port[chosen, direction].column_wake = others
         tag = _column_command(channel, chosen, least & BANK_MASK, now)
         done = now + (d.read_done if direction == READ else d.write_done)
         channel.last_done = max(channel.last_done, done)
     if channel.row_bus_free <= now:
-        least, chosen, command = NEVER, NONE, NONE
+        least, chosen, command = NEVER, 0, NONE
         for p in range(d.pseudo_channels):
             if channel.pseudo_channel[p].row_wake <= now:
                 changed |= 1 << p
                 key, kind, rest = _row_candidate(channel, p, now)
                 if key < least:
                     least, chosen, command, others = key, p, kind, rest
-        if chosen != NONE:
+        if least != NEVER:
             _row_command(channel, chosen, least & BANK_MASK, command, others, now)
     for p in range(d.pseudo_channels):
         if changed & (1 << p):
@@ -340,9 +341,11 @@ def may_accept(channel: Record, p: int, b: int, row: int, column: int, direction
     """Whether the port can take this request: there is room, and no queued request of the other kind for the burst."""
     if channel.port[p, direction].count >= channel.delays.queue_depth:
         return False
+    if channel.port[p, 1 - direction].count == 0:
+        return True
     slots = channel.slot[p, 1 - direction]
     i = channel.queue[p, 1 - direction, b].head
-    while i != NONE:
+    while i != NO_SLOT:
         if slots[i].row == row and slots[i].column == column:
             return False
         i = slots[i].next
@@ -358,15 +361,15 @@ def accept(channel: Record, p: int, b: int, row: int, column: int, direction: in
     port.free = slot.next
     port.count += 1
     slot.row, slot.column, slot.tag, slot.accepted = row, column, tag, now
-    slot.next, slot.previous = NONE, queue.tail
-    first = queue.tail == NONE
+    slot.next, slot.previous = NO_SLOT, queue.tail
+    first = queue.tail == NO_SLOT
     if first:
         queue.head = i
         queue.head_age = now
     else:
         channel.slot[p, direction, queue.tail].next = i
     queue.tail = i
-    first_hit = queue.hit == NONE and channel.bank[p, b].open_row == row
+    first_hit = queue.hit == NO_SLOT and channel.bank[p, b].open_row == row
     if first_hit:
         queue.hit = i
         queue.hit_age = now

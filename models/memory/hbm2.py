@@ -78,6 +78,8 @@ class Hbm2Memory:
             if 1 << bits != size:
                 need = (size - 1).bit_length()
                 raise ValueError(f"address map gives {field} {bits} bits, but there are {size}; {need} bits work")
+        if t.queue_depth > engine.NO_SLOT:
+            raise ValueError(f"queue_depth = {t.queue_depth} is too large; {engine.NO_SLOT} works")
         if self.address_map.burst_bytes != t.burst_bytes:
             raise ValueError(
                 f"address map has bursts of {self.address_map.burst_bytes} bytes, the memory of {t.burst_bytes}"

@@ -53,6 +53,21 @@ def locate(address: int, layout: Array, group_shift: int) -> tuple[int, int, int
     return channel, pseudo_channel, (group << group_shift) + bank, row, column
 
 
+@inlined
+def _locate_in(channel: Record, address: int) -> tuple[int, int, int, int]:
+    """`locate` in a channel: without its loop where each field is one piece of the address."""
+    layout, shift = channel.layout, channel.delays.group_shift
+    if channel.is_split:
+        _, pseudo_channel, bank, row, column = locate(address, layout, shift)
+        return pseudo_channel, bank, row, column
+    at = channel.where
+    row = address >> at.row[0] & at.row[1]
+    group = (address >> at.bank_group[0] & at.bank_group[1]) ^ row & layout[0, 1]
+    bank = (address >> at.bank[0] & at.bank[1]) ^ row >> layout[0, 3] & layout[0, 2]
+    pseudo_channel = address >> at.pseudo_channel[0] & at.pseudo_channel[1]
+    return pseudo_channel, (group << shift) + bank, row, address >> at.column[0] & at.column[1]
+
+
 @compiled
 def channel_order(address: Array, layout: Array, starts: Array, order: Array) -> int:
     """Write the bursts' numbers by channel, then as they come; `starts` [channels + 1] is zeros.
@@ -175,7 +190,7 @@ def issue(channel: Record, now: int) -> tuple[int, int]:
 @inlined
 def offer(channel: Record, now: int, address: int, tag: int, write: bool) -> bool:
     """An offer at the port, behind the commands of the cycle; whether it was accepted."""
-    _, p, b, row, column = locate(address, channel.layout, channel.delays.group_shift)
+    p, b, row, column = _locate_in(channel, address)
     direction = 1 if write else 0
     if not may_accept(channel, p, b, row, column, direction):
         return False

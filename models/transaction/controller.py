@@ -82,6 +82,7 @@ class Controller(Module):
         self.stepwise, self.go = stepwise, Event(simulation, "next layer")
         self.draws, self.timing = PassDraws(), MachineTiming.of(machine)
         self.control = ControlTiming.of(machine)
+        self._least: tuple[tuple[object, ...], int] = ((), 0)
         self.start(self._main())
 
     def _main(self) -> Steps:
@@ -142,7 +143,17 @@ class Controller(Module):
         return started, held
 
     def least_before(self, plan: LayerPlan, read_cycles: int) -> int:
-        """From a layer's start until its first job, where every read takes so many cycles from request to answer."""
+        """From a layer's start until its first job, where every read takes so many cycles from request to answer.
+
+        Layers of a pass often have the same lists.
+        """
+        work = plan.work
+        lists_of = (work.rows > 0, work.tokens, work.key_ids.tobytes(), plan.protected.tobytes(), read_cycles)
+        if self._least[0] != lists_of:
+            self._least = lists_of, self._count_before(plan, read_cycles)
+        return self._least[1]
+
+    def _count_before(self, plan: LayerPlan, read_cycles: int) -> int:
         first, lists = self.control.first_read + read_cycles, _lists(plan)
         cycle = self._lists_asked([first + i for i in range(DESCRIPTOR_BURSTS)])
         answers: list[int] = []

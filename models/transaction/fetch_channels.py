@@ -7,7 +7,7 @@ A channel has a FIFO of answers for each part of the data crossbar; those of a p
 """
 
 from models.memory.compilation import Record, compiled, inlined, lowest
-from models.transaction.fetch_state import NOTHING, PURPOSE_BITS, READ, RING, WRITTEN
+from models.transaction.fetch_state import MOST, NOTHING, PURPOSE_BITS, READ, RING, WRITTEN
 
 READ_TAG = 1 << 24
 """From here on tags are of control reads."""
@@ -23,12 +23,14 @@ def grant(f: Record) -> tuple[int, int]:
     The requests stand in the channels' rings, at `x_in`; they are routed when what was routed before has gone on.
     """
     turns, items = f.asked.shape[1] - 1, f.x_ring.shape[1] - 1
-    queues, places, room = f.head.shape[0], f.filled.shape[1], ~f.taken_full
-    granted, chosen, free = 0, 0, f.requests_any & f.credit_any
+    queues, places, room = f.head.shape[0], f.places.shape[0], ~f.taken_full
+    requests_any, credit_any = f.requests_any, f.credit_any
+    granted, chosen, free = 0, 0, requests_any & credit_any
     while free:
         c = lowest(free)
         free &= free - 1
-        asks = f.requests[c] & room
+        requests = f.requests[c]
+        asks = requests & room
         if asks == 0:
             continue
         behind = asks & -1 << f.xbar_first[c]
@@ -36,17 +38,18 @@ def grant(f: Record) -> tuple[int, int]:
         bit = 1 << q
         granted |= bit
         chosen |= 1 << c
-        f.requests[c] &= ~bit
-        if f.requests[c] == 0:
-            f.requests_any &= ~(1 << c)
+        requests &= ~bit
+        f.requests[c] = requests
+        requests_any &= ~((1 if requests == 0 else 0) << c)
         f.xbar_first[c] = q + 1 & queues - 1
-        k = f.x_in[c] & items
-        f.x_ring[c, k, 0], f.x_ring[c, k, 1] = f.asked[q, f.ask_head[q] & turns], q * places + f.tail[q]
-        f.x_in[c] += 1
-        f.tail[q] = f.tail[q] + 1 if f.tail[q] + 1 < places else 0
-        f.credit[c] -= 1
-        if f.credit[c] == 0:
-            f.credit_any &= ~(1 << c)
+        k, tail = f.x_in[c], f.tail[q]
+        f.x_ring[c, k & items, 0], f.x_ring[c, k & items, 1] = f.asked[q, f.ask_head[q] & turns], q * places + tail
+        f.x_in[c] = k + 1
+        f.tail[q] = tail + 1 if tail + 1 < places else 0
+        credit = f.credit[c] - 1
+        f.credit[c] = credit
+        credit_any &= ~((1 if credit == 0 else 0) << c)
+    f.requests_any, f.credit_any = requests_any, credit_any
     return granted, chosen
 
 
@@ -96,19 +99,18 @@ def move_channels(f: Record, accepted: int, chosen: int) -> int:
     f.port_full |= f.port_any & leaves
     f.port_any |= leaves
     f.credit_any |= leaves
+    room_any, out_any = f.room_any, f.out_any
     while leaves:
         c = lowest(leaves)
         leaves &= leaves - 1
         f.credit[c] += 1
-        f.room[c] -= 1
-        if f.room[c] == 0:
-            f.room_any &= ~(1 << c)
-        f.out_n[c] -= 1
-        if f.out_n[c] == 0:
-            f.out_any &= ~(1 << c)
+        room, out = f.room[c] - 1, f.out_n[c] - 1
+        f.room[c], f.out_n[c] = room, out
+        room_any &= ~((1 if room == 0 else 0) << c)
+        out_any &= ~((1 if out == 0 else 0) << c)
     routed = f.route
     f.route = chosen
-    f.out_any |= routed
+    f.room_any, f.out_any = room_any, out_any | routed
     while routed:
         c = lowest(routed)
         routed &= routed - 1
@@ -202,50 +204,50 @@ def _arbitrate(f: Record, c: int, is_full: bool) -> int:
 @inlined
 def take_answers(f: Record) -> None:
     """The data crossbar and the answers' FIFOs."""
-    places, ring, channels = f.filled.shape[1], f.answers.shape[1] - 1, f.credit.shape[0]
+    places, ring, channels = f.places.shape[0], f.answers.shape[1] - 1, f.credit.shape[0]
+    head_filled, turn = f.head_filled, f.data_turn
     for k in range(f.data_leaving_n):
-        q, place = f.data_leaving[k], f.data_leaving_place[k]
-        f.filled[q, place] = 1
-        if place == f.head[q]:
-            f.head_filled |= 1 << q
-    n = f.data_granted_n
-    f.data_leaving_n = n
-    for k in range(n):
-        f.data_leaving[k], f.data_leaving_place[k] = f.data_granted[k], f.data_granted_place[k]
-    # the winner of a queue: the first channel at or behind its place; `data_granted_place` is its FIFO for now
-    n, seen, asks = 0, 0, f.answer_any
+        tag = f.data_granted[1 - turn, k]
+        q, place = tag // places, tag % places
+        f.filled[q] |= 1 << place
+        head_filled |= (1 if place == f.head[q] else 0) << q
+    f.head_filled = head_filled
+    f.data_leaving_n, f.data_turn = f.data_granted_n, 1 - turn
+    # the winner of a queue: the first channel at or behind its place
+    winners, asks = 0, f.answer_any
     while asks:
         i = lowest(asks)
         asks &= asks - 1
         q = f.answers[i, f.answers_h[i] & ring] // places
-        if not seen >> q & 1:
-            seen |= 1 << q
-            f.data_granted[n], f.data_granted_place[n] = q, i
-            n += 1
-            continue
-        for k in range(n):
-            if f.data_granted[k] == q and f.data_granted_place[k] & channels - 1 < f.data_first[q] <= i & channels - 1:
-                f.data_granted_place[k] = i
-    f.data_granted_n = n
-    popped, answer_full = 0, f.answer_full
-    for k in range(n):
-        q, i = f.data_granted[k], f.data_granted_place[k]
-        f.data_first[q] = i + 1 & channels - 1
-        f.data_granted_place[k] = f.answers[i, f.answers_h[i] & ring] % places
+        before = f.data_winner[q]
+        wins = before & channels - 1 < f.data_first[q] <= i & channels - 1 or not winners >> q & 1
+        f.data_winner[q] = i if wins else before
+        winners |= 1 << q
+    n, popped, answer_full, room_any = 0, 0, f.answer_full, f.room_any
+    while winners:
+        q = lowest(winners)
+        winners &= winners - 1
+        i = f.data_winner[q] & MOST - 1
+        c = i & channels - 1
+        f.data_first[q] = c + 1 & channels - 1
+        f.data_granted[1 - turn, n] = f.answers[i, f.answers_h[i] & ring]
+        n += 1
         f.answers_h[i] += 1
-        f.room[i & channels - 1] += 1
-        f.room_any |= 1 << (i & channels - 1)
+        f.room[c] += 1
+        room_any |= 1 << c
         popped |= 1 << i
-    any_left = f.answer_any & ~popped | answer_full & popped
-    moves = f.answers_any & ~answer_full
+    f.data_granted_n, f.room_any = n, room_any
+    any_left, answers_any = f.answer_any & ~popped | answer_full & popped, f.answers_any
+    moves = answers_any & ~answer_full
     f.answer_full = answer_full & ~popped | any_left & moves
     f.answer_any = any_left | moves
     while moves:
         i = lowest(moves)
         moves &= moves - 1
-        f.answers_n[i] -= 1
-        if f.answers_n[i] == 0:
-            f.answers_any &= ~(1 << i)
+        left = f.answers_n[i] - 1
+        f.answers_n[i] = left
+        answers_any &= ~((1 if left == 0 else 0) << i)
+    f.answers_any = answers_any
 
 
 @inlined
@@ -258,7 +260,7 @@ def take_read(f: Record, c: int) -> None:
         if f.reads_done == f.reads_made:
             f.event |= READ
     else:
-        channels, places, ring = f.credit.shape[0], f.filled.shape[1], f.answers.shape[1] - 1
+        channels, places, ring = f.credit.shape[0], f.places.shape[0], f.answers.shape[1] - 1
         i = tag // (places * (f.head.shape[0] // (f.answers_n.shape[0] // channels))) * channels + c
         f.answers[i, f.answers_in[i] & ring] = tag
         f.answers_in[i] += 1

@@ -61,19 +61,20 @@ def leave_groups(f: Record) -> None:
         behind = waits & -1 << f.slow_first
         f.slow_granted = lowest(behind if behind else waits)
         f.slow_first = f.slow_granted + 1 & count - 1
-    moves = f.held & ~f.held_slow
-    f.held, f.held_slow = f.held_slow, f.held_slow
+    moves, landed, landed_all = f.held & ~f.held_slow, f.segments_landed, f.landed_all
+    held = held_slow = f.held_slow
     while moves:
         g = lowest(moves)
         moves &= moves - 1
         i, number = f.group_item[g] % LIST_RING, f.group_item[g] // LIST_RING
         to, b, segment = f.list_destination[i], f.list_buffer[i], number >> f.segment_shift
         f.landed[to, b, segment] += 1
-        f.segments_landed |= 1 << (2 * to + b) * segments + segment
-        f.landed_all += 1
+        landed |= 1 << (2 * to + b) * segments + segment
+        landed_all += 1
+    f.segments_landed, f.landed_all = landed, landed_all
     if granted != NOTHING:
-        f.held &= ~(1 << granted)
-        f.held_slow &= ~(1 << granted)
+        held &= ~(1 << granted)
+        held_slow &= ~(1 << granted)
     comes = due
     for m in range(1, lanes):
         comes |= due >> m * count
@@ -85,7 +86,7 @@ def leave_groups(f: Record) -> None:
         while not due >> g + m * count & 1:
             m = m + 1 & lanes - 1
         f.group_first[g] = m
-        if f.held >> g & 1:
+        if held >> g & 1:
             continue
         f.group_first[g] = m + 1 & lanes - 1
         q = g + m * count
@@ -93,9 +94,8 @@ def leave_groups(f: Record) -> None:
         late = now - f.convert_at[q, k & turns]
         place = f.item[q, k & ring, PLACE]
         f.group_item[g] = place
-        f.held |= 1 << g
-        if f.list_destination[place % LIST_RING] >= TO_QUERY:
-            f.held_slow |= 1 << g
+        held |= 1 << g
+        held_slow |= (1 if f.list_destination[place % LIST_RING] >= TO_QUERY else 0) << g
         due &= ~(1 << q)
         f.v_land[q] = k + 1
         if late:
@@ -103,4 +103,4 @@ def leave_groups(f: Record) -> None:
                 f.convert_at[q, behind & turns] += late
         if k + 1 < f.v_end[q]:
             f.due_in[f.convert_at[q, k + 1 & turns] & turns] |= 1 << q
-    f.due = due
+    f.due, f.held, f.held_slow = due, held, held_slow

@@ -13,6 +13,7 @@ from models.transaction.fetch_state import (
     BEFORE,
     BURST,
     LIST_RING,
+    MOST,
     PLACE,
     PURPOSE_BITS,
     SHAPE,
@@ -57,9 +58,9 @@ def lanes_end(f: Record) -> None:
     while moves:
         q = lowest(moves)
         moves &= moves - 1
-        f.words_left[q] -= 1
-        if f.words_left[q] == 0:
-            ends |= 1 << q
+        left = f.words_left[q] - 1
+        f.words_left[q] = left
+        ends |= (1 if left == 0 else 0) << q
     lasts, second = ends & f.ahead_last0, emits & f.words_any
     f.word_last1 = f.word_last1 & ~second | lasts & second
     f.word_last0 = f.word_last0 & ~(emits & ~second) | lasts & ~second
@@ -102,11 +103,12 @@ def enter_list(f: Record, q: int) -> None:
 @inlined
 def lanes_collect(f: Record, ahead_full: int) -> None:
     """Collection and reorder buffer; `ahead_full`: there was no room for a collected burst when the cycle began."""
-    ring, places, top = f.item.shape[1] - 1, f.filled.shape[1], f.head.shape[0] - 1
+    ring, places, top = f.item.shape[1] - 1, f.places.shape[0], f.head.shape[0] - 1
     before, after, offered, shares = f.next_before, f.next_after, f.offered, f.sharing > 0
     there = (offered << 1 | offered >> top & 1) & before | f.oldest & ~before
     goes = f.next_any & there & ~(after & offered) & ~ahead_full
-    loads = f.expected_any & ~f.next_full
+    expected_any = f.expected_any
+    loads = expected_any & ~f.next_full
     follows = f.next_full | loads
     fresh = loads & ~f.next_any
     second, pops, moves = goes & f.ahead_any, 0, goes
@@ -123,9 +125,8 @@ def lanes_collect(f: Record, ahead_full: int) -> None:
         else:
             f.words_left[q] = words
         f.burst_at[q] = 0 if is_final else burst + 1
-        if is_final:
-            pops |= bit
-            f.v_take[q] = at + 1
+        pops |= bit if is_final else 0
+        f.v_take[q] = at + 1 if is_final else at
         if shares:
             f.sharing -= 1 if is_final and shape & (BEFORE | AFTER) else 0
             f.next_before &= ~bit
@@ -144,27 +145,29 @@ def lanes_collect(f: Record, ahead_full: int) -> None:
     while loads:
         q = lowest(loads)
         loads &= loads - 1
-        f.expected_n[q] -= 1
-        if f.expected_n[q] == 0:
-            f.expected_any &= ~(1 << q)
+        left = f.expected_n[q] - 1
+        f.expected_n[q] = left
+        expected_any &= ~((1 if left == 0 else 0) << q)
+    f.expected_any = expected_any
     while shares and fresh:
         _next_shares(f, lowest(fresh))
         fresh &= fresh - 1
     # the oldest burst
+    head_filled = f.head_filled
     wants = goes & ~before | ~f.oldest
-    gets = wants & f.head_filled
+    gets = wants & head_filled
     f.oldest = f.oldest & ~wants | gets
     f.taken_full &= ~gets
     while gets:
         q = lowest(gets)
         gets &= gets - 1
-        h = f.head[q]
-        f.filled[q, h] = 0
+        h = f.head[q] & MOST - 1
+        filled = f.filled[q] & ~(1 << h)
         h = h + 1 if h + 1 < places else 0
-        f.head[q] = h
+        f.filled[q], f.head[q] = filled, h
         f.taken[q] -= 1
-        if not f.filled[q, h]:
-            f.head_filled &= ~(1 << q)
+        head_filled &= ~((filled >> h & 1 ^ 1) << q)
+    f.head_filled = head_filled
     # bursts that two lanes share: taken by the next one, offered to it
     passed = goes & before
     passed = passed >> 1 & (1 << top) - 1 | (passed & 1) << top
@@ -183,33 +186,39 @@ def _next_shares(f: Record, q: int) -> None:
 def lanes_ask(f: Record, granted: int, expected_full: int) -> None:
     """Requests; `expected_full`: collection had no room for a vector more when the cycle began."""
     ring, turns, depth = f.item.shape[1] - 1, f.asked.shape[1] - 1, f.address_depth
-    channels, places = f.credit.shape[0], f.filled.shape[1]
-    moves, asked_full = f.asked_any & ~f.ask_full, f.asked_full
+    channels, places = f.credit.shape[0], f.places.shape[0]
+    asked_any, asked_full = f.asked_any, f.asked_full
+    moves = asked_any & ~f.ask_full
     any_left, full_left = f.ask_any & ~granted | f.ask_full & granted, f.ask_full & ~granted
     fresh = granted & any_left | moves & ~any_left
     f.ask_full = full_left | any_left & moves
     f.ask_any = any_left | moves
-    f.asked_full &= ~moves
+    full_now = asked_full & ~moves
     while moves:
         q = lowest(moves)
         moves &= moves - 1
-        f.asked_n[q] -= 1
-        if f.asked_n[q] == 0:
-            f.asked_any &= ~(1 << q)
+        left = f.asked_n[q] - 1
+        f.asked_n[q] = left
+        asked_any &= ~((1 if left == 0 else 0) << q)
+    taken_full = f.taken_full
     while granted:
         q = lowest(granted)
         granted &= granted - 1
         f.ask_head[q] += 1
-        f.taken[q] += 1
-        if f.taken[q] == places:
-            f.taken_full |= 1 << q
+        taken = f.taken[q] + 1
+        f.taken[q] = taken
+        taken_full |= (1 if taken == places else 0) << q
+    f.taken_full = taken_full
+    requests_any = f.requests_any
     while fresh:
         q = lowest(fresh)
         fresh &= fresh - 1
         c = f.asked[q, f.ask_head[q] & turns] >> PURPOSE_BITS & channels - 1
         f.requests[c] |= 1 << q
-        f.requests_any |= 1 << c
+        requests_any |= 1 << c
+    f.requests_any = requests_any
     waiting = f.vectors_any
+    expected_any, expected_now, vectors_any, vectors_full = f.expected_any, f.expected_full, waiting, f.vectors_full
     while waiting:
         q = lowest(waiting)
         waiting &= waiting - 1
@@ -222,19 +231,20 @@ def lanes_ask(f: Record, granted: int, expected_full: int) -> None:
             purpose = f.list_purpose[f.item[q, at & ring, PLACE] % LIST_RING]
             f.asked[q, f.ask_in[q] & turns] = (f.item[q, at & ring, BURST] + done) << PURPOSE_BITS | purpose
             f.ask_in[q] += 1
-            f.asked_n[q] += 1
-            f.asked_any |= bit
-            if f.asked_n[q] == depth:
-                f.asked_full |= bit
+            count = f.asked_n[q] + 1
+            f.asked_n[q] = count
+            asked_any |= bit
+            full_now |= bit if count == depth else 0
         if not is_final:
             f.done[q] = done + 1
             continue
         f.done[q] = 0
         f.v_ask[q] = at + 1
-        f.expected_n[q] += 1
-        f.expected_any |= bit
-        if f.expected_n[q] == depth:
-            f.expected_full |= bit
-        f.vectors_full &= ~bit
-        if at + 1 == f.v_in[q]:
-            f.vectors_any &= ~bit
+        count = f.expected_n[q] + 1
+        f.expected_n[q] = count
+        expected_any |= bit
+        expected_now |= bit if count == depth else 0
+        vectors_full &= ~bit
+        vectors_any &= ~(bit if at + 1 == f.v_in[q] else 0)
+    f.asked_any, f.asked_full, f.expected_any, f.expected_full = asked_any, full_now, expected_any, expected_now
+    f.vectors_any, f.vectors_full = vectors_any, vectors_full

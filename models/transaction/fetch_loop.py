@@ -155,6 +155,7 @@ def _accept(f: Record, i: int) -> None:
                     f.values_pending[b] |= 1 << segment
             first += 1 << f.segment_shift
     if i != LIST_RING + VALUE:
+        f.accepted_at[i - LIST_RING, f.list_buffer[n]] = f.now
         f.event |= ACCEPTED
 
 

@@ -33,7 +33,7 @@ from models.transaction import (
 )
 from models.transaction.end_loop import end_cycle
 from models.transaction.fetch_loop import add_list_to, settle
-from models.transaction.fetch_state import ACCEPTED, NOTHING, READ, RING, VALUE, new_state
+from models.transaction.fetch_state import NOTHING, READ, RING, VALUE, new_state
 from models.transaction.fields import Fields
 from models.transaction.value_layer import ValueLayer
 from models.transaction.value_loop import FAR, value_cycle
@@ -195,7 +195,7 @@ class FetchRun:
         self.values = Fields(self.value_states)
         self.values["wakes"] = FAR
         self.layer = ValueLayer.none()
-        self.watched, self.rests = READ | ACCEPTED, True
+        self.watched, self.rests = READ, True
         self.events = self.value_events = 0
         self.start_cycle = memory.now_cycle
 

@@ -89,9 +89,10 @@ class FetchSizes:
 @cache
 def _sizes(machine: AcceleratorConfig) -> FetchSizes:
     answer_fifos = data_parts(machine) * machine.hbm_channels
-    for name, count in (("fetch_queues", machine.fetch_queues), ("hbm_channels", answer_fifos)):
+    places, masks = burst_slots(machine), {"fetch_queues": machine.fetch_queues, "hbm_channels": answer_fifos}
+    for name, count in (masks | {"data_queue_depth": places}).items():
         if count > MOST:
-            most = machine.hbm_channels * MOST // count if name == "hbm_channels" else MOST
+            most = MOST if name == "fetch_queues" else getattr(machine, name) * MOST // count
             raise ConfigError(
                 f"accelerator.{name}: {getattr(machine, name)} are more than the transaction model takes; use {most}"
             )
@@ -101,7 +102,7 @@ def _sizes(machine: AcceleratorConfig) -> FetchSizes:
         channels=machine.hbm_channels,
         address_depth=machine.address_queue_depth,
         answer_fifos=answer_fifos,
-        places=burst_slots(machine),
+        places=places,
         locate_cycles=fetcher.plan(machine).locate.latency_cycles,
         convert_cycles=bitwidth_converter.plan(machine).latency_cycles,
         groups=min(sizes.queues, PARITIES * sizes.slots),
@@ -148,6 +149,7 @@ _SCALARS = (
     *(
         "data_granted_n",
         "data_leaving_n",
+        "data_turn",
         "offered_n",
         "rows_inside",
         "out_sent",
@@ -182,7 +184,7 @@ def _shapes(s: FetchSizes) -> dict[str, tuple[int, ...]]:
         *("v_in", "v_ask", "v_take", "v_end", "v_land"),
         *("done", "asked_n", "ask_head", "ask_in", "expected_n", "burst_at", "head", "tail", "taken"),
         *("words_left", "words_next", "position", "list_left", "data_first"),
-        *("data_granted", "data_leaving", "data_granted_place", "data_leaving_place"),
+        "data_winner",
     )
     of_channels = (
         *("requests", "xbar_first", "credit", "out_n", "room", "x_in", "x_out"),
@@ -192,6 +194,7 @@ def _shapes(s: FetchSizes) -> dict[str, tuple[int, ...]]:
     return {
         "offer": (4,),
         "offered_from": (4,),
+        "accepted_at": (4, 2),
         "skid": (2, 4),
         "pipe": (max(1, s.locate_cycles), 5),
         **dict.fromkeys(("landed", "left", "landed_at"), places),
@@ -201,7 +204,8 @@ def _shapes(s: FetchSizes) -> dict[str, tuple[int, ...]]:
         **dict.fromkeys(of_lanes, (q,)),
         **dict.fromkeys(of_channels, (c,)),
         "asked": (q, _up(d + 2)),
-        "filled": (q, s.places),
+        "filled": (q,),
+        "data_granted": (2, q),
         "convert_at": (q, _up(s.convert_cycles + 1)),
         "due_in": (_up(s.convert_cycles + 1),),
         "x_ring": (c, _up(OUTPUT_DEPTH + 3), 2),
@@ -246,6 +250,8 @@ def new_state(machine: AcceleratorConfig) -> NDArray[np.void]:
     fields |= dict.fromkeys((*_SCALARS, *_MASKS), (np.int64, ()))
     inside = VECTORS_AHEAD + s.address_depth + 2 + BURSTS_AHEAD + 3 + s.convert_cycles + 2
     fields |= {"item": (np.uint32, (s.queues, _up(inside), 3)), "vector": (np.int32, (_up(s.vectors),))}
+    # what compiled code reads its length from: a constant there
+    fields["places"] = (np.uint8, (s.places,))
     state = np.zeros(1, record_dtype(fields))
     state["room"], state["credit"] = s.address_depth, OUTPUT_DEPTH
     state["word_shift"], state["burst_words"] = s.word_shift, 256 >> s.word_shift

@@ -38,6 +38,8 @@ from models.transaction.workload import IntArray
 
 STREAM_NAMES = {QUERY: "query", KEY_LSB: "key LSB", VALUE: "value", KEY: "key"}
 FAR = 1 << 40
+TOLD = READ | WRITTEN | SWEPT | SCORES_READ
+"""Bits of events that happen seldom."""
 SAMPLE_CYCLES = 500
 """Least cycles between two samples."""
 
@@ -64,7 +66,7 @@ class FetchSide(Module):
         self._missing: list[int] = []
         self._latest: list[int] = []
         self._parts = 1
-        self._offered: dict[int, int] = {}
+        self._unaccepted: set[int] = set()
         self._accepted = {s: Event(simulation, f"{n} list accepted") for s, n in STREAM_NAMES.items()}
         self._segments = segments = FetchSizes.of(machine).segments
         self._landed = {
@@ -115,21 +117,36 @@ class FetchSide(Module):
         base: int,
         bits: int,
         **to: int,
-    ) -> Generator[simpy.Event, Any, int]:
-        """Offer a list from `cycle` on; ends when it is accepted, with the cycle in which it was."""
-        while stream in self._offered:
-            yield self._accepted[stream].wait()
-        self._offered[stream] = 1
+    ) -> Generator[simpy.Event, Any, None]:
+        """Offer a list from `cycle` on, when the one before on its stream is accepted."""
+        yield from self.accepted(stream)
         self.vectors[to["purpose"]] += count
         self.wake()
         self.run.offer(stream, cycle, ids, parts, first, count, base, bits, **to)
-        yield self._accepted[stream].wait()
-        return self.simulation.now_cycle - 1
+
+    def accepted(self, stream: int) -> Generator[simpy.Event, Any, None]:
+        """When the last list on a stream is accepted."""
+        while self.run.state["offer"][stream] != NOTHING:
+            self.run.watched |= ACCEPTED
+            self._unaccepted.add(stream)
+            yield self._accepted[stream].wait()
+
+    def accepted_cycle(self, stream: int, buffer: int = 0) -> int:
+        """The cycle in which the last list on a stream for a buffer was accepted."""
+        return int(self.run.state["accepted_at"][stream, buffer])
+
+    def pending(self, buffer: int, segment: int) -> bool:
+        """Something is asked for, for a segment of a K buffer, that has not landed."""
+        state = self.run.state
+        offered = state["offer"][KEY]
+        if offered != NOTHING and state["list_buffer"][offered] == buffer:
+            return True
+        return bool(state["left"][TO_KEY, buffer, segment])
 
     def landed(self, buffer: int, segment: int) -> Generator[simpy.Event, Any, int]:
         """When nothing is pending for a segment of a K buffer: the cycle from which that is seen; 0 if nothing was."""
         state = self.run.state
-        while state["left"][TO_KEY, buffer, segment]:
+        while self.pending(buffer, segment):
             self.run.watched |= LANDED
             event = self._awaited[buffer, segment] = self._landed[buffer, segment]
             state["segments_watched"] |= 1 << buffer * self._segments + segment
@@ -199,10 +216,9 @@ class FetchSide(Module):
         """What waits for these events goes on after so many cycles."""
         run, state = self.run, self.run.state
         if events & ACCEPTED:
-            for stream in list(self._offered):
-                if state["offer"][stream] == NOTHING:
-                    del self._offered[stream]
-                    self._accepted[stream].notify(None, delay_cycles)
+            for stream in [stream for stream in self._unaccepted if state["offer"][stream] == NOTHING]:
+                self._unaccepted.remove(stream)
+                self._accepted[stream].notify(None, delay_cycles)
         if events & LINE:
             there = state["line_there"]
             for line in there.nonzero()[0].tolist():
@@ -216,15 +232,18 @@ class FetchSide(Module):
             if any(self.query_cycles[row] is not None for row in self._query_rows):
                 self._query_rows = []
                 self._query.notify(None, delay_cycles)
-        for bit, event in self._told.items():
-            if events & bit & run.watched:
+        told = events & run.watched
+        for bit, event in self._told.items() if told & TOLD else ():
+            if told & bit:
                 event.notify(None, delay_cycles)
-        run.watched &= ~events | ACCEPTED | READ
+        run.watched &= ~events | READ
         if events & LANDED:
             left = state["left"][TO_KEY]
             for where in [where for where in self._awaited if not left[where]]:
                 state["segments_watched"] &= ~(1 << where[0] * self._segments + where[1])
                 self._awaited.pop(where).notify(None, delay_cycles)
+        if self._unaccepted:
+            run.watched |= ACCEPTED
         if self._awaited:
             run.watched |= LANDED
         if self._query_rows:

@@ -16,7 +16,7 @@ from hls.datapaths.operand_loader import KEY_BUFFERS
 from hls.datapaths.row_queues import PENDING_ROWS, queue_beats
 from models.config import AcceleratorConfig
 from models.transaction.channel import Fifo, In, Out
-from models.transaction.fetch_state import KEY_LSB, PURPOSES, TO_KEY
+from models.transaction.fetch_state import KEY, KEY_LSB, PURPOSES, TO_KEY
 from models.transaction.fetching import FetchSide
 from models.transaction.kernel import Event, Module, Simulation, Steps
 from models.transaction.layer_plan import LayerPlan
@@ -171,7 +171,8 @@ class RowIssue(Module):
         """Segments of a buffer land behind the first one; in generation every row needs all of them."""
         behind = range(1, self._row_beats.segments)
         for segment in reversed(behind) if self._plan.work.generation else ():
-            yield from self.fetch.landed(buffer, segment)
+            if self.fetch.pending(buffer, segment):
+                yield from self.fetch.landed(buffer, segment)
         for segment in behind:
             landed.append((yield from self.fetch.landed(buffer, segment)))
             self._advance()
@@ -196,9 +197,10 @@ class RowIssue(Module):
         """A job is loaded, and its K is there; `state`: this, that, and the row before taken."""
         load = yield from self.jobs.taken["rows"].at(row.job)
         if plan.jobs[row.job][2]:
-            shown = self.timing.loads_shown + (yield from self.loader.key_accepts.at(row.kv))
+            yield from self.loader.key_loads.at(row.kv)
             buffer = (self.loader.loads + row.kv) % KEY_BUFFERS
             landed = yield from self.fetch.landed(buffer, 0)
+            shown = self.timing.loads_shown + self.fetch.accepted_cycle(KEY, buffer)
             self.key_there.append(max(shown, landed))
             state[1] = max(load + 1, shown, landed) + 1
             self._keys.append([landed])
@@ -376,7 +378,7 @@ class RowIssue(Module):
             work, place = plan.work, plan.place
             kv = [job[1] for job in plan.jobs if job[2]][number]
             buffer = (self.loader.loads + number) % KEY_BUFFERS
-            accepted = yield from self.fetch.request(
+            yield from self.fetch.request(
                 KEY_LSB,
                 cycle,
                 work.key_ids,
@@ -390,6 +392,8 @@ class RowIssue(Module):
                 place=0,
                 purpose=PURPOSES.index("k_lsb"),
             )
+            yield from self.fetch.accepted(KEY_LSB)
+            accepted = self.fetch.accepted_cycle(KEY_LSB, buffer)
             self.start(self._wait_lsb(number, buffer, accepted), f"LSBs {self._number}.{number}")
 
     def _wait_lsb(self, number: int, buffer: int, accepted: int) -> Generator[simpy.Event, Any, None]:

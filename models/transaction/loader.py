@@ -77,7 +77,6 @@ class OperandLoader(Module):
     """Asks for keys and queries.
 
     Attributes:
-        key_accepts: cycle in which the list of the n-th K of the layer was accepted.
         row_ends: cycle in which the n-th row needs K no more.
         key_ends: the same of the n-th K.
         loads: lists for K of all layers before this one.
@@ -87,9 +86,7 @@ class OperandLoader(Module):
         super().__init__(simulation, "operand loader")
         self.timing, self.jobs, self.fetch = timing, jobs, fetch
         self.layers: In[tuple[LayerPlan, int]] = In(self, "layers")
-        self.key_accepts, self.row_ends, self.key_ends = (
-            Times(simulation, name) for name in ("K lists accepted", "rows without K", "K buffers free")
-        )
+        self.row_ends, self.key_ends = (Times(simulation, name) for name in ("rows without K", "K buffers free"))
         self.key_loads, self.query_jobs, self._query_ends = (
             Times(simulation, name) for name in ("K lists asked", "query jobs begun", "query jobs asked")
         )
@@ -120,9 +117,8 @@ class OperandLoader(Module):
 
     def clear(self) -> None:
         """A layer begins; the one before is over."""
-        self.loads += len(self.key_accepts.values)
+        self.loads += len(self.key_loads.values)
         for times in (
-            self.key_accepts,
             self.row_ends,
             self.key_ends,
             self.key_loads,
@@ -134,15 +130,18 @@ class OperandLoader(Module):
     def _keys(self, plan: LayerPlan) -> Generator[simpy.Event, Any, None]:
         work, place = plan.work, plan.place
         purpose = PURPOSES.index("k_msb")
-        number, accepted, base = 0, 0, self.loads
+        number, base = 0, self.loads
         for j, (_, kv, first, _) in enumerate(plan.jobs):
             if not first:
                 continue
-            load = max(accepted + 1, 1 + (yield from self.jobs.taken["fetch"].at(j)))
+            load = 1 + (yield from self.jobs.taken["fetch"].at(j))
             if number >= KEY_BUFFERS:
                 load = max(load, self.timing.key_released + (yield from self.key_ends.at(number - KEY_BUFFERS)))
+            if number:
+                yield from self.fetch.accepted(KEY)
+                load = max(load, 1 + self.fetch.accepted_cycle(KEY, (base + number - 1) % KEY_BUFFERS))
             self.key_loads.append(load)
-            accepted = yield from self.fetch.request(
+            yield from self.fetch.request(
                 KEY,
                 load + 1,
                 work.key_ids,
@@ -156,7 +155,6 @@ class OperandLoader(Module):
                 place=0,
                 purpose=purpose,
             )
-            self.key_accepts.append(accepted)
             number += 1
 
     def _begin_queries(self, plan: LayerPlan) -> Following:
@@ -168,20 +166,23 @@ class OperandLoader(Module):
     def _queries(self, plan: LayerPlan) -> Generator[simpy.Event, Any, None]:
         work, place = plan.work, plan.place
         purpose = PURPOSES.index("q")
-        lines, accepted = 0, 0
+        lines = 0
         for j, (head, _, _, _) in enumerate(plan.jobs):
             load = yield from self.query_jobs.at(j)
             first = (work.keys - 1) * plan.parts if work.generation else 0
             left = plan.parts * work.rows
             while left:
                 chunk = min(left, CHUNK)
-                load = max(load + 1, accepted + 1)
+                load += 1
+                if lines:
+                    yield from self.fetch.accepted(QUERY)
+                    load = max(load, 1 + self.fetch.accepted_cycle(QUERY))
                 needed = (lines + chunk - QUERY_LINES + plan.parts - 1) // plan.parts
                 if needed > 0:
                     load = max(load, self.timing.lines_cleared + (yield from self.row_ends.at(needed - 1)))
                 if chunk == left:
                     self._query_ends.append(load)
-                accepted = yield from self.fetch.request(
+                yield from self.fetch.request(
                     QUERY,
                     load + 1,
                     work.key_ids,

@@ -11,6 +11,7 @@ Time is that of the netlist: `verification.transaction_equality` compares both.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain, pairwise
 
 import numpy as np
@@ -60,7 +61,7 @@ class LayerResult:
         output_cycles: when its outputs went to the write-back.
         bursts: by purpose.
         busy_cycles: by module.
-        stall_cycles: by module and what it waited for.
+        waits: cycles that modules outside of the rows' side stalled, by module and what they waited for.
         actions: for the energy (`models.transaction.energy.ACTIONS`).
         operations: performed, two a multiplication with its addition.
         events: what its modules did when.
@@ -76,11 +77,16 @@ class LayerResult:
     output_cycles: IntArray
     bursts: dict[str, int]
     busy_cycles: dict[str, int]
-    stall_cycles: dict[str, int]
+    waits: dict[str, int]
     actions: dict[str, int]
     operations: int
     events: LayerEvents
     serial: SerialChain
+
+    @cached_property
+    def stall_cycles(self) -> dict[str, int]:
+        """By module and what it waited for."""
+        return self.events.stalls() | self.waits
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,7 +267,7 @@ class System:
                 output_cycles=outputs,
                 bursts={name: change[f"bursts {name}"] for name in PURPOSES},
                 busy_cycles=_of("busy ", change),
-                stall_cycles=events.stalls() | _of("stall ", change),
+                waits=_of("stall ", change),
                 actions=_actions(plan, change),
                 operations=performed_operations(work),
                 events=events,

@@ -36,7 +36,8 @@ class ValueLayer:
         for name in ROWS:
             at[name] = slice(begin, begin + arrays[name].size)
             begin = at[name].stop
-        return cls(numbers, np.concatenate([arrays[name].reshape(-1) for name in ROWS]).astype(np.int64), at)
+        data = np.concatenate([arrays[name].reshape(-1) for name in ROWS], dtype=np.int64, casting="same_kind")
+        return cls(numbers, data, at)
 
     @classmethod
     def none(cls) -> "ValueLayer":
@@ -92,7 +93,7 @@ def value_layer(plan: LayerPlan, machine: AcceleratorConfig) -> ValueLayer:
         every = [plan.passes(head, row) for head in range(heads) for row in range(rows)]
         arrays["passes"] = np.array([len(one) for one in every])
         arrays["pass_rows"] = np.array([sum(-(-c // lanes) for c in one) for one in every])
-        slots = np.concatenate([plan.slots(head) for head in range(heads)])
+        slots = np.concatenate([plan.work.kept_slots(head) for head in range(heads)])
         found = _results(slots, visible, kept, lanes, plan.lanes, work.generation)
         arrays |= dict(zip(RESULTS, found, strict=True))
     return ValueLayer.of(dict(zip(LAYER, map(int, shape), strict=True)), arrays)

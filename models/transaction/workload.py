@@ -232,7 +232,9 @@ class LayerWork:
 
 def _smallest(merit: IntArray, count: IntArray) -> BoolArray:
     """Where the `count` smallest of each row are; no two are equal."""
-    least = np.sort(merit, axis=1)[np.arange(len(count)), count - 1]
+    last, alike = count - 1, bool((count == count[:1]).all())
+    ordered = np.partition(merit, last[0], axis=1) if alike and len(last) else np.sort(merit, axis=1)
+    least = ordered[np.arange(len(last)), last]
     return np.asarray(merit <= least[:, None], np.bool_)
 
 

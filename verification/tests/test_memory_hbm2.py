@@ -242,8 +242,32 @@ def test_every_number_has_a_source():
 def test_impossible_timing_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         replace(TIMING, **changes)
+    with pytest.raises(ValueError, match="queue_depth = 65536 is too large; 65535 works"):
+        Hbm2Memory(1, replace(TIMING, queue_depth=1 << 16))
     with pytest.raises(TypeError, match=r"rows is an integer, got 1\.5"):
         replace(TIMING, rows=1.5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["default", "hashed", "split"])
+def test_ports_and_groups_put_bursts_where_the_map_says(kind):
+    """A map of whole fields, one that hashes banks, and one with a field in two pieces, which is found by a loop."""
+    segments = AddressMap.default(2, TIMING).segments
+    if kind == "split":
+        segments = (*segments[:-1], ("row", 3), ("column", 2), ("row", 12))
+        segments = tuple((name, bits - 2) if name == "column" and bits > 2 else (name, bits) for name, bits in segments)
+    address_map = AddressMap(segments, hash_bank=kind == "hashed")
+    burst = np.random.default_rng(1).permutation(address_map.capacity_bytes // 32 // 997)[:200] * 997
+    where = address_map.decode(burst * 32)
+    bank = where.bank_group * TIMING.banks_per_group + where.bank
+    wanted = sorted(
+        zip(*(a.tolist() for a in (where.channel, where.pseudo_channel, bank, where.row, where.column)), strict=True)
+    )
+    for through_ports in (False, True):
+        memory = Hbm2Memory(2, TIMING, address_map, trace_capacity=4000)
+        (Stepped(memory) if through_ports else memory).run(burst * 32)
+        reads = [c for c in memory.trace() if c.name == "READ"]
+        assert sorted((c.channel, c.pseudo_channel, c.bank, c.row, c.column) for c in reads) == wanted
+        assert memory._state.channel["is_split"].all() == (kind == "split")
 
 
 def test_misuse_is_refused_with_the_way_out():

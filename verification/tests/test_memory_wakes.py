@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.memory.engine import BANK_BITS, NEVER, NONE, READ, WRITE
+from models.memory.engine import BANK_BITS, NEVER, NO_SLOT, NONE, READ, WRITE
 from models.memory.hbm2 import Hbm2Memory
 from models.memory.timing import Hbm2Timing
 
@@ -18,7 +18,7 @@ def queued(channel, p, direction, bank):
     """(row, cycle of acceptance) of a bank's requests, oldest first, by the links between the slots."""
     slots, found = channel["slot"][p, direction], []
     i = int(channel["queue"][p, direction, bank]["head"])
-    while i != NONE:
+    while i != NO_SLOT:
         found.append((int(slots[i]["row"]), int(slots[i]["accepted"])))
         i = int(slots[i]["next"])
     return found
