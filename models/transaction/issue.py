@@ -6,7 +6,7 @@ follows from then on is computed by `models.transaction.row_beats`.
 """
 
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import simpy
@@ -15,7 +15,7 @@ from hls.datapaths.machine_sizes import QUERY_LINES
 from hls.datapaths.operand_loader import KEY_BUFFERS
 from hls.datapaths.row_queues import PENDING_ROWS, queue_beats
 from models.config import AcceleratorConfig
-from models.transaction.channel import Fifo, In, Out
+from models.transaction.channel import Fifo, In
 from models.transaction.fetch_state import KEY, KEY_LSB, PURPOSES, TO_KEY
 from models.transaction.fetching import FetchSide
 from models.transaction.kernel import Event, Module, Simulation, Steps
@@ -28,13 +28,13 @@ from models.transaction.register_timing import RowTiming
 from models.transaction.row_beats import Chosen, Row, RowBeats
 from models.transaction.times import Following, Times, follow
 from models.transaction.value_loop import FAR
-from models.transaction.waits import TransactionError
 
 
 class RowIssue(Module):
-    """The module; `rows` is where rows go when it is known when their probabilities come.
+    """The module.
 
     Attributes:
+        give: takes rows, in order, when it is known when their probabilities come.
         beats: of all passes.
         passes: first and second ones.
         log: those of the layer, in order.
@@ -55,7 +55,7 @@ class RowIssue(Module):
         self.jobs, self.loader, self.fetch = jobs, loader, fetch
         self.timing, self._first_beats, self._replay_beats = RowTiming.of(machine), *queue_beats(machine)
         self.layers: In[tuple[LayerPlan, int]] = In(self, "layers")
-        self.rows: Out[Row] = Out(self, "rows")
+        self.give: Callable[[Row], None]
         self._left = Event(simulation, "rows left the row queues")
         self.beats = self.passes = 0
         self.log: list[Pass] = []
@@ -68,7 +68,6 @@ class RowIssue(Module):
         self._changed = Event(simulation, "row issue changed")
         self._first: tuple[Row, int] | None = None
         self._lsbs: dict[int, tuple[int, list[int]]] = {}
-        self._dues: Fifo[int] = Fifo(simulation, "passes that end", 1 << 16)
         self._ended = self._due = self._number = 0
         self._asks: Fifo[tuple[LayerPlan, int, int]] = Fifo(simulation, "LSB lists", 1 << 16)
         self._asked: set[int] = set()
@@ -81,7 +80,6 @@ class RowIssue(Module):
         self.start(self._main())
         self.start(self._land_keys(), "keys")
         self.start(self._ask(), "LSBs")
-        self.start(self._wait_due(), "ends of passes")
 
     def clear(self) -> None:
         """A layer begins."""
@@ -141,12 +139,11 @@ class RowIssue(Module):
                     self._asked.add(row.kv)
                     self._asks.try_put((self._plan, row.kv, row.begins + self.timing.lsb_asked))
         while self._coming and self._coming[0].settled:
-            if not self.rows.try_put(self._coming.popleft()):
-                raise TransactionError(f"more rows under way than the {PENDING_ROWS} that there is room for")
+            self.give(self._coming.popleft())
         due = self._row_beats.due
         if due > self._due:
             self._due = due
-            self._dues.try_put(due)
+            self.simulation.call(max(0, due - self.simulation.now_cycle), self._advance)
         if self._row_beats.known != known:
             self._changed.notify()
 
@@ -156,11 +153,6 @@ class RowIssue(Module):
         run.layer["decided"][int(run.values["decisions"])] = cycle
         run.values["decisions"] += 1
         self.fetch.tell_values()
-
-    def _wait_due(self) -> Steps:
-        while True:
-            yield self.simulation.wait(max(0, (yield self._dues.get(rest=True)) - self.simulation.now_cycle))
-            self._advance()
 
     def _land_keys(self) -> Steps:
         """Of one K after the other: rows need the segments of the next one later."""

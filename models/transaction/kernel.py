@@ -13,7 +13,7 @@ that order at all; non-blocking transport sees what happened before it in the cy
 """
 
 import operator
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 import simpy
@@ -61,6 +61,12 @@ class Simulation:
             ValueError: for a negative one.
         """
         return self.env.timeout(operator.index(cycles))
+
+    def call(self, cycles: int, function: Callable[[], None]) -> None:
+        """Call a function some cycles from now: a process for what takes one step."""
+        callbacks = self.wait(cycles).callbacks
+        assert callbacks is not None
+        callbacks.append(lambda _: function())
 
     def wait_behind(self, cycles: int) -> simpy.Event:
         """Some cycles from now, behind all else that happens in that cycle."""

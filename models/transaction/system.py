@@ -192,7 +192,7 @@ class System:
             connect(port, reader, 1)
         connect(self.values.final, self.controller.final, 1)
         connect(self.values.done, self.controller.done, 1)
-        connect(self.issue.rows, self.values.rows, 128)
+        self.issue.give = self.values.take_row
         self._before = self._counts()
 
     def _plans(self) -> Iterator[tuple[LayerPlan, Selection | None, Selection | None, Following]]:

@@ -5,11 +5,6 @@ in compiled code (`models.transaction.value_loop`), beside those of the fetch si
 known when their probabilities come, jobs as soon as they are given, and cycles come out when others wait for them.
 """
 
-from collections.abc import Generator
-from typing import Any
-
-import simpy
-
 from models.config import AcceleratorConfig
 from models.transaction.channel import In, Out
 from models.transaction.fetching import FetchSide
@@ -31,11 +26,9 @@ class ValuePath(Module):
     ) -> None:
         super().__init__(simulation, "value path")
         self.machine, self.jobs, self.issue, self.fetch = machine, jobs, issue, fetch
-        self.rows: In[Row] = In(self, "rows")
         self.layers: In[tuple[LayerPlan, int]] = In(self, "layers")
         self.final: Out[int] = Out(self, "importance final")
         self.done: Out[int] = Out(self, "done")
-        self._number = 0
         self.start(self._main())
 
     @property
@@ -57,10 +50,8 @@ class ValuePath(Module):
     def _main(self) -> Steps:
         while True:
             plan, _ = yield self.layers.fifo.get(rest=True)
-            self._number += 1
             run = self.fetch.run
             follow(self._give_jobs(plan))
-            self.start(self._give_rows(plan), f"rows {self._number}")
             events, seen, told = 0, 0, 0
             while not (seen & DONE and seen & FINAL):
                 events = yield self.fetch.values_event.wait()
@@ -84,10 +75,10 @@ class ValuePath(Module):
             run.values["jobs_given"] = j + 1
             self.fetch.tell_values()
 
-    def _give_rows(self, plan: LayerPlan) -> Generator[simpy.Event, Any, None]:
+    def take_row(self, row: Row) -> None:
+        """The next row of the layer: when its probabilities come is known."""
         run = self.fetch.run
-        for index in range(plan.work.flat.size):
-            row: Row = yield self.rows.fifo.get()
-            run.layer["begins"][index] = row.begins
-            run.values["known"] = index + 1
-            self.fetch.tell_values()
+        index = int(run.values["known"])
+        run.layer["begins"][index] = row.begins
+        run.values["known"] = index + 1
+        self.fetch.tell_values()
