@@ -54,7 +54,7 @@ from hls.datapaths.selection_lists import (
 )
 from hls.datapaths.selection_next import MASK_ROWS, NextMode, NextPlan, graphs, plan, to_list
 from hls.datapaths.selection_tokens import EngineRequest, SweepRequest, engine_rows, sweep, token_rows
-from hls.datapaths.top_k_wires import align
+from hls.datapaths.top_k_wires import align, remove_unread
 from hls.lower import Netlist, building, instantiate, output_ports
 from hls.netlist import Wire
 from hls.stream import Stream, drive, fifo, register
@@ -172,6 +172,7 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
                 "next_head_mask": pyrtl.select(layer.select_heads, head_mask, layer.head_mask),
             }
         )
+    remove_unread(block)
     block.sanity_check()
     return Netlist("selection", block)
 

@@ -45,7 +45,7 @@ def align(wire: Wire, cycles: int, name: str, enable: Wire | None = None) -> Wir
 
 
 def remove_unread(block: pyrtl.Block) -> None:
-    """Take out what no output and no memory depends on: valid bits of packed rows, whose counts are used instead."""
+    """Take out what no output and no memory depends on, as valid bits of packed rows whose counts are used instead."""
     drivers = {net.dests[0]: net for net in block.logic if net.dests}
     waiting = [*block.wirevector_subset(pyrtl.Output), *(arg for net in block.logic_subset("@") for arg in net.args)]
     needed: set[Wire] = set()

@@ -18,7 +18,7 @@ import pyrtl
 
 from hls import technology as technologies
 from hls.datapaths.machine_sizes import MachineSizes
-from hls.datapaths.top_k_wires import align, hold
+from hls.datapaths.top_k_wires import align, hold, remove_unread
 from hls.datapaths.value_wires import (
     by_dimension,
     elements_of,
@@ -104,6 +104,7 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
         last, valid = align(beat["last"], 1, "last"), align(takes, 1, "valid")
         rows = _missing_ids(sizes, plans, missing, slot, (last, valid), block)
         _write(sizes, rows, go, block)
+    remove_unread(block)
     block.sanity_check()
     return Netlist("value_sparse", block)
 
