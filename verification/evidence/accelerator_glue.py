@@ -73,8 +73,6 @@ REQUESTS_OF: Mapping[str, Sequence[str]] = {
 }
 """Recordings of requests that are looked at in a module; in all others they show nothing."""
 RANDOM_CYCLES = 2000
-CROWDED = ("long lists", "twelve heads of one K", "four parts, replays")
-"""Runs of one layer whose items come again in crowds."""
 FIRST = (
     *(f"grouped, replays, pruned values{SLOW}", "cascade, halved, protected", "four parts, replays"),
     *("encoder, flat rows, sparse", "7 elements", *SMALL_LAYERS),
@@ -184,7 +182,8 @@ def stages(of: Module, recordings: Sequence[Recording], seed: int) -> list[Stage
     if of.name in ALONE:
         alone += ALONE[of.name](of.netlist, seed)
     if of.name in CROWDS:
-        alone += [crowded(r, of.netlist, CROWDS[of.name], seed) for r in recorded if r.name in CROWDED]
+        crowd = CROWDS[of.name]
+        alone += [crowded(r, of.netlist, crowd, seed) for r in recorded if r.name in crowd.runs]
     if not of.netlist.block.wirevector_subset(pyrtl.Register):
         alone.append(at_random("random inputs", of.netlist, RANDOM_CYCLES, seed))
     first = alone + [r for r in recorded if r.name in FIRST]

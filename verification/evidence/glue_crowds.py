@@ -36,11 +36,16 @@ class Moves:
 
 @dataclass(frozen=True)
 class Crowd:
-    """Streams into a module, streams out of it, and inputs that say that something is not there yet."""
+    """Streams into a module, streams out of it, and inputs that say that something is not there yet.
+
+    Attributes:
+        runs: whose items come again; in them the inputs that no stream has do not change.
+    """
 
     into: tuple[Moves, ...]
     out: tuple[Moves, ...]
     waits: tuple[str, ...]
+    runs: tuple[str, ...]
 
 
 CROWDS = {
@@ -51,9 +56,19 @@ CROWDS = {
         ),
         (Moves("weigh_valid", "weigh_ready", ("weigh_lane_valid", "weigh_last", "value_full")),),
         ("value_pending", "sparse_pending"),
+        ("long lists", "twelve heads of one K", "four parts, replays"),
+    ),
+    "output_stage": Crowd(
+        (
+            Moves("weighed_valid", "weighed_ready", ("weighed_data",)),
+            Moves("output_job_valid", "output_job_ready", ("output_job_data",)),
+        ),
+        (Moves("output_valid", "output_ready", ("output_element", "output_count", "output_last", "output_base")),),
+        (),
+        ("long lists", "twelve heads of one K"),
     ),
 }
-"""By module; its recordings are of one layer, whose bus does not change."""
+"""By module."""
 
 
 def crowded(replay: Replay, netlist: Netlist, crowd: Crowd, seed: int) -> Replay:

@@ -1,13 +1,14 @@
 """What is always so in a glue module by itself: proved by induction, then used in proofs that a fault does not matter.
 
 `keys_there` says that all keys of the row whose beats are read have landed. A row's first beat goes at once, so by then
-it is gone, and beats never run past the last one.
+it is gone, and beats never run past the last one. Jobs enter both FIFOs of the operand loader where both have room.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from hls.datapaths.operand_loader import KEY_JOBS, QUERY_JOBS
 from hls.lower import Netlist
 from verification.equivalence.bits import Bits
 from verification.equivalence.netlist import Netlist as Nets
@@ -33,7 +34,12 @@ def _first_beat_goes(value: Value, netlist: Nets) -> Bits:
     return ~first | (value("row_issue.beat_may") & ~value("row_issue.keys_there"))
 
 
+def _at_most(prefix: str, depth: int) -> Promise:
+    return Promise(f"{prefix}count is {depth} at most", lambda value, netlist: value(f"{prefix}count") <= depth)
+
+
 INVARIANTS: Mapping[str, tuple[Promise, ...]] = {
+    "operand_loader": (_at_most("key_jobs_", KEY_JOBS), _at_most("query_jobs_", QUERY_JOBS)),
     "row_issue": (
         Promise("a beat is one of its row", _beats_in_row),
         Promise("the first beat of a row goes at once", _first_beat_goes),

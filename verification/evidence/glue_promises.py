@@ -125,7 +125,7 @@ PROMISES: Mapping[str, tuple[Promise, ...]] = {
         steady("row_issue.key_vectors", "row_issue.lsb_there", *_ROWS),
     ),
     "row_queues": (never_full("issued_"), room_left("first_"), room_left("replay_")),
-    "output_stage": (steady("others_exist", "rows_0_count"), taken_at_once("head"), never_full("jobs_")),
+    "output_stage": (steady("others_exist", "rows_0_count"), taken_at_once("head")),
     # a row begins after the list of the one before it is whole
     "value_sparse": (exclusive("packer_flushing", "packed_1_d4"),),
     "operand_loader": tuple(

@@ -215,15 +215,17 @@ def test_modules_alone_notice_a_memory_that_is_not_written(
         alone(Netlist("unwritten", block), 1)
 
 
-def test_the_same_items_come_out_of_a_crowd(design: Composition, recordings: Sequence[Recording]) -> None:
-    of = module(design, "value_dispatch")
-    replay, crowd = of.replays(recordings[:1])[0], CROWDS["value_dispatch"]
+@pytest.mark.parametrize("name", CROWDS)
+def test_the_same_items_come_out_of_a_crowd(design: Composition, recordings: Sequence[Recording], name: str) -> None:
+    of = module(design, name)
+    replay, crowd = of.replays(recordings[:1])[0], CROWDS[name]
+    out = crowd.out[0]
     again = crowded(replay, of.netlist, crowd, 1)
-    assert any(row["weigh_valid"] and not row["weigh_ready"] for row in again.rows())
+    assert any(row[out.valid] and not row[out.ready] for row in again.rows())
     rows = list(replay.rows())
-    lost = next(row for row in rows if row["weigh_valid"] and row["weigh_ready"])
-    lost["weigh_valid"] = 0
-    with pytest.raises(AssertionError, match="other items of weigh_valid"):
+    lost = next(row for row in rows if row[out.valid] and row[out.ready])
+    lost[out.valid] = 0
+    with pytest.raises(AssertionError, match=f"other items of {out.valid}"):
         crowded(replay_of("", of.netlist, rows), of.netlist, crowd, 1)
 
 
