@@ -50,6 +50,11 @@ class WatchedSimulator(FastSimulator):
         self.rows.append({**dict.fromkeys(self.netlist.inputs, 0), **inputs, **seen})
         return seen
 
+    def register(self, name: str) -> int:
+        """What a register holds."""
+        value: int = self._simulation.regs[name]
+        return value
+
     def reset(self) -> None:
         """Registers to their reset values, memories to zeros, no cycle remembered."""
         super().reset()

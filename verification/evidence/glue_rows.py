@@ -60,7 +60,7 @@ def _row_side(seed: int) -> dict[str, list[Row]]:
         side = RowSide(TINY, netlist, seed)
         for case, timing in layers:
             side.run(case, timing)
-        found[name] = side.rows_seen
+        found[name] = side.simulator.rows
     return found
 
 

@@ -11,11 +11,10 @@ from __future__ import annotations
 import random
 from collections import deque
 
-import pyrtl
-
 from hls.datapaths.machine_sizes import MachineSizes
 from hls.lower import Netlist
 from models.config import AcceleratorConfig
+from verification.evidence.glue_replay import WatchedSimulator
 from verification.evidence.row_side_cases import Buffer, LayerCase, Measured, Row, Timing, jobs_of, rows_of, token
 from verification.evidence.words import pack, unpack
 
@@ -29,17 +28,9 @@ class RowSide:
     def __init__(self, config: AcceleratorConfig, netlist: Netlist, seed: int = 0) -> None:
         self.sizes = MachineSizes.of(config)
         self.rows_deep = config.softmax_fifo_rows
-        self.simulation = pyrtl.FastSimulation(tracer=None, block=netlist.block)
-        self.inputs = dict.fromkeys(netlist.inputs, 0)
-        self.outputs = tuple(netlist.outputs)
+        self.simulator = WatchedSimulator(netlist)
         self.random = random.Random(seed)
         self.layer_number = 0
-        self.rows_seen: list[dict[str, int]] = []
-
-    def inspect(self, register: str) -> int:
-        """A register's value."""
-        value: int = self.simulation.inspect(register)
-        return value
 
     # -- a layer ------------------------------------------------------------------------------------------------------
 
@@ -94,9 +85,7 @@ class RowSide:
     # -- a cycle ------------------------------------------------------------------------------------------------------
 
     def _cycle(self) -> None:
-        case, timing, give = self.case, self.timing, self.inputs
-        for name in give:
-            give[name] = 0
+        case, timing, give = self.case, self.timing, dict.fromkeys(self.simulator.netlist.inputs, 0)
         give["layer_start"] = int(self.cycle == 0)
         give["layer_generation"], give["layer_causal"] = int(case.generation), int(case.causal)
         give["layer_progressive"], give["layer_keys"] = int(case.progressive), case.keys
@@ -113,9 +102,7 @@ class RowSide:
             give[f"{name}_ready"] = int(self._chance(timing.ready))
         give["beat_ready"] = int(self._chance(timing.accept))
         self._pipeline(give)
-        self.simulation.step(give)
-        out = {name: self.simulation.inspect(name) for name in self.outputs}
-        self.rows_seen.append({**give, **out})
+        out = self.simulator.step(give)
         for name, jobs in self.streams.items():
             if give[f"{name}_valid"] and out[f"{name}_ready"]:
                 jobs.popleft()
@@ -399,6 +386,6 @@ class RowSide:
             "issue.scales_count": 0,
             "queues.order_count": 0,
         }
-        assert {name: self.inspect(name) for name in at_start} == at_start
+        assert {name: self.simulator.register(name) for name in at_start} == at_start
         for name in ("beat_valid", "key_request_valid", "query_request_valid", "key_lsb_request_valid"):
-            assert self.inspect(name) == 0, name
+            assert self.simulator.rows[-1][name] == 0, name
