@@ -9,11 +9,11 @@ from hls.stream import fifo, sink_ports, source_ports
 from verification.equivalence.sequential import Environment
 from verification.equivalence.solver import Limits
 from verification.equivalence.verdict import Kind
-from verification.evidence.planted import faults
-from verification.evidence.same_behaviour import Recorder, View, first_difference, prove_same_behaviour
+from verification.evidence.planted import all_noticed, faults
+from verification.evidence.same_behaviour import Recorder, View, first_difference, mutants_in_view, prove_same_behaviour
 from verification.evidence.stream_contracts import now
 from verification.mutants.netlist import netlist_mutants
-from verification.mutation import sample_mutants
+from verification.mutation import Detector, sample_mutants
 
 LIMITS = Limits(time_s=10)
 DEPTH = 3
@@ -133,3 +133,30 @@ def test_a_register_more_or_less_where_it_is_not_read():
         assert prove_same_behaviour(block, unread, view(), LIMITS).kind is Kind.UNKNOWN
     read = faults(block, ("stage added", "fifo_entry_0", ""))[0].build()
     assert prove_same_behaviour(block, read, spared, LIMITS).kind is Kind.UNKNOWN
+
+
+def test_a_fault_that_no_run_notices_is_named():
+    """A run notices a FIFO of another depth; one that looks at nothing does not."""
+    block = queue()
+    deeper, recorded = faults(block, ("constant", f"_{DEPTH}$", "bit 1")), run(block)
+
+    def compared(faulty):
+        assert first_difference(faulty, [recorded], {"out_data": "out_valid"}) is None
+
+    assert all_noticed(deeper, compared).kind is Kind.TESTED
+    unnoticed = all_noticed(deeper, lambda faulty: None)
+    assert unnoticed.kind is Kind.REFUTED
+    assert "bit 1 of 3 flipped" in unnoticed.detail
+
+
+def test_mutants_within_a_view_are_killed_or_proved():
+    block, recorded = queue(), [run(queue())]
+
+    def otherwise(faulty):
+        return first_difference(faulty, recorded, {"out_data": "out_valid"}) is not None
+
+    report = mutants_in_view(block, view(), [Detector("runs", otherwise)], 12, 1)
+    assert len(report.fates) == 12
+    assert not report.survivors
+    blind = mutants_in_view(block, view(), [Detector("blind", lambda faulty: False)], 12, 1)
+    assert blind.survivors
