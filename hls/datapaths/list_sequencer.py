@@ -13,7 +13,12 @@ here, T ids a row, and must be there before the request is.
     fetch_ids                              a0     a1    valid
 
 A list is accepted when the row before is the last of its list, so rows follow each other without a gap; and only
-while fewer than `window` vectors are on their way, so that an urgent list does not wait behind more than that.
+while fewer than `window` vectors are on their way, so that an urgent list does not wait behind more than that. One of
+MSBs is accepted while fewer than 3/4 of these are, and less urgent lists go before it until then: LSBs are asked for
+late, when their row is known to be flat, and the row waits for them.
+
+A buffer of values may be asked for while its last rows are still to be read (`hls.datapaths.value_dispatch`): the walk
+waits before a fetch row that has vectors for them. A list of values begins with vector 0.
 
 The lists that are accepted are shown to the landing lanes (`hls.datapaths.landing_lane`), and the vectors not yet
 landed are counted for every segment of every buffer (`MachineSizes.segments`): `key_pending`, `value_pending` and
@@ -21,9 +26,10 @@ landed are counted for every segment of every buffer (`MachineSizes.segments`): 
 
 Ports: `layer_dimension`, `layer_msb_length`, `layer_lsb_length`, `layer_query_length`; `survivor_write`,
 `survivor_row`, `survivor_ids`; `kept_write`, `kept_which`, `kept_row`, `kept_ids`; each stream's `_data`, `_valid`,
-`_ready`; to the fetcher `fetch_ids`, `fetch_count`, `fetch_last`, `fetch_base`, `fetch_stride`, `fetch_length`,
-`fetch_valid`, `fetch_ready`; to the lanes `list_table`, `list_next`, from them `lane_behind`; from the landing
-`landed_key`, `landed_value` (vectors by buffer and segment), `landed_sparse`, `landed_all`; the pending bits.
+`_ready`; `unread_valid`, `unread_buffer`, `unread_row`; to the fetcher `fetch_ids`, `fetch_count`, `fetch_last`,
+`fetch_base`, `fetch_stride`, `fetch_length`, `fetch_valid`, `fetch_ready`; to the lanes `list_table`, `list_next`, from
+them `lane_behind`; from the landing `landed_key`, `landed_value` (vectors by buffer and segment), `landed_sparse`,
+`landed_all`; the pending bits.
 """
 
 from __future__ import annotations
@@ -92,6 +98,11 @@ def graphs(config: AcceleratorConfig) -> dict[str, Graph]:
     return {"pick": pick_graph(config)}
 
 
+def msb_window(window: int) -> int:
+    """Vectors on their way from which on no list of MSBs begins."""
+    return window - window // 4
+
+
 def build(config: AcceleratorConfig, technology: Technology | None = None, window: int | None = None) -> Netlist:
     """The sequencer as a netlist.
 
@@ -111,10 +122,12 @@ def build(config: AcceleratorConfig, technology: Technology | None = None, windo
         dimension = pyrtl.Input(sizes.dimension_bits, "layer_dimension")
         lengths = {name: pyrtl.Input(sizes.length_bits, f"layer_{name}_length") for name in ("msb", "lsb", "query")}
         opens = pyrtl.WireVector(1, "opens")
-        request, accepted = _accept(sizes, opens, block)
+        msb_begins = payload_register(1, "msb_begins", block)
+        request, accepted = _accept(sizes, opens, msb_begins, block)
         on_the_way = _count_pending(sizes, request, accepted, most, block)
         begins = register(1, "begins", block)
         begins.next <<= on_the_way < most
+        msb_begins.next <<= on_the_way < msb_window(most)
         shows = _show(sizes, request, accepted, block)
         row, ends = _walk(sizes, request, accepted, lengths, dimension, block)
         opens <<= begins & shows & ends
@@ -131,16 +144,19 @@ def _output(name: str, wire: Wire) -> None:
     port <<= wire
 
 
-def _accept(sizes: MachineSizes, opens: Wire, block: pyrtl.Block) -> tuple[dict[str, Wire], Wire]:
-    """The most urgent request that is offered, and whether one is accepted."""
+def _accept(sizes: MachineSizes, opens: Wire, msb_begins: Wire, block: pyrtl.Block) -> tuple[dict[str, Wire], Wire]:
+    """The most urgent request that is offered and may begin, and whether one is accepted."""
     record = sizes.list_request
-    valids = [pyrtl.Input(1, f"{name}_valid") for name in STREAMS]
     data = [pyrtl.Input(record.bits, f"{name}_data") for name in STREAMS]
+    valids = [
+        pyrtl.Input(1, f"{name}_valid") & (msb_begins | (record.unpack(wire)["plane"] != Plane.MSB))
+        for name, wire in zip(STREAMS, data, strict=True)
+    ]
     chosen = data[-1]
     for valid, wire in zip(valids[-2::-1], data[-2::-1], strict=True):
         chosen = pyrtl.select(valid, wire, chosen)
     for i, name in enumerate(STREAMS):
-        _output(f"{name}_ready", opens & ~pyrtl.rtl_any(*valids[:i]) if i else opens)
+        _output(f"{name}_ready", opens & valids[i] & ~pyrtl.rtl_any(*valids[:i]) if i else opens & valids[0])
     return record.unpack(chosen), opens & pyrtl.rtl_any(*valids)
 
 
@@ -237,24 +253,31 @@ def _walk(
         payload_register(w, n, block) for n, w in (("base", sizes.base_bits), ("length", sizes.length_bits))
     )
 
+    to_value, buffer = payload_register(1, "to_value", block), payload_register(1, "buffer", block)
     row_valid = register(1, "row_valid", block)
     row_moves = pyrtl.WireVector(1, "row_moves")
-    steps = active & (row_moves | ~row_valid)
+    waits = payload_register(1, "waits_for_reads", block)
+    steps = active & (row_moves | ~row_valid) & ~waits
     is_last = register(1, "is_last", block)
     ends = ~active | (steps & is_last)
     hold(active, ends, accepted)
-    of_query = request["destination"] == Destination.QUERY
+    of_query, of_value = (request["destination"] == to for to in (Destination.QUERY, Destination.VALUE))
     of_plane = pyrtl.select(request["plane"] == Plane.LSB, lengths["lsb"], lengths["msb"])
     taken = {
         source: request["source"],
+        to_value: of_value,
+        buffer: request["place"][0],
         base: request["base"],
         length: pyrtl.select(of_query, lengths["query"], of_plane),
     }
     for target, wire in taken.items():
         hold(target, accepted, wire)
     ahead, behind = (first + lanes)[:bits], (left - lanes)[:bits]
-    first.next <<= pyrtl.select(accepted, request["first"], pyrtl.select(steps, ahead, first))
+    first_follows = pyrtl.select(accepted, request["first"], pyrtl.select(steps, ahead, first))
+    first.next <<= first_follows
     left.next <<= pyrtl.select(accepted, request["count"], pyrtl.select(steps, behind, left))
+    to_value_follows, buffer_follows = (pyrtl.select(accepted, taken[held], held) for held in (to_value, buffer))
+    waits.next <<= _is_unread(sizes, to_value_follows, buffer_follows, first_follows)
     last_follows = pyrtl.select(steps, left <= 2 * lanes, is_last)
     is_last.next <<= pyrtl.select(accepted, request["count"] <= lanes, last_follows)
     following = pyrtl.select(accepted, request["first"], ahead)
@@ -273,6 +296,16 @@ def _walk(
         hold(data[name], steps, wire)
     row_valid.next <<= pyrtl.select(steps, pyrtl.Const(1, 1), row_valid & ~row_moves)
     return _Row(data, row_valid, row_moves), ends
+
+
+def _is_unread(sizes: MachineSizes, to_value: Wire, buffer: Wire, first: Wire) -> Wire:
+    """Whether the fetch row from vector `first` on has vectors for rows that are still to be read."""
+    valid, of_buffer = (pyrtl.Input(1, f"unread_{name}") for name in ("valid", "buffer"))
+    row = pyrtl.Input(sizes.row_bits, "unread_row")
+    # a fetch row has vectors of several rows, or some of one
+    several = sizes.fetch_rate_shift
+    below = sizes.slots.bit_length() - 1 + several
+    return valid & to_value & (buffer == of_buffer) & (first[below:] >= row[several:])
 
 
 def _list_row(sizes: MachineSizes, first: Wire, dimension: Wire) -> Wire:

@@ -2,20 +2,24 @@
 
 Every slot of the Value SRAM is a bank with its own address, so a lane goes through its own entries (prob, row of the
 SRAM), and a row takes as many cycles as its fullest lane has entries. A lane's FIFO holds two of the longest rows. A
-row starts when all its beats are in the FIFOs, and all its values on chip: its record of `value_row` comes when they
-have been asked for, `value_pending` and `sparse_pending` say when they have landed. In generation entry i of a lane is
-row i of the SRAM, so a row starts with the first segment (`MachineSizes.segments`) and waits for each of the others.
+row starts when all its values are on chip: its record of `value_row` comes when they have been asked for,
+`value_pending` and `sparse_pending` say when they have landed. In generation entry i of a lane is row i of the SRAM, so
+a row starts with the first segment (`MachineSizes.segments`) and waits for each of the others.
+
+A row whose last beat is in the FIFOs is counted: it is known how many entries each lane has. One that is not starts
+too, if it has begun and none is before it. Until it is counted an entry goes where every lane has one and the fullest
+one has another: it is not the row's last one then, and no lane has had its last one.
 
     cycle         0      1                    2
     entries       read   value_read_*         weigh_*, value_full, beside the SRAM's data
     value_started 1, when all values of a row that is under way have landed
     value_release                             1, if the row is the buffer's last one, and this was its last cycle
 
-In generation a buffer is released before that: a list goes to the fetcher in order, F vectors a cycle, so row r of the
-next values is not written before r * P / F cycles have passed (P vectors a row), and the last P / F of a row's entries
-may be left. They must be read without a pause: all values are there, and prob x V does not stall, which it only does
-for a result that is not taken; that of the row before is gone after as many entries as prob x V has stages, or these
-entries would not have come so far.
+In generation a buffer is released before that: all values are there, the first ones have been read, and the row is
+counted, or half of the buffer's rows have been read (before that, values of later rows would be asked for too soon,
+and keys wait behind them). What is still to be read is told to the sequencer: while `unread_valid`, rows of buffer
+`unread_buffer` from `unread_row` on, and no vector for them goes to the fetcher. So the entries may wait, for beats or
+for prob x V, as long as they like; neither needs the fetcher any more.
 
 All three move together where prob x V takes what it is offered: `value_read_valid` is 0 elsewhere, and the SRAM must
 keep its data until the next read. So `weigh_ready` goes through a gate to `value_read_valid`; `value_beat_ready` and
@@ -30,7 +34,6 @@ from dataclasses import dataclass
 
 import pyrtl
 
-from hls.datapaths import probability_value
 from hls.datapaths.machine_sizes import MachineSizes, Record, segment_bit
 from hls.datapaths.number_formats import PROBABILITY_BITS
 from hls.datapaths.top_k_wires import hold
@@ -43,7 +46,6 @@ from hls.trace import Graph
 from models.config import AcceleratorConfig
 
 ROWS_UNDER_WAY = 8
-DISPATCH_STAGES = 2
 FIFO_ROWS = 2
 BANK_ENTRIES = 512
 """A deeper FIFO is several memories in turn, chosen from in the cycle after they are read."""
@@ -67,36 +69,50 @@ def _counts(sizes: MachineSizes) -> Record:
 
 @dataclass(frozen=True, eq=False)
 class _Lanes:
-    """The lanes' FIFOs: what their memories show, which of these is the oldest entry, and what takes it."""
+    """The lanes' FIFOs: what their memories show, which of these is the oldest entry, what takes it, its next level."""
 
     entries: list[list[Wire]]
     banks: list[Wire]
     pops: list[Wire]
+    after: list[Wire]
+
+
+@dataclass(frozen=True, eq=False)
+class _Filling:
+    """The row whose beats come.
+
+    Attributes:
+        cycles: entries of its fullest lane.
+        grows: a beat comes and makes them more.
+        completes: a beat comes and is the last one.
+        follows: the row has started, so that nothing of it waits to be counted; the caller drives it.
+    """
+
+    cycles: Wire
+    grows: Wire
+    completes: Wire
+    follows: Wire
 
 
 def build(config: AcceleratorConfig, technology: Technology | None = None) -> Netlist:
-    """The module as a netlist.
-
-    Raises:
-        HlsError: if the clock is too fast for prob x V, whose latency it knows.
-    """
+    """The module as a netlist; `technology` changes nothing."""
+    del technology
     sizes = MachineSizes.of(config)
     block = pyrtl.Block()
     with building(block):
         beats = skid_buffer(source_ports(kept_beat(sizes).bits, block, "value_beat_"), block=block, prefix="beat_skid_")
-        lanes, counted = _lanes(sizes, beats, block)
+        lanes, filling, counted = _lanes(sizes, beats, block)
         rows = fifo(counted, ROWS_UNDER_WAY, block=block, storage="memory", prefix="rows_").stream
         permits = fifo(
             source_ports(VALUE_ROW.bits, block, "value_row_"), ROWS_UNDER_WAY, block=block, prefix="permits_"
         ).stream
-        result_cycles = probability_value.plan(config, technology).latency_cycles
-        _rows(sizes, lanes, rows, permits, result_cycles + DISPATCH_STAGES, block)
+        _rows(sizes, lanes, filling, rows, permits, block)
     block.sanity_check()
     return Netlist("value_dispatch", block)
 
 
-def _lanes(sizes: MachineSizes, beats: Stream, block: pyrtl.Block) -> tuple[_Lanes, Stream]:
-    """Beats into the lanes' FIFOs; gives the entries of every row that is in them."""
+def _lanes(sizes: MachineSizes, beats: Stream, block: pyrtl.Block) -> tuple[_Lanes, _Filling, Stream]:
+    """Beats into the lanes' FIFOs; gives the row that is filled, and the entries of every one that is in them."""
     beat = kept_beat(sizes).unpack(beats.data)
     depth, bits = FIFO_ROWS * sizes.rows, _count_bits(sizes)
     address_bits = (depth - 1).bit_length()
@@ -106,7 +122,7 @@ def _lanes(sizes: MachineSizes, beats: Stream, block: pyrtl.Block) -> tuple[_Lan
     )
     moves = pyrtl.WireVector(1, "beat_moves")
     cycles = register(bits, "cycles", block)
-    lanes = _Lanes([], [], [])
+    lanes = _Lanes([], [], [], [])
     full, counts, fuller = [], [], []
     for lane, prob in enumerate(elements_of(beat["prob"], PROBABILITY_BITS)):
         memories = [
@@ -130,7 +146,9 @@ def _lanes(sizes: MachineSizes, beats: Stream, block: pyrtl.Block) -> tuple[_Lan
         hold(tail, push, ring_next(tail, depth))
         hold(head, pop, ring_next(head, depth))
         one_more = pyrtl.select(push & ~pop, (level + 1)[: len(level)], level)
-        level.next <<= pyrtl.select(pop & ~push, (level - 1)[: len(level)], one_more)
+        level_after = pyrtl.select(pop & ~push, (level - 1)[: len(level)], one_more)
+        level.next <<= level_after
+        lanes.after.append(level_after)
         after = (count + beat["lanes"][lane])[:bits]
         hold(count, moves, pyrtl.select(beat["last"], pyrtl.Const(0, bits), after))
         full.append(level == depth)
@@ -139,18 +157,22 @@ def _lanes(sizes: MachineSizes, beats: Stream, block: pyrtl.Block) -> tuple[_Lan
         lanes.entries.append([memory[head[bank_bits:]] for memory in memories])
         lanes.banks.append(head[:bank_bits] if bank_bits else pyrtl.Const(0, 1))
         lanes.pops.append(pop)
-    most = (cycles + pyrtl.rtl_any(*fuller))[:bits]
+    is_fuller = pyrtl.rtl_any(*fuller)
+    most = (cycles + is_fuller)[:bits]
     hold(cycles, moves, pyrtl.select(beat["last"], pyrtl.Const(0, bits), most))
     room = ~pyrtl.rtl_any(*full)
     drive(beats.ready, room & (counted.ready | ~beat["last"]))
     moves <<= beats.valid & beats.ready
+    filling = _Filling(cycles, moves & is_fuller, moves & beat["last"], pyrtl.WireVector(1, "follows"))
     drive(counted.data, _counts(sizes).pack({"cycles": most, "entries": packed(counts)}))
-    drive(counted.valid, beats.valid & room & beat["last"])
-    return lanes, counted
+    drive(counted.valid, beats.valid & room & beat["last"] & ~filling.follows)
+    return lanes, filling, counted
 
 
-def _rows(sizes: MachineSizes, lanes: _Lanes, rows: Stream, permits: Stream, stalling: int, block: pyrtl.Block) -> None:
-    """Rows, one after another, through the Value SRAM to prob x V, which stalls in the first `stalling` at most."""
+def _rows(
+    sizes: MachineSizes, lanes: _Lanes, filling: _Filling, rows: Stream, permits: Stream, block: pyrtl.Block
+) -> None:
+    """Rows, one after another, through the Value SRAM to prob x V."""
     bits = _count_bits(sizes)
     dimension = pyrtl.Input(sizes.dimension_bits, "layer_dimension")
     generation = pyrtl.Input(1, "layer_generation")
@@ -166,26 +188,42 @@ def _rows(sizes: MachineSizes, lanes: _Lanes, rows: Stream, permits: Stream, sta
     running = register(1, "running", block)
     left = payload_register(bits, "left", block)
     current = payload_register(VALUE_ROW.bits, "current", block)
-    ends = left == 1
-    may, all_there = register(1, "entries_may", block), register(1, "values_there", block)
+    counted, flows_on = register(1, "row_is_counted", block), payload_register(1, "entries_flow", block)
+    ends = counted & (left == 1)
+    may, all_there = payload_register(1, "entries_may", block), register(1, "values_there", block)
+    reads = running & may & (counted | flows_on)
     free = ~running | (go & may & ends)
-    starts = free & rows.valid & permits.valid & landed
+    drive(filling.follows, running & ~counted)
+    has_begun = ~rows.valid & (filling.cycles != 0) & ~filling.completes
+    starts = free & (rows.valid | has_begun) & permits.valid & landed
     drive(rows.ready, free & permits.valid & landed)
-    drive(permits.ready, free & rows.valid & landed)
+    drive(permits.ready, free & (rows.valid | has_begun) & landed)
     hold(running, free, starts)
-    moves = running & go & may
+    counted.next <<= pyrtl.select(starts, rows.valid, counted | (filling.follows & filling.completes))
+    moves = reads & go
     fewer = pyrtl.select(moves, (left - 1)[:bits], left)
-    left.next <<= pyrtl.select(starts, counts["cycles"], fewer)
+    waiting = pyrtl.select(starts, filling.cycles, fewer)
+    grows = filling.grows & (starts | filling.follows)
+    grown = pyrtl.select(grows, (waiting + 1)[:bits], waiting)
+    is_known = starts & rows.valid
+    left.next <<= pyrtl.select(is_known, counts["cycles"], grown)
     hold(current, starts, permits.data)
 
-    taken = []
-    for lane, (pop, entries) in enumerate(zip(lanes.pops, elements_of(counts["entries"], bits), strict=True)):
-        remaining = register(bits, f"remaining_{lane}", block)
+    # all in the FIFO of a lane is of a row that is not counted
+    mirrors = pyrtl.select(starts, ~rows.valid, filling.follows)
+    taken, ahead = [], []
+    of_lanes = zip(lanes.pops, lanes.after, elements_of(counts["entries"], bits), strict=True)
+    for lane, (pop, level, entries) in enumerate(of_lanes):
+        remaining = payload_register(bits, f"remaining_{lane}", block)
         is_left = remaining != 0
         pop <<= moves & is_left
         after = pyrtl.select(pop, (remaining - 1)[:bits], remaining)
-        remaining.next <<= pyrtl.select(starts, entries, after)
+        other = pyrtl.select(mirrors, level[:bits], after)
+        remaining.next <<= pyrtl.select(is_known, entries, other)
         taken.append(is_left)
+        has_keys = [pyrtl.Const(int(lane << code < sizes.slots), 1) for code in range(len(sizes.parts))]
+        ahead.append(~(by_dimension(dimension, has_keys) & (after == 0)))
+    flows_on.next <<= ~starts & (fewer > 1) & pyrtl.corecircuits.rtl_all(*ahead)
 
     def stage(wire: Wire, name: str, *, decides: bool = False) -> Wire:
         held = register(len(wire), name, block) if decides else payload_register(len(wire), name, block)
@@ -193,25 +231,22 @@ def _rows(sizes: MachineSizes, lanes: _Lanes, rows: Stream, permits: Stream, sta
         return held
 
     at = VALUE_ROW.unpack(current)
-    index, span = payload_register(sizes.row_bits, "index", block), payload_register(bits, "span", block)
+    index = payload_register(sizes.row_bits, "index", block)
     following = pyrtl.select(moves, (index + 1)[: sizes.row_bits], index)
     index.next <<= pyrtl.select(starts, pyrtl.Const(0, sizes.row_bits), following)
-    hold(span, starts, counts["cycles"])
     segments = pyrtl.select(at["buffer"], by_buffer[1], by_buffer[0])
     all_there.next <<= ~starts & (all_there | pyrtl.corecircuits.rtl_all(*segments))
     may.next <<= starts | all_there | segment_bit(sizes, segments, following)
-    nearly, flowing = register(1, "nearly_read", block), register(1, "flowing", block)
-    nearly.next <<= ~starts & ~(pyrtl.shift_right_logical(span, sizes.fetch_rate_shift) < fewer)
-    flows = index >= stalling if stalling < 1 << sizes.row_bits else pyrtl.Const(0, 1)
-    flowing.next <<= ~starts & (flowing | flows)
-    early = running & generation & at["release"] & all_there & nearly & flowing
+    # behind its first entry: what `stage` has is of this row
+    begun = index != 0
+    early = running & generation & at["release"] & all_there & begun & (counted | index[-1])
     told = register(1, "release_told", block)
     told.next <<= ~starts & (told | early)
     # the row's list of ids is not read any more
     arrived = register(1, "arrived_told", block)
     arrives = running & ~arrived & (all_there | (moves & ends))
     arrived.next <<= ~starts & (arrived | arrives)
-    read_valid = stage(running & may, "read_occupied", decides=True)
+    read_valid = stage(reads, "read_occupied", decides=True)
     lanes_read = stage(packed(taken), "read_lanes")
     entries_read = []
     for lane, (entries, bank) in enumerate(zip(lanes.entries, lanes.banks, strict=True)):
@@ -219,6 +254,7 @@ def _rows(sizes: MachineSizes, lanes: _Lanes, rows: Stream, permits: Stream, sta
         entries_read.append(held[0] if len(held) == 1 else pyrtl.mux(stage(bank, f"read_bank_{lane}"), *held))
     last, release = stage(ends, "read_last"), stage(at["release"] & ~early & ~told, "read_release")
     buffer, full = stage(at["buffer"], "read_buffer"), stage(at["full"], "read_full")
+    unread, unread_row = stage(running & (told | early), "read_unread", decides=True), stage(index, "read_index")
 
     hold(weigh_valid, go, read_valid)
     numbers = [pyrtl.concat(buffer, entry[PROBABILITY_BITS:]) for entry in entries_read]
@@ -239,6 +275,9 @@ def _rows(sizes: MachineSizes, lanes: _Lanes, rows: Stream, permits: Stream, sta
             "value_full": stage(full, "weigh_full"),
             "value_release": _later((early & ~told) | (read_valid & go & last & release), "released", block),
             "value_started": _later(arrives, "values_arrived", block),
+            "unread_valid": unread | (running & told),
+            "unread_buffer": buffer,
+            "unread_row": unread_row,
         }
     )
 

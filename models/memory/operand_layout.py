@@ -1,17 +1,13 @@
 """Where the planes of K and V go in DRAM so that the lists of vectors read in turn do not close each other's rows.
 
-Lists of K and V take turns, and that of V is some heads behind:
+A head's planes are side by side, then come those of the next head, V that of some heads before (`LAG_HEADS`):
 
-    one plane     K15 V12 K16 V13 K17 V14 ..          `STATIC_LAG_HEADS`
-    two planes    K15 V14 k14 v14 V15 k15 K16 v15 ..  `PROGRESSIVE_LAG_HEADS` (small letters: LSBs of flat rows)
+    one plane     K15 V12 K16 V13 K17 V14 ..             in the order in which they are read
+    two planes    K15 k15 V15 v15 K16 k16 V16 v16 ..     (small letters: LSBs, which flat rows need)
 
-With one plane they are in DRAM as they are read, K of a head beside V of one before it: one list goes on where the last
-one ended, in the same open rows or in the next banks.
-
-With two planes each, which of them are read depends on the rows. MSB and LSB plane of a head's K are side by side, then
-come those of the next head; the same for V. Both walk over the banks at the same pace, and V begins half a round over
-the banks, and the lag, behind K: then K and V that are read beside each other are half a round apart. It begins with a
-bank or in the middle of one, since many lists have the size of half a bank.
+So lists that are read one behind the other, or with two planes in any order within two heads, are in the same open
+rows or in different banks: with two planes K and V of two heads take turns as their buffers become free, and LSBs come
+when rows are known to be flat.
 
 Any other placement works too: the descriptor has a base and a stride for each plane.
 """
@@ -19,12 +15,10 @@ Any other placement works too: the descriptor has a base and a stride for each p
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from models.memory.timing import Hbm2Timing
-
 ALIGNMENT_BYTES = 512
 """Of every plane of every head (algorithm page, section 11)."""
-STATIC_LAG_HEADS = 3
-PROGRESSIVE_LAG_HEADS = 0.5
+LAG_HEADS = {1: 3, 2: 0}
+"""Heads by which V is behind K, by the planes that each has."""
 
 
 class OperandLayout(NamedTuple):
@@ -37,34 +31,18 @@ class OperandLayout(NamedTuple):
     end: int
 
 
-def operand_layout(key_bytes: Sequence[int], value_bytes: Sequence[int], heads: int, channels: int) -> OperandLayout:
+def operand_layout(key_bytes: Sequence[int], value_bytes: Sequence[int], heads: int) -> OperandLayout:
     """The layout of so many K/V heads.
 
     Args:
         key_bytes: of each plane of a head's K.
-        value_bytes: of each plane of a head's V.
+        value_bytes: of each plane of a head's V, as many.
         heads: K/V heads.
-        channels: of the memory.
     """
-
-    def side_by_side(sizes: Sequence[int], start: int) -> tuple[tuple[int, ...], int]:
-        offsets, at = [], start
-        for size in sizes:
-            offsets.append(at)
-            at += -(-max(1, size) // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
-        return tuple(offsets), at - start
-
-    keys, key_stride = side_by_side(key_bytes, 0)
-    if len(key_bytes) == len(value_bytes) == 1:
-        values, beside = side_by_side(value_bytes, key_stride)
-        stride = key_stride + beside
-        first = values[0] + min(STATIC_LAG_HEADS, heads) * stride
-        return OperandLayout(keys, stride, (first,), stride, first + heads * stride)
-    timing = Hbm2Timing.default()
-    bank = channels * timing.pseudo_channels * timing.bank_groups * timing.row_bytes
-    all_banks = bank * timing.banks_per_group
-    halves = int((all_banks + 2 * PROGRESSIVE_LAG_HEADS * key_stride) / bank + 0.5)
-    lead = halves * bank // 2 % all_banks
-    start = lead + -(-max(0, heads * key_stride - lead) // all_banks) * all_banks
-    values, value_stride = side_by_side(value_bytes, start)
-    return OperandLayout(keys, key_stride, values, value_stride, start + heads * value_stride)
+    offsets, stride = [], 0
+    for size in (*key_bytes, *value_bytes):
+        offsets.append(stride)
+        stride += -(-max(1, size) // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+    planes, lag = len(key_bytes), min(LAG_HEADS[len(key_bytes)], heads) * stride
+    values = tuple(lag + offset for offset in offsets[planes:])
+    return OperandLayout(tuple(offsets[:planes]), stride, values, stride, lag + heads * stride)

@@ -101,7 +101,7 @@ class Controller(Module):
             begins = max(started + self.control.begun, held + self.control.held_told)
             if plan.work.rows:
                 self.values.begin(plan, cleared)
-                self.fetch.begin(plan.work.flat.size, plan.parts)
+                self.fetch.begin(plan.work.flat.size, plan.parts, plan.progressive)
                 for port in self.layers:
                     yield port.put((plan, started))
                 final = yield self.final.get()

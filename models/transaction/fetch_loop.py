@@ -33,6 +33,7 @@ from models.transaction.fetch_state import (
     LIST_RING,
     NOTHING,
     PLACE,
+    PURPOSES,
     RING,
     SHAPE,
     TO_QUERY,
@@ -41,6 +42,7 @@ from models.transaction.fetch_state import (
     VALUE,
 )
 
+MSBS = (PURPOSES.index("k_msb"), PURPOSES.index("v_msb"))
 LISTS_BEHIND = LISTS - 1
 """Lists behind the last one from which on a lane holds back further ones."""
 
@@ -84,7 +86,9 @@ def _sequence(f: Record, vectors_full: int) -> None:
         f.skid_n += 1
     ends = f.active == NOTHING
     if f.active != NOTHING:
-        if row_moves or not f.row_there:
+        if f.waits:
+            f.row_there = 0 if row_moves else f.row_there
+        elif row_moves or not f.row_there:
             i = f.active
             n = min(channels, f.list_count[i] - f.sent)
             f.row_there, f.row_at, f.row_count, f.row_list = 1, f.sent, n, i
@@ -99,7 +103,7 @@ def _sequence(f: Record, vectors_full: int) -> None:
     if ends and f.begins and not f.behind_any:
         for s in range(4):
             i = f.offer[s]
-            if i != NOTHING and f.offered_from[s] <= f.now:
+            if i != NOTHING and f.offered_from[s] <= f.now and (f.msb_begins or f.list_purpose[i] not in MSBS):
                 f.offer[s] = NOTHING
                 f.offered_n -= 1
                 _accept(f, i)
@@ -191,8 +195,13 @@ def settle(f: Record, accepted: int, reads: int, writes: int) -> None:
         writes &= writes - 1
     if f.offered_n or f.rows_inside or f.active != NOTHING:
         _sequence(f, vectors_full)
+    i = f.active
+    f.waits = 0
+    if f.unread and i != NOTHING and f.list_destination[i] == TO_VALUE and f.list_buffer[i] == f.unread_buffer:
+        f.waits = 1 if f.sent >> f.slot_shift + f.rate_shift >= f.unread_row >> f.rate_shift else 0
     f.behind_any = 1 if behind else 0
     f.begins = 1 if on_the_way < f.window else 0
+    f.msb_begins = 1 if on_the_way < f.msb_window else 0
     reads_popped = took & TOOK_READ
     f.reads_skid_n -= reads_popped
     f.end_sent += 1 if took & TOOK_END else 0

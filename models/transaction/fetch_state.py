@@ -58,7 +58,11 @@ MOST = 64
 
 @dataclass(frozen=True)
 class FetchSizes:
-    """Sizes and latencies of the fetch side of a machine; a segment has 2^`segment_shift` vectors."""
+    """Sizes and latencies of the fetch side of a machine.
+
+    A segment has 2^`segment_shift` vectors, a row of a buffer 2^`slot_shift`; a row of the fetcher has vectors of
+    2^`rate_shift` rows of a buffer, or of a part of one.
+    """
 
     queues: int
     channels: int
@@ -72,6 +76,8 @@ class FetchSizes:
     word_shift: int
     segments: int
     segment_shift: int
+    slot_shift: int
+    rate_shift: int
     list_rows: int
     list_cycles: int
     result_rows: int
@@ -110,6 +116,8 @@ def _sizes(machine: AcceleratorConfig) -> FetchSizes:
         word_shift=(8 * machine.data_queue_bytes).bit_length() - 1,
         segments=sizes.segments,
         segment_shift=(sizes.slots * sizes.segment_rows).bit_length() - 1,
+        slot_shift=sizes.slots.bit_length() - 1,
+        rate_shift=sizes.fetch_rate_shift,
         list_rows=-(-machine.context_keys // machine.top_k_lanes),
         result_rows=-(-(machine.context_keys + MAX_HEADS) // machine.top_k_lanes) + 2,
         list_cycles=selection_next.plan(machine).latency_cycles,
@@ -133,8 +141,24 @@ _MASKS = (
 _SCALARS = (
     *("address_depth", "vectors_ahead", "convert_cycles", "burst_words", "word_shift", "segment_shift"),
     *("now", "event", "idle", "lists_taken", "slowest", "vectors_made", "active"),
-    *("sent", "row_there", "row_at", "row_count", "row_last", "row_list", "skid_n", "begins", "sharing"),
-    *("behind_any", "on_the_way", "window", "group", "got_there", "got_at", "got_count"),
+    *(
+        "sent",
+        "row_there",
+        "row_at",
+        "row_count",
+        "row_last",
+        "row_list",
+        "skid_n",
+        "begins",
+        "msb_begins",
+        "sharing",
+        "unread",
+        "unread_buffer",
+        "unread_row",
+        "waits",
+    ),
+    *("slot_shift", "rate_shift"),
+    *("behind_any", "on_the_way", "window", "msb_window", "group", "got_there", "got_at", "got_count"),
     *("got_last", "got_list", "slow_first", "slow_granted", "slow_1", "slow_2", "landed_all"),
     *(
         "landed_sparse",
@@ -256,8 +280,9 @@ def new_state(machine: AcceleratorConfig) -> NDArray[np.void]:
     state["room"], state["credit"] = s.address_depth, OUTPUT_DEPTH
     state["word_shift"], state["burst_words"] = s.word_shift, 256 >> s.word_shift
     state["segment_shift"], state["convert_cycles"] = s.segment_shift, s.convert_cycles
+    state["slot_shift"], state["rate_shift"] = s.slot_shift, s.rate_shift
     state["address_depth"], state["vectors_ahead"] = s.address_depth, VECTORS_AHEAD
-    state["window"] = WINDOW_PER_QUEUE * s.queues
+    state["window"] = state["msb_window"] = WINDOW_PER_QUEUE * s.queues
     state["lanes_at"][0, 0] = s.queues
     state["credit_any"] = state["room_any"] = -1
     for name in ("offer", "active", "slow_granted", "slow_1", "slow_2"):

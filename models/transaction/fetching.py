@@ -10,6 +10,7 @@ from typing import Any
 
 import simpy
 
+from hls.datapaths.list_sequencer import msb_window
 from hls.datapaths.machine_sizes import QUERY_LINES
 from hls.datapaths.operand_loader import KEY_BUFFERS
 from models.config import AcceleratorConfig
@@ -88,8 +89,10 @@ class FetchSide(Module):
         self.values_event = Event(simulation, "value side")
         self.start(self._main())
 
-    def begin(self, rows: int, parts: int) -> None:
-        """A layer begins: so many rows of queries, in as many lines each as a key has parts."""
+    def begin(self, rows: int, parts: int, progressive: bool) -> None:
+        """A layer begins: so many rows of queries, in as many lines each as a key has parts; LSBs are lists apart."""
+        window = int(self.run.state["window"])
+        self.run.state["msb_window"] = msb_window(window) if progressive else window
         self._parts = parts
         self.query_cycles = [None] * rows
         self._missing, self._latest = [parts] * rows, [0] * rows

@@ -46,7 +46,7 @@ def standard_placement(workload: Workload, machine: AcceleratorConfig) -> Placem
     widest = max(m for m, _ in workload.bits)
     widths = (widest, 4) if any(low for _, low in workload.bits) else (widest,)
     sizes = [-(-elements * bits // 8) for bits in widths]
-    layout = operand_layout(sizes, sizes, model.kv_heads, machine.hbm_channels)
+    layout = operand_layout(sizes, sizes, model.kv_heads)
     planes: dict[str, int] = {}
     for name, offsets, stride in (
         ("key", layout.keys, layout.key_stride),

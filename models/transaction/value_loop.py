@@ -51,10 +51,15 @@ def value_cycle(
     released, started = v.release, v.row_started
     _write(v, f, cycle, bursts_left)
     _output(v, d, cycle, output_jobs0, back0)
-    has_room = dispatch0 > 0 and _has_room(v)
-    _weigh(v, d, cycle, pending, outputs0, rows_in0, permits0)
-    if has_room:
-        _to_lanes(v, d, rows_in0)
+    comes = dispatch0 > 0 and _has_room(v)
+    if comes and is_last(v, d, v.dispatch_skid[0, 0]):
+        comes = rows_in0 < ROWS_UNDER_WAY
+        completes = comes
+    else:
+        completes = False
+    _weigh(v, f, d, cycle, pending, (outputs0, rows_in0, permits0), completes)
+    if comes:
+        _to_lanes(v, d, completes)
     if beats0 > 0:
         fork_beats(v, d, cycle, beats0, dispatch0)
     moved = ask(v, f, d, cycle, accepted, pending[2], (rows0, output_jobs0, permits0, released, started))
@@ -161,14 +166,19 @@ def _output(v: Record, d: Array, cycle: int, jobs0: int, back0: int) -> None:
 @compiled
 def _weigh(
     v: Record,
+    f: Record,
     d: Array,
     cycle: int,
     pending: tuple[int, int, bool],
-    outputs0: int,
-    rows_in0: int,
-    permits0: int,
+    before: tuple[int, int, int],
+    completes: bool,
 ) -> None:
-    """Rows out of the lanes' FIFOs through prob x V."""
+    """Rows out of the lanes' FIFOs through prob x V.
+
+    `before`: when the cycle began, rows of outputs, rows in the FIFOs, permits; `completes`: the last beat of a row
+    comes in this cycle.
+    """
+    outputs0, rows_in0, permits0 = before
     end = v.weigh_cycles - 1
     out = v.weighing >> end & 1
     advance = outputs0 < OUTPUT_ROWS or not out
@@ -177,20 +187,22 @@ def _weigh(
     if advance:
         v.weighing = (v.weighing << 1 & ((2 << end) - 1)) | (v.weigh_there & v.weigh_last)
     goes = advance or not v.weigh_there
-    ends = v.left == 1
-    is_read = 1 if v.running and v.may else 0
+    ends = v.counted and v.left == 1
+    is_read = 1 if v.running and v.may and (v.counted or v.flow) else 0
     moves = is_read and goes
     free = not v.running or (moves and ends)
-    early = v.running and v.generation and v.run_release and v.all_there and v.nearly and v.flowing
+    early = v.running and v.generation and v.run_release and v.all_there and v.index > 0
+    early = early and (v.counted or 2 * v.index >= v.segments << v.segment_shift)
     releases = v.run_release and not early and not v.told
     v.row_started = 1 if v.running and not v.arrived and (v.all_there or (moves and ends)) else 0
     v.release = 1 if (early and not v.told) or (goes and v.read_there and v.read_last and v.read_release) else 0
     if goes:
         v.weigh_there, v.weigh_last = v.read_there, v.read_last
         v.read_there, v.read_last, v.read_release = is_read, 1 if ends else 0, 1 if releases else 0
+        v.read_unread = 1 if v.running and (v.told or early) else 0
+        f.unread_buffer, f.unread_row = v.run_buffer, v.index
     v.told |= 1 if early else 0
     v.arrived |= v.row_started
-    v.flowing |= 1 if v.index >= v.stalling else 0
     if moves:
         v.product_cycles += 1
         v.left -= 1
@@ -201,15 +213,20 @@ def _weigh(
                 v.level[lane] -= 1
     elif v.running and goes:
         v.waited_cycles += 1
+    f.unread = 1 if v.read_unread or (v.told and not free) else 0
     under_way = pending[1] if v.run_buffer else pending[0]
     segment = v.index >> v.segment_shift & v.segments - 1
     v.may = 1 if v.all_there or not under_way >> segment & 1 else 0
     v.all_there |= 1 if under_way == 0 else 0
-    v.nearly = 1 if v.left <= v.span >> v.rate_shift else 0
+    v.flow = 1 if v.left >= 2 else 0
+    for lane in range(v.beat_keys):
+        if v.remaining[lane] == 0:
+            v.flow = 0
     if not free:
         return
     v.running = 0
-    if rows_in0 == 0 or permits0 == 0:
+    begun = v.most > 0 and not completes
+    if permits0 == 0 or not (rows_in0 > 0 or begun):
         return
     under_way = pending[1] if v.permits[0, 0] else pending[0]
     # in generation a row starts with the first segment
@@ -217,20 +234,26 @@ def _weigh(
         v.waited_cycles += 1
         return
     v.running = v.may = 1
-    v.all_there = v.nearly = v.flowing = v.told = v.arrived = v.index = 0
+    v.all_there = v.flow = v.told = v.arrived = v.index = 0
     v.run_buffer, v.run_release = v.permits[0, 0], v.permits[0, 1]
-    v.left = v.span = v.rows_in[0, 0]
     d[v.d_started + v.started_n] = cycle
     v.started_n += 1
-    for lane in range(v.slots):
-        v.remaining[lane] = v.rows_in[0, 1 + lane]
-    for k in range(rows_in0 - 1):
-        for m in range(1 + v.slots):
-            v.rows_in[k, m] = v.rows_in[k + 1, m]
+    v.counted = 1 if rows_in0 > 0 else 0
+    if v.counted:
+        v.left = v.rows_in[0, 0]
+        for lane in range(v.slots):
+            v.remaining[lane] = v.rows_in[0, 1 + lane]
+        for k in range(rows_in0 - 1):
+            for m in range(1 + v.slots):
+                v.rows_in[k, m] = v.rows_in[k + 1, m]
+        v.rows_in_n -= 1
+    else:
+        v.left = v.most
+        for lane in range(v.slots):
+            v.remaining[lane] = v.count[lane]
     for k in range(permits0 - 1):
         for m in range(3):
             v.permits[k, m] = v.permits[k + 1, m]
-    v.rows_in_n -= 1
     v.permits_n -= 1
 
 
@@ -243,24 +266,32 @@ def _has_room(v: Record) -> bool:
 
 
 @compiled
-def _to_lanes(v: Record, d: Array, rows_in0: int) -> None:
-    """A beat into the lanes' FIFOs; the last one of a row counts its entries."""
-    beat = v.dispatch_skid[0, 0]
-    last = is_last(v, d, beat)
-    if last and rows_in0 == ROWS_UNDER_WAY:
-        return
+def _to_lanes(v: Record, d: Array, last: bool) -> None:
+    """A beat into the lanes' FIFOs; the last one of a row counts its entries, if it has not started before."""
+    lanes, n = lanes_of(v, d, v.dispatch_skid[0, 0]), v.rows_in_n
     v.dispatch_skid[0, 0] = v.dispatch_skid[1, 0]
     v.dispatch_skid_n -= 1
-    lanes, n, most = lanes_of(v, d, beat), v.rows_in_n, 0
+    follows = v.running and not v.counted
+    before = v.most
     for lane in range(v.slots):
         if lanes >> lane & 1:
             v.level[lane] += 1
             v.count[lane] += 1
-        if last:
+            v.most = max(v.most, v.count[lane])
+            if follows:
+                v.remaining[lane] += 1
+    if follows:
+        v.left += v.most - before
+    if not last:
+        return
+    if follows:
+        v.counted = 1
+    else:
+        v.rows_in[n, 0] = v.most
+        for lane in range(v.slots):
             v.rows_in[n, 1 + lane] = v.count[lane]
-            most = max(most, v.count[lane])
-            v.count[lane] = 0
-    if last:
-        v.rows_in[n, 0] = most
-        v.rows_inside -= 1
         v.rows_in_n += 1
+    for lane in range(v.slots):
+        v.count[lane] = 0
+    v.most = 0
+    v.rows_inside -= 1

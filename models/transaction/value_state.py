@@ -56,8 +56,6 @@ class ValueSizes:
         weigh_cycles: of prob x V.
         segment_shift: a segment of a buffer of the Value SRAM has 2^this rows.
         segments: of a buffer.
-        rate_shift: the fetcher takes 2^this rows of vectors in a cycle.
-        stalling: entries of a row behind which prob x V does not stall.
     """
 
     slots: int
@@ -75,8 +73,6 @@ class ValueSizes:
     weigh_cycles: int
     segment_shift: int
     segments: int
-    rate_shift: int
-    stalling: int
 
     @classmethod
     def of(cls, machine: AcceleratorConfig) -> "ValueSizes":
@@ -111,8 +107,6 @@ def _sizes(machine: AcceleratorConfig) -> ValueSizes:
         weigh_cycles=weigh_cycles,
         segment_shift=sizes.segment_rows.bit_length() - 1,
         segments=sizes.segments,
-        rate_shift=sizes.fetch_rate_shift,
-        stalling=weigh_cycles + value_dispatch.DISPATCH_STAGES,
     )
 
 
@@ -152,7 +146,7 @@ and cycles, as they happen:
 
 MACHINE = (
     *("slots", "top_k_lanes", "lane_entries", "ring_rows", "missing_cycles", "weigh_cycles"),
-    *("segment_shift", "segments", "rate_shift", "stalling"),
+    *("segment_shift", "segments"),
 )
 """What a machine is, of `ValueSizes`."""
 _SCALARS = (
@@ -196,7 +190,8 @@ _SCALARS = (
     *("clearing", "working", "cleared_row", "missing_n", "missing_last", "counted_at"),
     # dispatch
     *("dispatch_skid_n", "counting", "rows_in_n", "permits_n", "running", "left", "run_release"),
-    *("run_buffer", "may", "all_there", "index", "span", "nearly", "flowing", "told", "arrived"),
+    *("run_buffer", "may", "all_there", "index", "told", "arrived"),
+    *("counted", "flow", "most", "read_unread"),
     *("read_there", "read_last", "read_release", "weigh_there", "weigh_last", "weighing"),
     # output stage and write-back
     *("outputs_n", "output_jobs_n", "served_memory", "served_heads", "output_beat", "output_part", "output_row"),

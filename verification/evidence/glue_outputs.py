@@ -197,6 +197,7 @@ def meanings(config: AcceleratorConfig) -> dict[str, dict[str, Meaning]]:
             ),
             **_under("weigh_valid", "weigh_lane_valid", "weigh_last", "value_full"),
             **_lanes("weigh_valid", "weigh_lane_valid", slots, weigh_prob=probs),
+            **_under("unread_valid", "unread_buffer", "unread_row"),
         },
         "output_stage": {
             **_under("head_valid", "head_element", "head_index", "head_last", "head_mantissa", "head_shift"),

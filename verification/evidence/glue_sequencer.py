@@ -11,7 +11,7 @@ from verification.evidence.glue_replay import Replay, WatchedSimulator, replay_o
 from verification.evidence.glue_runs import TINY
 from verification.evidence.list_sequencer_model import run_sequencer
 
-RUNS, CYCLES = 10, 800
+RUNS, CYCLES = 10, 1200
 
 
 def sequencer_alone(netlist: Netlist, seed: int) -> list[Replay]:

@@ -25,7 +25,10 @@ PARTS = tuple(module.__name__.rpartition(".")[2] for module in MODULES)
 NEVER_WAIT = "output_stage"
 """Its stream to head importance never waits in the machine: it is looked at where all is taken at once."""
 KEEP_ALL = 1 << 16
-PACES = (Pace(1.0, 1.0, (1, 3)), Pace(0.6, 0.3, (5, 90)), Pace(0.3, 1.0, (1, 200)), Pace(1.0, 0.2, (30, 60)))
+PACES = (
+    *(Pace(1.0, 1.0, (1, 3)), Pace(0.6, 0.3, (5, 90)), Pace(0.3, 1.0, (1, 200)), Pace(1.0, 0.2, (30, 60))),
+    *(Pace(1.0, 0.8, (100, 900), 150), Pace(1.0, 1.0, (2500, 2600))),
+)
 MODES = (
     partial(random_layer, SIZES, generation=False, keys=13, ratio16=40_000, progressive=True, jobs=4, group_jobs=2),
     partial(random_layer, SIZES, generation=True, keys=40, ratio16=20_000, progressive=False, jobs=6, dimension=2),
@@ -37,8 +40,13 @@ MODES = (
     partial(
         random_layer, SIZES, generation=False, keys=40, ratio16=60_000, progressive=True, rows=4, dimension=1, jobs=2
     ),
+    partial(random_layer, SIZES, generation=True, keys=500, ratio16=KEEP_ALL, progressive=True, jobs=5),
+    partial(random_layer, SIZES, generation=True, keys=500, ratio16=50_000, progressive=False, jobs=3),
+    partial(random_layer, SIZES, generation=False, keys=500, ratio16=40_000, progressive=False, rows=8, jobs=1),
+    partial(random_layer, SIZES, generation=False, keys=500, ratio16=60_000, progressive=False, rows=6, jobs=1),
 )
-"""Two for each pace. Where all is taken at once a layer of another dimension follows, which shows what one has left."""
+"""Two for each pace. Where all is taken at once a layer of another dimension follows, which shows what one has left.
+The last rows are nearly as long as a buffer: they wait for its segments, and fill the lanes."""
 
 
 @cache

@@ -8,13 +8,15 @@ import numpy as np
 
 from hls.datapaths.bitwidth_converter import Plane
 from hls.datapaths.landing_lane import LISTS, list_entry
-from hls.datapaths.list_sequencer import STREAMS
+from hls.datapaths.list_sequencer import STREAMS, msb_window
 from hls.datapaths.machine_sizes import Destination, MachineSizes, Source
 from hls.simulate import Simulator
 from models.config import AcceleratorConfig
 from verification.evidence.words import joined, nth, pack
 
 Fields = dict[str, int]
+MOST_LATE = 4
+"""Cycles from a request, or from the read that a fetch row waits for, in which it is not there."""
 
 
 def fetch_rows(sizes: MachineSizes, request: Fields, ids: list[int], dimension: int, length: int) -> list[Fields]:
@@ -81,6 +83,55 @@ class Counts:
         return sum(self.key) + sum(self.value) + self.query + self.sparse
 
 
+@dataclass
+class Reads:
+    """A buffer of values of which rows are still to be read, now and then, and the lists that are walked.
+
+    Attributes:
+        given: of each fetch row that is to come: the buffer of values it is for or -1, and its last row there.
+        late: cycles in which the next one might have come.
+    """
+
+    sizes: MachineSizes
+    rng: np.random.Generator
+    given: deque[tuple[int, int]] = field(default_factory=deque)
+    valid: bool = False
+    buffer: int = 0
+    row: int = 0
+    late: int = 0
+
+    def step(self) -> Fields:
+        """The ports of a cycle: a buffer that no list is walked for begins to be read, is read on, or is over."""
+        if not self.valid and self.rng.random() < 0.03:
+            self.buffer, self.row = int(self.rng.integers(0, 2)), int(self.rng.integers(0, self.sizes.rows // 8))
+            self.valid = all(buffer != self.buffer for buffer, _ in self.given)
+        elif self.valid and self.rng.random() < 0.3:
+            self.row += int(self.rng.integers(1, 4))
+            self.valid = self.row < self.sizes.rows and self.rng.random() < 0.95
+        row = self.row if self.valid else int(self.rng.integers(0, self.sizes.rows))
+        buffer = self.buffer if self.valid else int(self.rng.integers(0, 2))
+        return {"unread_valid": int(self.valid), "unread_buffer": buffer, "unread_row": row}
+
+    def accept(self, request: Fields) -> None:
+        """A request is accepted."""
+        buffer = request["place"] & 1 if request["destination"] == Destination.VALUE else -1
+        for start in range(0, request["count"], self.sizes.fetch_lanes):
+            last = min(start + self.sizes.fetch_lanes, request["count"]) - 1
+            self.given.append((buffer, last // self.sizes.slots))
+
+    def check(self, is_there: bool, is_taken: bool) -> None:
+        """The next fetch row is there or not, and is taken or not: not too early, and without a needless wait."""
+        if not self.given:
+            return
+        buffer, last = self.given[0]
+        is_held = self.valid and buffer == self.buffer and last >= self.row
+        assert not (is_there and is_held), f"a row of buffer {buffer} is given that is still to be read"
+        self.late = 0 if is_held or is_there else self.late + 1
+        assert self.late <= MOST_LATE, "a row that nothing holds does not come"
+        if is_taken:
+            self.given.popleft()
+
+
 def _land(counts: Counts, rng: np.random.Generator, most: int, bits: int) -> Fields:
     """Let some vectors land."""
 
@@ -106,19 +157,22 @@ def _land(counts: Counts, rng: np.random.Generator, most: int, bits: int) -> Fie
 def _random_request(sizes: MachineSizes, rng: np.random.Generator, n: int, sizes_of: dict[int, int]) -> Fields:
     source = int(rng.integers(0, 4))
     tokens = sizes_of[source]
-    first, count = 0, int(rng.integers(1, tokens * n + 1))
+    first, count = 0, tokens * n - int(rng.integers(0, tokens * n)) * int(rng.integers(0, 2))
     if rng.random() < 0.3:
         first, count = int(rng.integers(0, tokens)) * n, n
-    elif rng.random() < 0.5:
+    elif rng.random() < 0.3:
         first = int(rng.integers(0, tokens * n)) // sizes.fetch_lanes * sizes.fetch_lanes
         count = int(rng.integers(1, tokens * n - first + 1))
+    destination = int(rng.integers(0, 4))
+    if destination == Destination.VALUE:
+        first = 0
     return {
         "source": source,
         "first": first,
         "count": count,
         "base": int(rng.integers(0, 1 << sizes.base_bits)),
         "plane": int(rng.integers(0, 3)),
-        "destination": int(rng.integers(0, 4)),
+        "destination": destination,
         "place": int(rng.integers(0, 64)),
     }
 
@@ -151,7 +205,7 @@ def run_sequencer(
             simulator.step(
                 {f"{name}_write": 1, f"{name}_row": start // lanes, f"{name}_ids": packed, "kept_which": source}
             )
-    counts, shown = Counts(sizes), 0
+    counts, reads, shown = Counts(sizes), Reads(sizes, rng), 0
     offered: dict[str, Fields] = {}
     wanted: deque[Fields] = deque()
     table: list[int] = []
@@ -179,6 +233,7 @@ def run_sequencer(
         ports |= {
             "lane_behind": behind << int(rng.integers(0, sizes.queues)),
             "fetch_ready": int(rng.random() < accept),
+            **reads.step(),
         }
         seen = simulator.step(ports)
         for name, bits in pending.items():
@@ -187,6 +242,7 @@ def run_sequencer(
         bits = list_entry(sizes).bits
         for i in range(max(0, shown - LISTS), shown):
             assert nth(seen["list_table"], bits, i % LISTS) == table[i], f"list {i} is not shown"
+        reads.check(bool(seen["fetch_valid"]), bool(seen["fetch_valid"] and ports["fetch_ready"]))
         if seen["fetch_valid"]:
             assert wanted, "a row that no request asks for"
             row = wanted[0]
@@ -199,7 +255,9 @@ def run_sequencer(
         assert stalled is None or seen["fetch_valid"], "a stalled row vanished"
         stalled = 1 if seen["fetch_valid"] and not ports["fetch_ready"] else None
         ready = [s for s in STREAMS if s in offered and seen[f"{s}_ready"]]
-        assert ready in ([], [s for s in STREAMS if s in offered][:1]), f"{ready} are accepted of {list(offered)}"
+        full = before >= msb_window(window)
+        may = [s for s in STREAMS if s in offered and not (full and offered[s]["plane"] == Plane.MSB)]
+        assert ready in ([], may[:1]), f"{ready} are accepted of {list(offered)}"
         for stream in ready:
             assert not behind, "a list is added while a lane is behind"
             assert before < window, f"a list begins with {before} vectors on their way"
@@ -209,6 +267,7 @@ def run_sequencer(
             wanted.extend(fetch_rows(sizes, request, lists[request["source"]], dimension, length))
             table.append(pack(list_entry(sizes), request))
             counts.add(request)
+            reads.accept(request)
             shown += 1
         before = outstanding
     return compared

@@ -1,9 +1,9 @@
 """Surroundings of the value side of the accelerator, which check it cycle by cycle.
 
 They are naive: they offer beats and jobs, take what comes out, and land lists some time after their requests, segment
-by segment. From the acceptance of the list that fills a buffer of the Value SRAM on, a place is empty until that lands,
-except that it keeps what was there as long as the fetcher cannot have been given its vector; ids are read from the
-lists only when they land: what is read too early, or is overwritten too early, is noticed.
+by segment. Lists are walked as the sequencer does at its fastest: where it has walked over a vector of a list that
+fills a buffer of the Value SRAM, the place is empty until that lands; ids are read from the lists only when they land:
+what is read too early, or is overwritten too early, is noticed.
 """
 
 from __future__ import annotations
@@ -33,11 +33,15 @@ Vector: TypeAlias = tuple[int, int, int, bool]
 
 @dataclass
 class Pace:
-    """How fast the surroundings are: shares of cycles in which they offer and accept; cycles until a list lands."""
+    """How fast the surroundings are: shares of cycles in which they offer and accept; cycles until a list lands.
+
+    Between two segments of a list there are less than `segment_cycles`.
+    """
 
     offer: float = 1.0
     accept: float = 1.0
     landing_cycles: tuple[int, int] = (5, 40)
+    segment_cycles: int = 3
 
 
 def _signed(value: int, bits: int) -> int:
@@ -54,7 +58,7 @@ class Surroundings:
         self.slots: dict[int, int] = {}
         self.sram: list[dict[tuple[int, int], Vector]] = [{}, {}]
         self.before: list[dict[tuple[int, int], Vector]] = [{}, {}]
-        self.asked_at = [0, 0]
+        self.walked = [0, 0]
         self.cycle = 0
 
     def run(self, layer: Layer, limit_cycles: int = 20_000) -> Seen:
@@ -114,6 +118,8 @@ class Surroundings:
         self.offered: dict[str, dict[str, int] | None] = {"beat": None, "job": None}
         self.pending, self.sparse_pending = [0] * (2 * self.sizes.segments), 0
         self.landing: list[tuple[int, dict[str, int], int]] = []
+        self.walking: list[dict[str, int]] = []
+        self.unread: tuple[int, int, int] = (0, 0, 0)
         self.data = 0
         self.read = [(-1, -1, -1, False)] * self.sizes.slots
         self.current: list[tuple[int, int, int]] = []
@@ -198,6 +204,8 @@ class Surroundings:
             self.lists[key] = out["kept_ids"]
             self.slots[out["kept_row"]] = out["sparse_slots"]
         self._land()
+        self._walk()
+        self.unread = (out["unread_valid"], out["unread_buffer"], out["unread_row"])
         if out["value_request_valid"] and inputs["value_request_ready"]:
             self._request(out["value_request_data"])
         self._outputs(out, inputs)
@@ -234,15 +242,29 @@ class Surroundings:
         lists.append((-1, ()))
         if not is_lsb:
             assert request["plane"] == (Plane.MSB if self.layer.progressive else Plane.WHOLE)
-            self.before[buffer], self.sram[buffer], self.asked_at[buffer] = self.sram[buffer], {}, self.cycle
+            self.before[buffer], self.sram[buffer], self.walked[buffer] = self.sram[buffer], {}, 0
             self.seen.requested_at.append(self.cycle)
         ready_at = self.cycle + int(self.rng.integers(*self.pace.landing_cycles))
         ready_at = max([ready_at, *(at for at, other, _ in self.landing if other["place"] == buffer)])
         for segment in range(self._segments(request)):
-            last = min(request["count"], (segment + 1) * self._per_segment) - 1
-            ready_at = max(ready_at, self.cycle + 1 + last // self.sizes.fetch_lanes)
             self.landing.append((ready_at, request, segment))
-            ready_at += int(self.rng.integers(0, 3))
+            ready_at += int(self.rng.integers(0, self.pace.segment_cycles))
+
+        request["walked"] = 0
+        self.walking.append(request)
+
+    def _walk(self) -> None:
+        """A row of the fetcher, of each list, unless it has vectors for rows that are still to be read."""
+        valid, buffer, row = self.unread
+        for request in self.walking:
+            ends = min(request["count"], request["walked"] + self.sizes.fetch_lanes)
+            fills = request["destination"] == Destination.VALUE
+            if valid and fills and request["place"] == buffer and (ends - 1) // self.sizes.slots >= row:
+                continue
+            request["walked"] = ends
+            if fills and request["plane"] != Plane.LSB:
+                self.walked[request["place"]] = ends
+        self.walking = [request for request in self.walking if request["walked"] < request["count"]]
 
     @property
     def _per_segment(self) -> int:
@@ -256,10 +278,15 @@ class Surroundings:
 
     def _land(self) -> None:
         """Write what has landed by now; it is read in later cycles."""
-        due = [item for item in self.landing if item[0] <= self.cycle]
+        due = [item for item in self.landing if item[0] <= self.cycle and self._is_walked(item[1], item[2])]
         for item in due:
             self.landing.remove(item)
             self._write(item[1], item[2])
+
+    def _is_walked(self, request: dict[str, int], segment: int) -> bool:
+        """Whether the fetcher has been given all of a segment."""
+        last = (segment + 1) * self._per_segment if self._segments(request) > 1 else request["count"]
+        return request["walked"] >= min(last, request["count"])
 
     def _tokens(self, request: dict[str, int]) -> list[int]:
         count = request["count"] // self.layer.parts
@@ -299,8 +326,8 @@ class Surroundings:
                 continue
             address = nth(out["value_read_address"], 1 + self.sizes.row_bits, slot)
             buffer, row = divmod(address, 1 << self.sizes.row_bits)
-            given_at = self.asked_at[buffer] + 1 + row * self.sizes.slots // self.sizes.fetch_lanes
-            old = self.before[buffer].get((row, slot)) if self.cycle < given_at else None
+            is_old = row * self.sizes.slots + slot >= self.walked[buffer]
+            old = self.before[buffer].get((row, slot)) if is_old else None
             found = old or self.sram[buffer].get((row, slot))
             assert found is not None, f"slot {slot}, row {row} of buffer {buffer} is read before it has landed"
             self.read[slot] = found

@@ -79,10 +79,8 @@ def test_cycles_of_an_encoder_row_and_head(simulator: Simulator) -> None:
         *((heads, QuantizationConfig(4), 155) for heads in (16, 24, 64)),
         # 384 are the bytes at DRAM's peak rate, 417 where it refreshes
         *((heads, QuantizationConfig(12), 430) for heads in (24, 64)),
-        (16, QuantizationConfig(8, 4, 1.0), 440),
-        # The aim is 440. Where refreshes fall sets which of both buffers of K and V waits for which: with the layer
-        # begun in other cycles it takes 430 to 485 with 24 heads, 431 to 445 with 48, 435 to 458 with 64.
-        *((heads, QuantizationConfig(8, 4, 1.0), 470) for heads in (24, 48, 64)),
+        # with the layer begun in other cycles, so that refreshes fall elsewhere, it takes up to 439
+        *((heads, QuantizationConfig(8, 4, 1.0), 440) for heads in (16, 24, 48, 64)),
     ],
 )
 def test_cycles_of_a_steady_generation_row(

@@ -188,6 +188,26 @@ def test_prob_x_v_waits_for_the_output(simulator, ratio16, accept):
     run(simulator, [layer], pace=Pace(accept=accept, landing_cycles=(2, 3)))
 
 
+class Hasty(Surroundings):
+    """Lists are walked over rows that are still to be read."""
+
+    def _walk(self):
+        self.unread = (0, 0, 0)
+        super()._walk()
+
+
+@pytest.mark.parametrize("dimension", [0, 2])
+def test_what_is_still_to_be_read_is_told_when_a_buffer_is_released(simulator, dimension):
+    """Beats and outputs wait at any time, also in the half of a row that is read after its buffer's release."""
+    keys = SIZES.context >> dimension
+    layer = made(16, generation=True, keys=keys, ratio16=KEEP_ALL, progressive=False, dimension=dimension, jobs=4)
+    pace = Pace(0.2, 0.5, (2, 3))
+    run(simulator, [layer], pace=pace)
+    simulator.reset()
+    with pytest.raises(AssertionError):
+        check(TINY, layer, Hasty(TINY, simulator, 0, pace).run(layer))
+
+
 def test_engine_a_is_the_controller_s_while_it_selects(simulator):
     simulator.reset()
     items = [(9 << 40, 5), (1, 6), (9 << 40, 7), (8 << 40, 8), (3, 9)]
