@@ -73,7 +73,7 @@ class ControlTiming:
 
 @dataclass(frozen=True)
 class RowTiming:
-    """Jobs and rows: `hls.datapaths.head_walk`, `operand_loader`, `row_issue`, and what `row_queues` tells it.
+    """Jobs and rows: `hls.datapaths.head_walk`, `operand_loader`, `row_issue`, and what `row_queues` tells.
 
     Attributes:
         head_found: from the start of the walk until head 0 is found.
@@ -97,6 +97,7 @@ class RowTiming:
         decision_seen: from a decision until the row it is of is looked at.
         passed_seen: from a first pass that is nearly over until its row is looked at.
         second_eligible: from a row that is looked at until its second pass may be taken.
+        values_decided: from a decision until `value_lists` may act on it.
     """
 
     head_found: int
@@ -120,6 +121,7 @@ class RowTiming:
     decision_seen: int
     passed_seen: int
     second_eligible: int
+    values_decided: int
 
     @classmethod
     def of(cls, machine: AcceleratorConfig) -> "RowTiming":
@@ -167,8 +169,8 @@ def _control(machine: AcceleratorConfig) -> ControlTiming:
 
 @cache
 def _rows(machine: AcceleratorConfig) -> RowTiming:
-    walk, loader, issue, queues = (
-        _counter(n, machine) for n in ("head_walk", "operand_loader", "row_issue", "row_queues")
+    walk, loader, issue, queues, lists = (
+        _counter(n, machine) for n in ("head_walk", "operand_loader", "row_issue", "row_queues", "value_lists")
     )
     decided = queues("decided_valid", "row_decided")
     return RowTiming(
@@ -194,4 +196,5 @@ def _rows(machine: AcceleratorConfig) -> RowTiming:
         decision_seen=decided + issue("row_decided", "flats_count", "oldest_there"),
         passed_seen=issue("first_passed", "flats_count", "oldest_there"),
         second_eligible=issue("oldest_there", "replay_eligible"),
+        values_decided=decided + lists("row_decided", "decided_wants"),
     )

@@ -14,8 +14,6 @@ from models.transaction.fetch_state import PURPOSES, TO_SPARSE, TO_VALUE, VALUE
 from models.transaction.value_beats import clear_asked
 from models.transaction.value_state import JOB, JOB_FIELDS
 
-DECISION_SEEN = 2
-"""From the first beat behind the flat-row decision until the row is in the FIFO of decisions."""
 OF_ROWS, OF_DECIDED, OF_PREFETCH = range(3)
 """Whose request it is; the less, the more urgent."""
 V_MSB, V_LSB = PURPOSES.index("v_msb"), PURPOSES.index("v_lsb")
@@ -65,7 +63,7 @@ def _decide(
 ) -> tuple[bool, bool]:
     """Jobs to `rows` when their one row is decided; whether it wants to ask, and whether anything has moved."""
     row = v.decision_next
-    if jobs0 == 0 or row == v.decisions or d[v.d_decided + row] + DECISION_SEEN > cycle:
+    if jobs0 == 0 or row == v.decisions or d[v.d_decided + row] + v.values_decided > cycle:
         return False, False
     flat = d[v.d_flat + row] != 0
     wants = flat and not v.decided_asked

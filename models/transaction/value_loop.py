@@ -13,7 +13,7 @@ from hls.datapaths.value_dispatch import ROWS_UNDER_WAY
 from hls.datapaths.write_back import BURST_ELEMENTS
 from models.memory.compilation import Array, Record, compiled
 from models.transaction.fetch_state import RING
-from models.transaction.value_asking import DECISION_SEEN, ask
+from models.transaction.value_asking import ask
 from models.transaction.value_beats import fork_beats, fork_results, fork_whole, is_last, lanes_of, take_result
 from models.transaction.value_rows import fill, filter_rows, next_row, queue_beats, row_values, select, to_engines
 from models.transaction.value_state import DONE, FINAL, NOTHING, SKID, A, B
@@ -89,8 +89,8 @@ def value_cycle(
     if quiet and not (v.request_there or v.release or v.row_started):
         wakes = next_row(v, d)
         v.wakes = FAR if wakes == NOTHING else max(wakes, cycle + 1)
-        if v.decision_next < v.decisions and d[v.d_decided + v.decision_next] + DECISION_SEEN > cycle:
-            v.wakes = min(v.wakes, d[v.d_decided + v.decision_next] + DECISION_SEEN)
+        if v.decision_next < v.decisions and d[v.d_decided + v.decision_next] + v.values_decided > cycle:
+            v.wakes = min(v.wakes, d[v.d_decided + v.decision_next] + v.values_decided)
         if v.job_next < v.jobs_given and d[v.d_given + v.job_next] > cycle:
             v.wakes = min(v.wakes, d[v.d_given + v.job_next])
     else:

@@ -23,6 +23,7 @@ from hls.datapaths.top_k import RESULT_ROWS, WAITING_REQUESTS
 from hls.schedule import schedule
 from models.config import AcceleratorConfig
 from models.memory.compilation import record_dtype
+from models.transaction.register_timing import RowTiming
 
 BEAT = 20
 """A beat is `row << BEAT | number`."""
@@ -56,6 +57,7 @@ class ValueSizes:
         weigh_cycles: of prob x V.
         segment_shift: a segment of a buffer of the Value SRAM has 2^this rows.
         segments: of a buffer.
+        values_decided: as in `RowTiming`.
     """
 
     slots: int
@@ -73,6 +75,7 @@ class ValueSizes:
     weigh_cycles: int
     segment_shift: int
     segments: int
+    values_decided: int
 
     @classmethod
     def of(cls, machine: AcceleratorConfig) -> "ValueSizes":
@@ -107,6 +110,7 @@ def _sizes(machine: AcceleratorConfig) -> ValueSizes:
         weigh_cycles=weigh_cycles,
         segment_shift=sizes.segment_rows.bit_length() - 1,
         segments=sizes.segments,
+        values_decided=RowTiming.of(machine).values_decided,
     )
 
 
@@ -146,7 +150,7 @@ and cycles, as they happen:
 
 MACHINE = (
     *("slots", "top_k_lanes", "lane_entries", "ring_rows", "missing_cycles", "weigh_cycles"),
-    *("segment_shift", "segments"),
+    *("segment_shift", "segments", "values_decided"),
 )
 """What a machine is, of `ValueSizes`."""
 _SCALARS = (

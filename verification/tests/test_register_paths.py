@@ -140,7 +140,7 @@ def _with_register(build: Callable[[AcceleratorConfig], Netlist], port: str) -> 
         ("row_values", "row_added", {"importance_told"}),
         ("output_stage", "rows_done", {"outputs_told"}),
         ("operand_loader", "key_loads", {"loads_shown"}),
-        ("row_queues", "row_decided", {"decision_seen", "lsb_asked"}),
+        ("row_queues", "row_decided", {"decision_seen", "lsb_asked", "values_decided"}),
         ("row_queues", "row_retired", {"retired_seen"}),
         ("row_issue", "key_release", {"key_released"}),
         ("row_issue", "query_freed", {"lines_cleared"}),
