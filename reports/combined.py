@@ -135,7 +135,12 @@ def module_rows(data: dict[str, Any]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class SimulateRow:
-    """A workload on the transaction model, in the units of the tables."""
+    """A workload on the transaction model, in the units of the tables.
+
+    `streaming`: share of all cycles in which DRAM gives what a stream of the memory alone does;
+    `streaming_with_serial`: with those in which it must rest because layers follow one another. None for a memory
+    without streams.
+    """
 
     workload: str
     cycles: int
@@ -143,6 +148,8 @@ class SimulateRow:
     bottleneck: str
     share: float
     share_within_layers: float
+    streaming: float | None
+    streaming_with_serial: float | None
     tflops: float
     dense_tflops: float
     dram_mb: float
@@ -156,6 +163,7 @@ def simulate_rows(data: dict[str, Any]) -> list[SimulateRow]:
     rows = []
     for result in data["results"]:
         total = result["total"]
+        stream = total["dram_stream"] or {"share": None, "share_with_serial": None}
         rows.append(
             SimulateRow(
                 workload=result["workload"],
@@ -164,6 +172,8 @@ def simulate_rows(data: dict[str, Any]) -> list[SimulateRow]:
                 bottleneck=total["bottleneck"]["stage"],
                 share=total["bottleneck"]["share"],
                 share_within_layers=total["bottleneck"]["share_within_layers"],
+                streaming=stream["share"],
+                streaming_with_serial=stream["share_with_serial"],
                 tflops=total["operations_per_s"] / 1e12,
                 dense_tflops=total["dense_operations_per_s"] / 1e12,
                 dram_mb=total["dram_bytes"] / 1e6,

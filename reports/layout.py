@@ -23,6 +23,11 @@ def shortened(name: str, longest: int = 24) -> str:
     return name if len(name) <= longest else name[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
+def percent(share: float | None, digits: int = 0) -> str:
+    """A share in percent, or a dash where there is none."""
+    return "-" if share is None else f"{100 * share:.{digits}f} %"
+
+
 def flat_share(run: dict[str, Any]) -> float:
     """Share of query rows that were recomputed with all bits."""
     flat, rows = (sum(int(x[kind]) for x in run["layers"]) for kind in ("flat_rows", "rows"))

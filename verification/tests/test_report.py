@@ -1,10 +1,13 @@
 """The main job: tables and page from result files, published figures beside ours; `spatten simulate`."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+from rich.table import Table
 from typer.testing import CliRunner
 
 import spatten
@@ -95,6 +98,33 @@ def test_simulate_writes_results_and_a_timeline(tmp_path: Path) -> None:
     both = {"run": None, "equivalence": None, "estimate": None, "simulate": data}
     assert "<svg" in page.render(both)
     assert "bert-base:12" in markdown.render_evidence(both)
+
+
+def test_what_dram_streams_stands_beside_the_bottleneck(tmp_path: Path) -> None:
+    called = CliRunner().invoke(spatten.app, ["simulate", "bert-base:12", "--out", str(tmp_path), "--json"])
+    assert called.exit_code == 0, called.output
+    data = json.loads((tmp_path / "simulate.json").read_text())
+    total = data["results"][0]["total"]
+    stream = total["dram_stream"] = {**total["dram_stream"], "share": 0.4321, "share_with_serial": 0.8765}
+    all_of_it = {"run": None, "equivalence": None, "estimate": None, "simulate": data}
+    (row,) = combined.simulate_rows(data)
+    assert (row.streaming, row.streaming_with_serial) == (stream["share"], stream["share_with_serial"])
+    assert "<td>43.2 %</td><td>87.6 %</td>" in page.render(all_of_it)
+    assert "| 43.2 % | 87.6 % |" in markdown.render_evidence(all_of_it)
+    assert "43/88%" in _terminal(tables.simulate_table(data))
+    total["dram_stream"] = None
+    assert "<td>-</td><td>-</td>" in page.render(all_of_it)
+    assert "| - | - |" in markdown.render_evidence(all_of_it)
+    assert "43/88%" not in _terminal(tables.simulate_table(data))
+
+
+def _terminal(table: Table, width: int = 80) -> str:
+    """A table as it is printed; nothing of it is cut."""
+    console = Console(width=width, file=io.StringIO(), record=True)
+    console.print(table)
+    shown = console.export_text()
+    assert "uJ" in shown
+    return shown
 
 
 def test_a_workload_that_does_not_exist_is_one_line(tmp_path: Path) -> None:
