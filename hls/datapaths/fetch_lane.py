@@ -31,7 +31,7 @@ from hls.stream import Stream, drive, fifo, produced, register, ring_next, skid_
 from models.config import AcceleratorConfig
 
 BANK_BITS = 64
-"""Of a bank of the reorder buffer: a wider word would be too slow to select where its 32 rows are flip-flops."""
+"""Of a bank of the reorder buffer: a wider word would be too slow to select where its rows are flip-flops."""
 VECTORS_AHEAD = 4
 """Vectors that wait in front of a queue, so that queues of a row may differ."""
 BURSTS_AHEAD = 2

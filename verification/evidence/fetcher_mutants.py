@@ -27,7 +27,7 @@ from verification.evidence.fetcher_model import FetchList, HoardingMemory, Silen
 from verification.evidence.same_behaviour import Read, Recorder, Run, View
 from verification.evidence.stream_contracts import implies, now
 
-SMALL = replace(AcceleratorConfig.preset("tiny"), address_queue_depth=4, data_queue_depth=16)
+SMALL = replace(AcceleratorConfig.preset("tiny"), address_queue_depth=4, data_queue_depth=8)
 PARTS, PART_QUEUES = data_parts(SMALL), data_size(SMALL).outputs
 FIFOS = tuple(f"answer_{c}_{part}" for c in range(SMALL.hbm_channels) for part in range(PARTS))
 """Of answers."""

@@ -117,7 +117,7 @@ def meanings(config: AcceleratorConfig) -> dict[str, dict[str, Meaning]]:
     """By module, for its outputs that do not always mean something."""
     s = MachineSizes.of(config)
     slots, lanes, ids, probs = s.slots, s.top_k_lanes, s.id_bits, PROBABILITY_BITS
-    channels, banks = config.hbm_channels, 2 * s.slots
+    banks = 2 * s.slots
 
     def beats(name: str) -> dict[str, Meaning]:
         inside = Lanes(f"{name}_data", slots * probs, slots)
@@ -212,7 +212,7 @@ def meanings(config: AcceleratorConfig) -> dict[str, dict[str, Meaning]]:
             **_under("read_valid", "read_data", "read_kind", "read_last"),
         },
         "control_write": _under("control_write_valid", "control_write_address", "control_write_data"),
-        "memory_port": _memory_port(channels),
+        "memory_port": _memory_port(MemoryPortSize.of(config)),
         "controller": _controller(),
         "selection": {
             **_under("head_word_valid", "head_word_data", "head_word_last"),
@@ -270,15 +270,18 @@ def inputs_alone(config: AcceleratorConfig) -> dict[str, Meaning]:
     }
 
 
-def _memory_port(channels: int) -> dict[str, Meaning]:
+def _memory_port(port: MemoryPortSize) -> dict[str, Meaning]:
+    channels = port.channels
     reads = Lanes("memory_valid", 0, channels, unless="memory_write")
     writes = Lanes("memory_valid", 0, channels, both="memory_write")
     return {
         **_by_channel("memory_valid", channels, memory_address=29, memory_write=1),
-        "memory_tag": Meaning((), reads, 5, channels),
+        "memory_tag": Meaning((), reads, port.tag, channels),
         "memory_data": Meaning((), writes, BURST_BITS, channels),
-        **_by_channel("control_answer_valid", channels, control_answer_data=BURST_BITS, control_answer_tag=4),
-        **_by_channel("fetch_answer_valid", channels, fetch_answer_data=BURST_BITS, fetch_answer_tag=4),
+        **_by_channel(
+            "control_answer_valid", channels, control_answer_data=BURST_BITS, control_answer_tag=port.control_tag
+        ),
+        **_by_channel("fetch_answer_valid", channels, fetch_answer_data=BURST_BITS, fetch_answer_tag=port.fetch_tag),
     }
 
 
