@@ -12,12 +12,13 @@ import numpy as np
 
 from hls.datapaths.crossbar import BURST_BYTES
 from hls.datapaths.operand_loader import KEY_BUFFERS
+from models.config import AcceleratorConfig
 from models.memory.energy import EnergyBreakdown
 from models.transaction.counting import dense, dense_operations, payload
 from models.transaction.energy import UnitEnergies, energy, unit_energies
 from models.transaction.observation import Occupancy, occupancy
 from models.transaction.roofline import Roof, RooflinePoint
-from models.transaction.streaming import stream_rate
+from models.transaction.streaming import fetch_cycles, stream_rate
 from models.transaction.system import LayerResult, SystemResult
 from models.transaction.timeline import Timeline
 
@@ -68,14 +69,16 @@ def _bottleneck(layers: list[LayerResult], busy: Mapping[str, int], cycles: int,
     return found
 
 
-def _stream(layers: list[LayerResult], busy_cycles: int, channels: int) -> dict[str, float]:
+def _stream(layers: list[LayerResult], busy_cycles: int, machine: AcceleratorConfig) -> dict[str, float]:
     """DRAM beside a stream of the memory alone: `rate` of the peak, and the share of all cycles in which it streams.
 
-    `share_with_serial` counts those in which it must rest because layers follow one another too. A run without a
-    refresh may stream faster than `rate`.
+    `share_with_serial` counts those in which it must rest because layers follow one another too: before the first
+    request for keys, while its first burst is on the way there and its last one on the way back, and from the last
+    value until the layer is done. A run without a refresh may stream faster than `rate`.
     """
-    cycles, rate = sum(layer.cycles for layer in layers), stream_rate(channels)
+    cycles, rate = sum(layer.cycles for layer in layers), stream_rate(machine.hbm_channels)
     serial = sum(layer.serial.before + layer.serial.drain for layer in layers)
+    serial += fetch_cycles(machine) * sum(layer.work.rows > 0 for layer in layers)
     streaming = busy_cycles / rate
     return {
         "rate": rate,
@@ -143,7 +146,7 @@ def _part(
         "stall_cycles": _sum(layer.stall_cycles for layer in layers),
         "channels": _channels(layers),
         "bottleneck": _bottleneck(layers, busy, cycles, turnaround),
-        "dram_stream": None if result.memory is None else _stream(layers, busy[DRAM], machine.hbm_channels),
+        "dram_stream": None if result.memory is None else _stream(layers, busy[DRAM], machine),
         "energy_pj": {
             "on_chip": spent.on_chip.value,
             "dram": spent.dram.total_pj,

@@ -19,7 +19,8 @@ from models.transaction.generated import generate, parse_profile
 from models.transaction.machine_timing import MachineTiming
 from models.transaction.replay import replay
 from models.transaction.roofline import Roof
-from models.transaction.streaming import stream_rate
+from models.transaction.serial import RoundTrip
+from models.transaction.streaming import fetch_cycles, stream_rate
 from models.transaction.summary import simulate_as_json, simulate_as_timeline
 from models.transaction.system import SystemResult, simulate
 from models.transaction.value_state import ValueSizes
@@ -122,6 +123,11 @@ def test_dram_is_compared_with_a_stream_of_the_memory_alone() -> None:
     weigh_cycles = ValueSizes.of(machine).weigh_cycles
     for layer in result.layers:
         assert weigh_cycles < layer.serial.drain <= layer.cycles - int(layer.output_cycles[-1]) + weigh_cycles
+    # nor are the first keys there sooner behind their request than the first burst, which also waits for its row
+    least = [layer.serial.before + layer.serial.drain + fetch_cycles(machine) for layer in result.layers]
+    assert stream["serial_cycles"] == sum(least)
+    first = min(int(layer.events.keys[0, 1] - layer.events.keys[0, 0]) for layer in result.layers)
+    assert RoundTrip.of(Hbm2Memory(1)).read < fetch_cycles(machine) < first
     without_stream = simulate(small_workload(12, 1, 0.5, 4), TINY, IdealMemory(TINY.hbm_channels))
     assert simulate_as_json(without_stream)["total"]["dram_stream"] is None
 
