@@ -50,6 +50,9 @@ def compose(config: AcceleratorConfig) -> Composition:
         "sparse_slots": sizes.top_k_lanes * sizes.id_bits,
         **{f"{stream}_data": sizes.list_request.bits for stream in STREAMS},
         **{f"{stream}_valid": 1 for stream in STREAMS},
+        "unread_valid": 1,
+        "unread_buffer": 1,
+        "unread_row": sizes.row_bits,
         "query_clear": QUERY_LINES,
         "query_read_line": (QUERY_LINES - 1).bit_length(),
     }
