@@ -46,17 +46,18 @@ def standard_placement(workload: Workload, machine: AcceleratorConfig) -> Placem
     widest = max(m for m, _ in workload.bits)
     widths = (widest, 4) if any(low for _, low in workload.bits) else (widest,)
     sizes = [-(-elements * bits // 8) for bits in widths]
-    layout = operand_layout(sizes, sizes, model.kv_heads)
-    planes: dict[str, int] = {}
-    for name, offsets, stride in (
-        ("key", layout.keys, layout.key_stride),
-        ("value", layout.values, layout.value_stride),
-    ):
-        planes |= {f"{name}{plane}": offset for plane, offset in zip(PLANES, offsets, strict=False)}
-        fixed |= {f"{name}{plane}_stride": stride for plane in PLANES}
+    layouts = {prunes: operand_layout(sizes, sizes, model.kv_heads, prunes) for prunes in (False, True)}
+    layer_bytes = max(_up(layout.end) for layout in layouts.values())
 
     def of_layer(work: LayerWork) -> Placement:
-        first = at + work.layer * _up(layout.end)
-        return fixed | {f"{name}_address": first + offset for name, offset in planes.items()}
+        layout, first = layouts[work.prunes_values], at + work.layer * layer_bytes
+        placement = dict(fixed)
+        for name, offsets, stride in (
+            ("key", layout.keys, layout.key_stride),
+            ("value", layout.values, layout.value_stride),
+        ):
+            placement |= {f"{name}{p}_address": first + offset for p, offset in zip(PLANES, offsets, strict=False)}
+            placement |= {f"{name}{p}_stride": stride for p in PLANES}
+        return placement
 
     return of_layer

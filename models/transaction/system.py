@@ -199,9 +199,7 @@ class System:
         """Each layer with what is selected behind it, for the next one of its pass."""
         draws = PassDraws()
         for work, tokens, heads, after in self.fed if self.fed is not None else self._in_order():
-            prunes = self.prunes_values
-            if prunes is None:
-                prunes = bool((work.kept != work.visible).any())
+            prunes = work.prunes_values if self.prunes_values is None else self.prunes_values
             plan = LayerPlan(work, self.machine, self.placement(work), self.protected(work), prunes, draws)
             yield plan, tokens, heads, after
 

@@ -157,6 +157,11 @@ class LayerWork:
         )
 
     @property
+    def prunes_values(self) -> bool:
+        """Some row keeps not all values that it sees."""
+        return bool((self.kept != self.visible).any())
+
+    @property
     def generation(self) -> bool:
         """One row against the cache."""
         return self.step > 0
