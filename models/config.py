@@ -351,6 +351,11 @@ class PruningConfig:
         """`ratio16` of section 4."""
         return math.ceil(65536 * self.value_ratio)
 
+    @property
+    def prunes_values(self) -> bool:
+        """Rows keep not all of the values that they see."""
+        return self.value_ratio16 < 1 << 16
+
 
 @dataclass(frozen=True)
 class QuantizationConfig:

@@ -134,7 +134,7 @@ class Host:
             widths = (planes.msb_bits, *((planes.lsb_bits,) if planes.lsb_bits else ()))
             return [-(-tokens * dim * width // 8) for width in widths]
 
-        return operand_layout(sizes(keys), sizes(values), len(keys.q), self.run.pruning.value_ratio16 < 1 << 16)
+        return operand_layout(sizes(keys), sizes(values), len(keys.q), self.run.pruning.prunes_values)
 
     def _operands(self, keys: Planes, values: Planes, layout: OperandLayout) -> tuple[Operand, Operand]:
         """Write K and V of a layer."""

@@ -200,7 +200,7 @@ class Lockstep:
         assert request.expected is not None
         assert found.requests is not None
         seen = observed(found, self.run, self.config.accelerator, request, self._pruned_rows)
-        if self.run.pruning.value_ratio16 < 1 << 16:
+        if self.run.pruning.prunes_values:
             self._pruned_rows += request.expected.flat.size
         progressive = self.run.quantization.lsb_bits > 0
         compare_layer(self.board, request.name, request.expected, seen, progressive)
@@ -280,7 +280,7 @@ def observed(
             beat_last,
         ),
         retired_flat=numbers_of(beat["see_beat_flat"])[beat_last == 1],
-        kept=_kept(taps, machine, request, pruned_rows) if run.pruning.value_ratio16 < 1 << 16 else [],
+        kept=_kept(taps, machine, request, pruned_rows) if run.pruning.prunes_values else [],
         output=list(output[:, : run.sequence.head_dim]),
     )
 

@@ -101,7 +101,7 @@ class TransactionLevel:
             copy.deepcopy(memory),
             self._placement,
             self._protected,
-            run.pruning.value_ratio16 < 1 << 16,
+            run.pruning.prunes_values,
             self._layers(),
         )
 

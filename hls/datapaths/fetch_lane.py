@@ -26,7 +26,7 @@ import pyrtl
 from hls.datapaths.crossbar import BURST_BITS, burst_slots, queue_bits, slot_bits
 from hls.datapaths.fetcher_parts import FetcherTypes
 from hls.lower import Netlist, building, output_ports
-from hls.netlist import Wire
+from hls.netlist import Wire, split
 from hls.stream import Stream, drive, fifo, produced, register, ring_next, skid_buffer
 from models.config import AcceleratorConfig
 
@@ -64,11 +64,7 @@ def unpacked(wire: Wire, types: FetcherTypes) -> Vectors:
     """The inverse of `Vectors.packed`."""
     in_word = types.offset.width - types.word_bits
     widths = (types.address.width, types.span.width, types.word_bits, types.word_bits, 1, 1, in_word)
-    fields, low = [], 0
-    for width in widths:
-        fields.append(wire[low : low + width])
-        low += width
-    return Vectors(*fields)
+    return Vectors(*split(wire, widths))
 
 
 @dataclass(frozen=True, eq=False)

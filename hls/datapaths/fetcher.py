@@ -112,10 +112,6 @@ def _split(wire: Wire, parts: int) -> list[Wire]:
     return [wire[i * bits : (i + 1) * bits] for i in range(parts)]
 
 
-def _joined(wires: Sequence[Wire]) -> Wire:
-    return pyrtl.concat(*reversed(wires))
-
-
 def build(
     config: AcceleratorConfig, technology: Technology | None = None, patience_cycles: int = PATIENCE_CYCLES
 ) -> Netlist:
@@ -152,12 +148,12 @@ def build(
             drive(one.words.ready, accepted[q])
         word, in_word = types.word.width, types.offset.width - types.word_bits
         outputs = {
-            "word": _joined([one.words.data[:word] for one in lanes]),
-            "offset": _joined([one.words.data[word : word + in_word] for one in lanes]),
-            "word_first": _joined([one.words.data[word + in_word] for one in lanes]),
-            "word_last": _joined([one.words.data[word + in_word + 1] for one in lanes]),
-            "out_valid": _joined([one.words.valid for one in lanes]),
-            "waiting": _joined([one.waits for one in lanes]),
+            "word": pyrtl.concat_list([one.words.data[:word] for one in lanes]),
+            "offset": pyrtl.concat_list([one.words.data[word : word + in_word] for one in lanes]),
+            "word_first": pyrtl.concat_list([one.words.data[word + in_word] for one in lanes]),
+            "word_last": pyrtl.concat_list([one.words.data[word + in_word + 1] for one in lanes]),
+            "out_valid": pyrtl.concat_list([one.words.valid for one in lanes]),
+            "waiting": pyrtl.concat_list([one.waits for one in lanes]),
         }
         output_ports(outputs)
     block.sanity_check()
@@ -195,9 +191,9 @@ def build_switch(
         outputs = {
             **{f"queue_vector_{q}": end.vectors.data for q, end in enumerate(ends)},
             **{f"queue_answer_{q}": place.data for q, place in enumerate(places)},
-            "queue_vector_valid": _joined([end.vectors.valid for end in ends]),
-            "queue_answer_valid": _joined([place.valid for place in places]),
-            "queue_request_ready": _joined([end.requests.ready for end in ends]),
+            "queue_vector_valid": pyrtl.concat_list([end.vectors.valid for end in ends]),
+            "queue_answer_valid": pyrtl.concat_list([place.valid for place in places]),
+            "queue_request_ready": pyrtl.concat_list([end.requests.ready for end in ends]),
         }
         output_ports(outputs)
     block.sanity_check()
@@ -338,9 +334,9 @@ def _requests(
         channels.append(Channel((room != depth) | request.valid, pyrtl.rtl_any(sent, answered[c], *there)))
     width = len(requests[0].data) - tag_bits(config)
     outputs = {
-        "request_valid": _joined(valids),
-        "request_address": _joined([request.data[:width] for request in requests]),
-        "request_tag": _joined([request.data[width:] for request in requests]),
+        "request_valid": pyrtl.concat_list(valids),
+        "request_address": pyrtl.concat_list([request.data[:width] for request in requests]),
+        "request_tag": pyrtl.concat_list([request.data[width:] for request in requests]),
     }
     output_ports(outputs)
     return channels

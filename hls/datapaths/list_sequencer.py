@@ -46,7 +46,7 @@ from hls.datapaths.landing_lane import LISTS, POSITION_BITS, list_entry
 from hls.datapaths.landing_write import landed_bits
 from hls.datapaths.machine_sizes import Destination, MachineSizes, Record, Source
 from hls.datapaths.top_k_wires import hold
-from hls.lower import Netlist, building, instantiate
+from hls.lower import Netlist, building, instantiate, output_ports
 from hls.netlist import Wire
 from hls.stream import Stream, drive, payload_register, register, skid_buffer
 from hls.technology import Technology
@@ -139,11 +139,6 @@ def build(config: AcceleratorConfig, technology: Technology | None = None, windo
     return Netlist("list_sequencer", block)
 
 
-def _output(name: str, wire: Wire) -> None:
-    port = pyrtl.Output(len(wire), name)
-    port <<= wire
-
-
 def _accept(sizes: MachineSizes, opens: Wire, msb_begins: Wire, block: pyrtl.Block) -> tuple[dict[str, Wire], Wire]:
     """The most urgent request that is offered and may begin, and whether one is accepted."""
     record = sizes.list_request
@@ -156,7 +151,8 @@ def _accept(sizes: MachineSizes, opens: Wire, msb_begins: Wire, block: pyrtl.Blo
     for valid, wire in zip(valids[-2::-1], data[-2::-1], strict=True):
         chosen = pyrtl.select(valid, wire, chosen)
     for i, name in enumerate(STREAMS):
-        _output(f"{name}_ready", opens & valids[i] & ~pyrtl.rtl_any(*valids[:i]) if i else opens & valids[0])
+        ready = opens & valids[i] & ~pyrtl.rtl_any(*valids[:i]) if i else opens & valids[0]
+        output_ports({f"{name}_ready": ready})
     return record.unpack(chosen), opens & pyrtl.rtl_any(*valids)
 
 
@@ -189,10 +185,10 @@ def _count_pending(
             # of both planes of the same ids
             bits = len(shares[segment]) + 1
             waiting.append(counter(f"{name}_{b}_{segment}", bits, counts, shares[segment], fewer) != 0)
-        _output(f"{name}_pending", pyrtl.concat(*reversed(waiting)))
+        output_ports({f"{name}_pending": pyrtl.concat_list(waiting)})
     count = request["count"]
     on_the_way = counter("sparse", sizes.count_bits, goes_to(Destination.SPARSE), count, sparse)
-    _output("sparse_pending", on_the_way != 0)
+    output_ports({"sparse_pending": on_the_way != 0})
     # of the lists that are accepted before the window is seen to be full, one comes in each cycle
     most = window + 2 * (1 << sizes.count_bits)
     return counter("all", most.bit_length(), accepted, count, every)
@@ -222,8 +218,7 @@ def _show(sizes: MachineSizes, request: dict[str, Wire], accepted: Wire, block: 
         one = payload_register(entry.bits, f"list_{i}", block)
         hold(one, accepted & (list_next[:-1] == i), packed)
         entries.append(one)
-    _output("list_table", pyrtl.concat(*reversed(entries)))
-    _output("list_next", list_next)
+    output_ports({"list_table": pyrtl.concat_list(entries), "list_next": list_next})
     return ~pyrtl.rtl_any(*pyrtl.Input(sizes.queues, "lane_behind"))
 
 
@@ -352,6 +347,6 @@ def _fetch(row: _Row, vectors: Wire, stride_bits: int, block: pyrtl.Block) -> No
     ready = skid_buffer(source, block=block, prefix="fetch_row_")
     found = record.unpack(ready.data)
     stride = found["length"].zero_extended(stride_bits)
-    for name, wire in {**found, "stride": stride, "valid": ready.valid}.items():
-        _output(f"fetch_{name}", wire)
+    ports = {**found, "stride": stride, "valid": ready.valid}
+    output_ports({f"fetch_{name}": wire for name, wire in ports.items()})
     drive(ready.ready, pyrtl.Input(1, "fetch_ready"))

@@ -94,13 +94,13 @@ class FetchSizes:
 
 @cache
 def _sizes(machine: AcceleratorConfig) -> FetchSizes:
-    answer_fifos = data_parts(machine) * machine.hbm_channels
-    places, masks = burst_slots(machine), {"fetch_queues": machine.fetch_queues, "hbm_channels": answer_fifos}
-    for name, count in (masks | {"data_queue_depth": places}).items():
+    answer_fifos, places = data_parts(machine) * machine.hbm_channels, burst_slots(machine)
+    masks = (("fetch_queues", machine.fetch_queues), ("hbm_channels", answer_fifos), ("data_queue_depth", places))
+    for name, count in masks:
         if count > MOST:
-            most = MOST if name == "fetch_queues" else getattr(machine, name) * MOST // count
+            wanted = getattr(machine, name)
             raise ConfigError(
-                f"accelerator.{name}: {getattr(machine, name)} are more than the transaction model takes; use {most}"
+                f"accelerator.{name}: {wanted} are more than the transaction model takes; use {wanted * MOST // count}"
             )
     sizes = MachineSizes.of(machine)
     return FetchSizes(

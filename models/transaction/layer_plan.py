@@ -3,13 +3,11 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import numpy as np
-
 from hls.datapaths.machine_sizes import MachineSizes
 from models.config import AcceleratorConfig
 from models.transaction.placement import Placement
 from models.transaction.quick_select import PassDraws
-from models.transaction.workload import BoolArray, IntArray, LayerWork, Passes
+from models.transaction.workload import IntArray, LayerWork, Passes
 
 LSB_BITS = 4
 
@@ -49,7 +47,6 @@ class LayerPlan:
     jobs: list[tuple[int, int, bool, bool]] = field(init=False)
     beats: list[int] = field(init=False)
     visible: list[int] = field(init=False)
-    _slots: tuple[int, BoolArray] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         work, machine, slots = self.work, self.machine, MachineSizes.of(self.machine).slots
@@ -70,17 +67,6 @@ class LayerPlan:
         """LSBs are fetched where a row is flat."""
         return self.work.lsb_bits > 0
 
-    def slots(self, head: int) -> BoolArray:
-        """Slots of the values that each row of a head keeps; those of the last head that was asked for stay known."""
-        if self._slots is None or self._slots[0] != head:
-            self._slots = (head, self.work.kept_slots(head))
-        return self._slots[1]
-
-    def cycles(self, head: int) -> list[int]:
-        """Cycles of each row of a head in prob x V."""
-        found: list[int] = self.work.value_rows(head, self.lanes).tolist()
-        return found
-
     def passes(self, head: int, row: int) -> Passes:
         """Of the quick-select of a row's values."""
         known = self.work.value_passes
@@ -92,7 +78,3 @@ class LayerPlan:
         """Of a vector of a plane: `msb`, `lsb`, `query`."""
         of = {"msb": self.work.msb_bits, "lsb": LSB_BITS, "query": self.machine.datapath_bits}
         return self.elements * of[plane]
-
-    def kept_ids(self, head: int) -> IntArray:
-        """Tokens whose values the one row of `head` keeps, in generation."""
-        return np.asarray(self.work.key_ids[self.slots(head)[0]], np.int64)
