@@ -29,6 +29,11 @@ def split(wire: Wire, widths: Iterable[int]) -> list[Wire]:
     return fields
 
 
+def lanes_of(wire: Wire, lanes: int) -> list[Wire]:
+    """The equal parts of a wire, the lowest first."""
+    return split(wire, [len(wire) // lanes] * lanes)
+
+
 @dataclass(frozen=True)
 class Operand:
     """A wire and whether its bits are two's complement."""

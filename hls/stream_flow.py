@@ -55,7 +55,7 @@ def join(sources: Sequence[Stream], *, block: pyrtl.Block, prefix: str = "join_"
         raise HlsError(f"join {prefix!r} of no streams: it needs at least 1")
     with building(block):
         valid = pyrtl.rtl_all(*(source.valid for source in sources))
-        data = pyrtl.concat(*(source.data for source in reversed(sources)))
+        data = pyrtl.concat_list([source.data for source in sources])
         out = produced(data, valid, block, prefix)
         for source in sources:
             drive(source.ready, out.ready & valid)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyrtl
 
 from hls.lower import building
-from hls.netlist import Wire
+from hls.netlist import Wire, lanes_of
 from hls.stream import Stream, drive, payload_register, produced, register
 from hls.types import HlsError
 
@@ -34,13 +34,13 @@ def width_adapter(source: Stream, out_bits: int, *, block: pyrtl.Block, prefix: 
         is_last = part == parts - 1
         if out_bits >= source.bits:
             held = [payload_register(narrow, f"{prefix}held_{i}", block) for i in range(parts - 1)]
-            out = produced(pyrtl.concat(source.data, *reversed(held)), source.valid & is_last, block, prefix)
+            out = produced(pyrtl.concat_list([*held, source.data]), source.valid & is_last, block, prefix)
             drive(source.ready, out.ready | ~is_last)
             moves = source.valid & source.ready
             for i, word in enumerate(held):
                 word.next <<= pyrtl.select(moves & (part == i), source.data, word)
         else:
-            words = [source.data[i * narrow : (i + 1) * narrow] for i in range(parts)]
+            words = lanes_of(source.data, parts)
             chosen = words[-1]
             for i in reversed(range(parts - 1)):
                 chosen = pyrtl.select(part == i, words[i], chosen)
@@ -74,14 +74,14 @@ def row_bits(lanes: int, element_bits: int) -> int:
 def as_stream(rows: Rows, block: pyrtl.Block) -> Stream:
     """Rows as items: element 0 in the least significant bits, then `count`, then `last`."""
     with building(block):
-        return Stream(pyrtl.concat(rows.last, rows.count, *reversed(rows.elements)), rows.valid, rows.ready)
+        return Stream(pyrtl.concat_list([*rows.elements, rows.count, rows.last]), rows.valid, rows.ready)
 
 
 def as_rows(stream: Stream, lanes: int, block: pyrtl.Block) -> Rows:
     """The inverse of `as_stream`."""
     element_bits = (stream.bits - row_bits(lanes, 0)) // lanes
     with building(block):
-        elements = tuple(stream.data[i * element_bits : (i + 1) * element_bits] for i in range(lanes))
+        elements = tuple(lanes_of(stream.data[: lanes * element_bits], lanes))
         count = stream.data[lanes * element_bits : -1]
         return Rows(elements, count, stream.data[-1], stream.valid, stream.ready)
 

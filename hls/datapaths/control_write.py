@@ -22,7 +22,7 @@ from hls.datapaths.fetcher_parts import BASE_ALIGNMENT_BITS
 from hls.datapaths.number_formats import IMPORTANCE_BITS
 from hls.datapaths.selection_heads import WORD_BITS
 from hls.lower import Netlist, building, output_ports
-from hls.netlist import Wire
+from hls.netlist import Wire, lanes_of
 from hls.stream import Stream, drive, fifo, payload_register, produced, register
 from hls.stream_flow import round_robin
 from hls.technology import Technology
@@ -105,7 +105,7 @@ def burst_packer(source: Stream, *, block: pyrtl.Block, prefix: str) -> Stream:
         part = register(max(1, (parts - 1).bit_length()), f"{prefix}part", block)
         is_end = part == parts - 1
         if bits > BURST_BITS:
-            words = [row[i * BURST_BITS : (i + 1) * BURST_BITS] for i in range(parts)]
+            words = lanes_of(row, parts)
             whole: Wire = (
                 pyrtl.mux(part, *words, default=words[-1]) if parts < 1 << len(part) else pyrtl.mux(part, *words)
             )
@@ -118,7 +118,7 @@ def burst_packer(source: Stream, *, block: pyrtl.Block, prefix: str) -> Stream:
             here = [row & (part == i).sign_extended(bits) for i in range(parts)]
             placed = [a | b for a, b in zip(earlier, here, strict=False)] + here[parts - 1 :]
             emits = is_end | last
-            out = produced(pyrtl.concat(last, *reversed(placed)), source.valid & emits, block, prefix)
+            out = produced(pyrtl.concat_list([*placed, last]), source.valid & emits, block, prefix)
             drive(source.ready, out.ready | ~emits)
             moves, wraps = source.valid & (out.ready | ~emits), emits
             for i, word in enumerate(held):

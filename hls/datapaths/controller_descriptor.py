@@ -97,7 +97,7 @@ def _some(data: Wire, bits: Sequence[int]) -> Wire:
     rising = sorted(bits)
     starts = [i for i in range(len(rising)) if i == 0 or rising[i] != rising[i - 1] + 1]
     runs = [rising[low:high] for low, high in zip(starts, (*starts[1:], len(rising)), strict=True)]
-    return pyrtl.concat(*reversed([data[run[0] : run[-1] + 1] for run in runs])) != 0
+    return pyrtl.concat_list([data[run[0] : run[-1] + 1] for run in runs]) != 0
 
 
 def _suspects() -> dict[str, dict[int, list[int]]]:

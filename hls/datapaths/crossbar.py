@@ -38,7 +38,7 @@ import pyrtl
 
 from hls import technology as technologies
 from hls.lower import Netlist, building, instantiate, output_ports
-from hls.netlist import Wire
+from hls.netlist import Wire, lanes_of
 from hls.schedule import Schedule, schedule
 from hls.stream import Stream, drive, fifo, register
 from hls.technology import Technology
@@ -266,10 +266,10 @@ def crossbar(
             "valid": [source.valid for source in sources],
             "destination": list(destinations),
             "free": free,
-            "behind": pyrtl.concat(*reversed(behind)),
+            "behind": pyrtl.concat_list(behind),
         }
         decided = instantiate(parts.arbitrate, asked, block, prefix=f"{prefix}arbitrate_").outputs
-        chosen = {"grant": pyrtl.concat(*reversed(grants)), "item": items}
+        chosen = {"grant": pyrtl.concat_list(grants), "item": items}
         routed = instantiate(parts.route, chosen, block, prefix=f"{prefix}route_").outputs["routed"]
         for i, source in enumerate(sources):
             drive(source.ready, decided["taken"][i])
@@ -326,19 +326,17 @@ def build_size(
         where = pyrtl.Input(size.inputs * size.destination_bits, "in_destination")
         valid = pyrtl.Input(size.inputs, "in_valid")
         ready = [pyrtl.WireVector(1, f"ready_{i}") for i in range(size.inputs)]
-        sources = [
-            Stream(item[i * size.item_bits : (i + 1) * size.item_bits], valid[i], ready[i]) for i in range(size.inputs)
-        ]
-        wanted = [where[i * size.destination_bits : (i + 1) * size.destination_bits] for i in range(size.inputs)]
+        sources = [Stream(part, valid[i], ready[i]) for i, part in enumerate(lanes_of(item, size.inputs))]
+        wanted = lanes_of(where, size.inputs)
         outputs = crossbar(sources, wanted, parts, block=block, prefix="")
         if size.depth:
             accepted = pyrtl.Input(size.outputs, "out_ready")
             for o, out in enumerate(outputs):
                 drive(out.ready, accepted[o])
         ports = {
-            "in_ready": pyrtl.concat(*reversed(ready)),
-            "out_item": pyrtl.concat(*[out.data for out in reversed(outputs)]),
-            "out_valid": pyrtl.concat(*[out.valid for out in reversed(outputs)]),
+            "in_ready": pyrtl.concat_list(ready),
+            "out_item": pyrtl.concat_list([out.data for out in outputs]),
+            "out_valid": pyrtl.concat_list([out.valid for out in outputs]),
         }
         output_ports(ports)
     return Netlist(name, block)

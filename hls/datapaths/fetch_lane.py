@@ -26,7 +26,7 @@ import pyrtl
 from hls.datapaths.crossbar import BURST_BITS, burst_slots, queue_bits, slot_bits
 from hls.datapaths.fetcher_parts import FetcherTypes
 from hls.lower import Netlist, building, output_ports
-from hls.netlist import Wire, split
+from hls.netlist import Wire, lanes_of, split
 from hls.stream import Stream, drive, fifo, produced, register, ring_next, skid_buffer
 from models.config import AcceleratorConfig
 
@@ -53,7 +53,7 @@ class Vectors:
     def packed(self) -> Wire:
         """As one wire, `first` lowest."""
         fields = (self.first, *self.emission())
-        return pyrtl.concat(*reversed(fields))
+        return pyrtl.concat_list(fields)
 
     def emission(self) -> tuple[Wire, ...]:
         """All but `first`: what emission needs."""
@@ -222,14 +222,14 @@ def _reorder(
         bank[place] <<= pyrtl.MemBlock.EnabledWrite(part, answer.valid)
 
     def at(pointer: Wire, enable: Wire) -> Wire:
-        return pyrtl.concat(*[enable & (pointer == slot) for slot in reversed(range(slots))])
+        return pyrtl.concat_list([enable & (pointer == slot) for slot in range(slots)])
 
     oldest, oldest_valid = register(BURST_BITS, f"{prefix}oldest", block), register(1, f"{prefix}oldest_valid", block)
     bursts = produced(oldest, oldest_valid, block, f"{prefix}burst_")
     moves = bursts.ready | ~oldest_valid
     arrived = pyrtl.rtl_any(*[filled[slot] & (head == slot) for slot in range(slots)])
     pop = arrived & moves
-    oldest.next <<= pyrtl.select(pop, pyrtl.concat(*[bank[head] for bank in reversed(banks)]), oldest)
+    oldest.next <<= pyrtl.select(pop, pyrtl.concat_list([bank[head] for bank in banks]), oldest)
     oldest_valid.next <<= pyrtl.select(moves, arrived, oldest_valid)
     filled.next <<= (filled | at(place, answer.valid)) & ~at(head, pop)
     head.next <<= pyrtl.select(pop, ring_next(head, slots), head)
@@ -304,7 +304,7 @@ def _emit(bursts: Stream, types: FetcherTypes, block: pyrtl.Block, prefix: str) 
     is_first, is_final = rest[-2], rest[-1]
     place = pyrtl.select(begun, word, first_word)
     ends = place == last_word
-    chosen = pyrtl.mux(place, *[burst[i * types.word.width : (i + 1) * types.word.width] for i in range(types.words)])
+    chosen = pyrtl.mux(place, *lanes_of(burst, types.words))
     words = produced(pyrtl.concat(ends & is_final, is_first & ~begun, offset, chosen), bursts.valid, block, prefix)
     moves = bursts.valid & words.ready
     drive(bursts.ready, words.ready & ends)

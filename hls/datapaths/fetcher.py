@@ -57,7 +57,7 @@ from hls.datapaths.fetch_lane import Vectors, lane
 from hls.datapaths.fetcher_parts import FetcherTypes, locate_graph, neighbours_graph
 from hls.datapaths.watchdog import PATIENCE_CYCLES, Channel, watchdog
 from hls.lower import Netlist, building, instantiate, output_ports
-from hls.netlist import Wire
+from hls.netlist import Wire, lanes_of
 from hls.schedule import Schedule, schedule
 from hls.stream import Storage, Stream, drive, fifo, register, skid_buffer
 from hls.technology import Technology
@@ -105,11 +105,6 @@ def plan(config: AcceleratorConfig, technology: Technology | None = None) -> Fet
         addresses=crossbar_plan(address_size(config), config, library),
         data=crossbar_plan(data_size(config), config, library),
     )
-
-
-def _split(wire: Wire, parts: int) -> list[Wire]:
-    bits = len(wire) // parts
-    return [wire[i * bits : (i + 1) * bits] for i in range(parts)]
 
 
 def build(
@@ -178,7 +173,7 @@ def build_switch(
         answers = _answers(config, block)
         places = _split_answers(config, answers, parts, block)
         given = {"vector_ready": 1, "request": request_bits, "request_valid": 1, "busy": 1}
-        have = {name: _split(pyrtl.Input(queues * bits, f"queue_{name}"), queues) for name, bits in given.items()}
+        have = {name: lanes_of(pyrtl.Input(queues * bits, f"queue_{name}"), queues) for name, bits in given.items()}
         ends = [
             QueueEnds(
                 Stream(pyrtl.WireVector(vector_bits), pyrtl.WireVector(1), have["vector_ready"][q]),
@@ -226,7 +221,7 @@ def _answers(config: AcceleratorConfig, block: pyrtl.Block) -> list[list[Stream]
     """For each part of the data crossbar a FIFO a channel; it is never full when an answer comes."""
     channels, parts = config.hbm_channels, data_parts(config)
     tags, data = (
-        _split(pyrtl.Input(channels * bits, name), channels)
+        lanes_of(pyrtl.Input(channels * bits, name), channels)
         for name, bits in (("answer_tag", tag_bits(config)), ("answer_data", BURST_BITS))
     )
     valid = pyrtl.Input(channels, "answer_valid")
@@ -292,8 +287,8 @@ def _distribute(
     following = pyrtl.select(group == groups - 1, pyrtl.Const(0, len(group)), (group + 1)[: len(group)])
     following = pyrtl.select(row["row_last"], pyrtl.Const(0, len(group)), following)
     group.next <<= pyrtl.select(goes, following, group)
-    fields = {name: _split(row[name], channels) for name in ("first", "from_bit", "to_bit")}
-    spans = _split(found["span"], channels)
+    fields = {name: lanes_of(row[name], channels) for name in ("first", "from_bit", "to_bit")}
+    spans = lanes_of(found["span"], channels)
     word = types.word.width.bit_length() - 1
     for q, to_queue in enumerate(vectors):
         i = q % channels

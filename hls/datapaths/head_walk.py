@@ -30,7 +30,7 @@ from hls.datapaths.crossbar import BURST_BITS
 from hls.datapaths.descriptor import HEAD_ENTRY, MAX_HEADS
 from hls.datapaths.machine_sizes import HEAD_BITS, MachineSizes, Record
 from hls.lower import Netlist, building, output_ports
-from hls.netlist import Wire
+from hls.netlist import Wire, lanes_of
 from hls.stream import Stream, fifo, payload_register, produced, register, sink_ports
 from hls.stream_flow import fork
 from hls.technology import Technology
@@ -82,10 +82,10 @@ def _table(mask: Wire, block: pyrtl.Block) -> tuple[list[pyrtl.MemBlock], Wire]:
     arrives = valid & (kind == ReadKind.HEAD_TABLE)
     following = pyrtl.select(last, pyrtl.Const(0, row_bits), (row + 1)[:row_bits])
     row.next <<= pyrtl.select(arrives, following, row)
-    alive = pyrtl.mux(row, *(mask[i * ENTRIES : (i + 1) * ENTRIES] for i in range(1 << row_bits)))
+    alive = pyrtl.mux(row, *lanes_of(mask, 1 << row_bits))
     faults, table = [], []
-    for i in range(ENTRIES):
-        entry = _fields(data[i * ENTRY_BITS : (i + 1) * ENTRY_BITS])
+    for i, part in enumerate(lanes_of(data, ENTRIES)):
+        entry = _fields(part)
         memory = pyrtl.MemBlock(ENTRY.bits, row_bits, f"table_{i}", asynchronous=True, block=block)
         kept = {name: entry[name][:bits] for name, bits in ENTRY.fields}
         memory[row] <<= pyrtl.MemBlock.EnabledWrite(ENTRY.pack(kept), arrives)

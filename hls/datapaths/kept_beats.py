@@ -33,14 +33,12 @@ from hls.datapaths.top_k_wires import align, hold
 from hls.datapaths.value_wires import (
     KEEP_ALL,
     RATIO_BITS,
-    elements_of,
     kept_beat,
     kept_list,
     kept_row,
-    packed,
 )
 from hls.lower import Netlist, building, instantiate, output_ports
-from hls.netlist import Wire, split
+from hls.netlist import Wire, lanes_of, split
 from hls.schedule import Schedule, schedule
 from hls.stream import Stream, drive, fifo, payload_register, produced, register, sink_ports, skid_buffer, source_ports
 from hls.stream_flow import fork
@@ -130,7 +128,7 @@ def _results(sizes: MachineSizes, layer: _Layer, block: pyrtl.Block) -> Stream:
         value = pyrtl.Input(lanes * bits, f"engine_{name}_kept_value")
         engines.append(
             (
-                packed([one[:PROBABILITY_BITS] for one in elements_of(value, bits)]),
+                pyrtl.concat_list([one[:PROBABILITY_BITS] for one in lanes_of(value, lanes)]),
                 pyrtl.Input(lanes * sizes.id_bits, f"engine_{name}_kept_id"),
                 pyrtl.Input(lanes.bit_length(), f"engine_{name}_kept_count"),
                 pyrtl.Input(1, f"engine_{name}_kept_last"),

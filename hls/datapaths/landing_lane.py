@@ -27,9 +27,9 @@ import pyrtl
 from hls.datapaths import bitwidth_converter
 from hls.datapaths.bitwidth_converter import LSB_BITS, BitwidthConverterTypes, Plane
 from hls.datapaths.machine_sizes import LINE_BITS, Destination, MachineSizes, Record
-from hls.datapaths.top_k_wires import align, hold, lanes_of
+from hls.datapaths.top_k_wires import align, hold
 from hls.lower import Netlist, building, output_ports
-from hls.netlist import Wire
+from hls.netlist import Wire, lanes_of
 from hls.stream import payload_register, register
 from hls.technology import Technology
 from hls.trace import Graph

@@ -38,9 +38,9 @@ import pyrtl
 from hls.datapaths.landing_lane import landing_tag
 from hls.datapaths.machine_sizes import LINE_BITS, Destination, MachineSizes, Source
 from hls.datapaths.operand_sram import PARITIES
-from hls.datapaths.top_k_wires import hold, lanes_of
+from hls.datapaths.top_k_wires import hold
 from hls.lower import Netlist, building, output_ports
-from hls.netlist import Wire
+from hls.netlist import Wire, lanes_of
 from hls.stream import Stream, drive, payload_register, register
 from hls.stream_flow import round_robin
 from hls.technology import Technology
@@ -126,7 +126,7 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
         for group, grant, stops in zip(groups, granted, blocked, strict=True):
             waits = group.is_value & pyrtl.rtl_any(*stops)
             drive(group.moves, group.valid & ~waits & (grant | ~group.needs_slow))
-        outputs = {name: pyrtl.concat(*reversed(wires)) for name, wires in ports.items()}
+        outputs = {name: pyrtl.concat_list(wires) for name, wires in ports.items()}
         outputs |= {
             "query_write": slow.is_query,
             "query_write_line": slow.line,
@@ -174,7 +174,7 @@ def _groups(sizes: MachineSizes, count: int, block: pyrtl.Block) -> list[_Group]
         tag = record.unpack(held[: record.bits])
         is_key, is_value = (full & (tag["destination"] == sram) for sram in (Destination.KEY, Destination.VALUE))
         groups.append(_Group(full, is_key, is_value, tag, held[record.bits :], moves))
-    output_ports({"landing_ready": pyrtl.concat(*reversed(ready))})
+    output_ports({"landing_ready": pyrtl.concat_list(ready)})
     return groups
 
 
@@ -188,7 +188,7 @@ def _slow_port(sizes: MachineSizes, groups: Sequence[_Group], block: pyrtl.Block
     ]
     arbiter = round_robin(asking, block=block, prefix="slow_")
     drive(arbiter.stream.ready, pyrtl.Const(1, 1))
-    granted.next <<= pyrtl.concat(*[one.valid & one.ready for one in reversed(asking)])
+    granted.next <<= pyrtl.concat_list([one.valid & one.ready for one in asking])
 
     def after(wire: Wire, name: str, resets: bool = False) -> pyrtl.Register:
         made = register if resets else payload_register
@@ -266,7 +266,7 @@ def _landed(
 
     def counted(name: str, wires: Sequence[list[Wire]]) -> pyrtl.Register:
         count = register(len(wires) * bits if bits else 1, f"count_{name}", block)
-        count.next <<= pyrtl.concat(*[_number_of(ones, bits) for ones in reversed(wires)])
+        count.next <<= pyrtl.concat_list([_number_of(ones, bits) for ones in wires])
         return count
 
     found = {}

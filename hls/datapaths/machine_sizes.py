@@ -58,7 +58,7 @@ class Record:
         given = {name: len(wire) for name, wire in values.items()}
         if given != dict(self.fields):
             raise HlsError(f"record of {dict(self.fields)} bits given {given}")
-        return pyrtl.concat(*(values[name] for name, _ in reversed(self.fields)))
+        return pyrtl.concat_list([values[name] for name, _ in self.fields])
 
     def unpack(self, wire: Wire) -> dict[str, Wire]:
         """The fields of a wire.

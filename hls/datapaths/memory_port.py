@@ -31,7 +31,7 @@ from hls.datapaths.control_read import ControlReadSize
 from hls.datapaths.crossbar import BURST_ADDRESS_BITS, BURST_BITS, tag_bits
 from hls.datapaths.write_back import OWED_BITS
 from hls.lower import Netlist, building, output_ports
-from hls.netlist import Wire
+from hls.netlist import Wire, lanes_of
 from hls.stream import Stream, drive, fifo, register
 from hls.stream_flow import round_robin
 from hls.technology import Technology
@@ -150,12 +150,12 @@ def _channel(
 
 def _fetches(size: MemoryPortSize, block: pyrtl.Block) -> list[Stream]:
     """The fetcher's requests, a short FIFO a channel: the fetcher does not see who else asks."""
-    address = pyrtl.Input(size.channels * BURST_ADDRESS_BITS, "request_address")
-    tag, valid = pyrtl.Input(size.channels * size.fetch_tag, "request_tag"), pyrtl.Input(size.channels, "request_valid")
+    address = lanes_of(pyrtl.Input(size.channels * BURST_ADDRESS_BITS, "request_address"), size.channels)
+    tag = lanes_of(pyrtl.Input(size.channels * size.fetch_tag, "request_tag"), size.channels)
+    valid = pyrtl.Input(size.channels, "request_valid")
     ready, streams = [], []
     for c in range(size.channels):
-        item = pyrtl.concat(_part(tag, c, size.channels), _part(address, c, size.channels))
-        taken = Stream(item, valid[c], pyrtl.WireVector(1, f"fetch_{c}_room"))
+        taken = Stream(pyrtl.concat(tag[c], address[c]), valid[c], pyrtl.WireVector(1, f"fetch_{c}_room"))
         streams.append(fifo(taken, 2, block=block, prefix=f"fetch_{c}_").stream)
         ready.append(taken.ready)
     output_ports({"request_ready": pyrtl.concat_list(ready)})
@@ -164,13 +164,14 @@ def _fetches(size: MemoryPortSize, block: pyrtl.Block) -> list[Stream]:
 
 def _by_channel(size: MemoryPortSize, name: str, bits: int, block: pyrtl.Block) -> list[Stream]:
     """Streams of address and `bits` of data, one a channel."""
-    address = pyrtl.Input(size.channels * BURST_ADDRESS_BITS, f"{name}_address")
-    data, valid = pyrtl.Input(size.channels * bits, f"{name}_data"), pyrtl.Input(size.channels, f"{name}_valid")
+    address = lanes_of(pyrtl.Input(size.channels * BURST_ADDRESS_BITS, f"{name}_address"), size.channels)
+    data = lanes_of(pyrtl.Input(size.channels * bits, f"{name}_data"), size.channels)
+    valid = pyrtl.Input(size.channels, f"{name}_valid")
     ready = [pyrtl.WireVector(1, f"{name}_{c}_taken") for c in range(size.channels)]
     output_ports({f"{name}_ready": pyrtl.concat_list(ready)})
     return [
         Stream(
-            pyrtl.concat(_part(data, c, size.channels), _part(address, c, size.channels)),
+            pyrtl.concat(data[c], address[c]),
             valid[c],
             ready[c],
         )
@@ -197,7 +198,7 @@ def _answers(size: MemoryPortSize) -> dict[str, Wire]:
     """Answers to whom they belong; the data go to both."""
     tags, valid = pyrtl.Input(size.channels * size.tag, "answer_tag"), pyrtl.Input(size.channels, "answer_valid")
     data = pyrtl.Input(size.channels * BURST_BITS, "answer_data")
-    each = [_part(tags, c, size.channels) for c in range(size.channels)]
+    each = lanes_of(tags, size.channels)
     controls = pyrtl.concat_list([tag[-1] for tag in each])
     return {
         "fetch_answer_tag": pyrtl.concat_list([tag[: size.fetch_tag] for tag in each]),
@@ -207,8 +208,3 @@ def _answers(size: MemoryPortSize) -> dict[str, Wire]:
         "control_answer_data": data,
         "control_answer_valid": valid & controls,
     }
-
-
-def _part(wire: Wire, index: int, count: int) -> Wire:
-    bits = len(wire) // count
-    return wire[index * bits : (index + 1) * bits]

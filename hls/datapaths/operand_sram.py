@@ -35,7 +35,7 @@ import pyrtl
 
 from hls.datapaths.bitwidth_converter import LSB_BITS
 from hls.lower import Netlist, building, output_ports
-from hls.netlist import Wire
+from hls.netlist import Wire, lanes_of
 from hls.stream import payload_register, register
 from hls.technology import Technology
 from hls.trace import Graph, HlsError
@@ -106,23 +106,17 @@ def graphs(config: AcceleratorConfig) -> dict[str, Graph]:
 
 def _parts(slot: Wire, size: OperandSramSize) -> dict[str, Wire]:
     """The low bits of every element, element 0 lowest, and the other bits of every element."""
-    elements = [_field(slot, element, size.bits) for element in reversed(range(size.elements))]
+    elements = lanes_of(slot, size.elements)
     return {
-        "low": pyrtl.concat(*[element[:LSB_BITS] for element in elements]),
-        "high": pyrtl.concat(*[element[LSB_BITS:] for element in elements]),
+        "low": pyrtl.concat_list([element[:LSB_BITS] for element in elements]),
+        "high": pyrtl.concat_list([element[LSB_BITS:] for element in elements]),
     }
 
 
 def _joined(low: Wire, high: Wire, size: OperandSramSize) -> Wire:
     """The inverse of `_parts`."""
-    parts: list[Wire] = []
-    for element in reversed(range(size.elements)):
-        parts += [_field(high, element, size.bits - LSB_BITS), _field(low, element, LSB_BITS)]
-    return pyrtl.concat(*parts)
-
-
-def _field(wire: Wire, number: int, bits: int) -> Wire:
-    return wire[number * bits : (number + 1) * bits]
+    elements = zip(lanes_of(low, size.elements), lanes_of(high, size.elements), strict=True)
+    return pyrtl.concat_list([part for element in elements for part in element])
 
 
 def build_size(name: str, size: OperandSramSize) -> Netlist:
@@ -136,8 +130,8 @@ def build_size(name: str, size: OperandSramSize) -> Netlist:
     block = pyrtl.Block()
     with building(block):
         write_valid = pyrtl.Input(size.banks, "write_valid")
-        write_address = pyrtl.Input(size.banks * size.write_bits, "write_address")
-        write_data = pyrtl.Input(size.banks * size.slot_bits, "write_data")
+        write_address = lanes_of(pyrtl.Input(size.banks * size.write_bits, "write_address"), size.banks)
+        write_data = lanes_of(pyrtl.Input(size.banks * size.slot_bits, "write_data"), size.banks)
         write_lsb = pyrtl.Input(size.banks, "write_lsb")
         read_valid, read_lanes = pyrtl.Input(1, "read_valid"), pyrtl.Input(size.slots, "read_lanes")
         read_address = pyrtl.Input(size.slots * size.read_bits, "read_address")
@@ -147,7 +141,7 @@ def build_size(name: str, size: OperandSramSize) -> Netlist:
         lanes.next <<= pyrtl.select(read_valid, read_lanes, lanes)
 
         def memories(bank: int) -> dict[str, pyrtl.MemBlock]:
-            written = _parts(_field(write_data, bank, size.slot_bits), size)
+            written = _parts(write_data[bank], size)
             writes = {"low": write_valid[bank], "high": write_valid[bank] & ~write_lsb[bank]}
             made = {}
             for part, bits in written.items():
@@ -159,13 +153,11 @@ def build_size(name: str, size: OperandSramSize) -> Netlist:
                     max_write_ports=1,
                     asynchronous=False,
                 )
-                address = _field(write_address, bank, size.write_bits)
-                made[part][address] <<= pyrtl.MemBlock.EnabledWrite(bits, writes[part])
+                made[part][write_address[bank]] <<= pyrtl.MemBlock.EnabledWrite(bits, writes[part])
             return made
 
         slots = []
-        for s in range(size.slots):
-            where = _field(read_address, s, size.read_bits)
+        for s, where in enumerate(lanes_of(read_address, size.slots)):
             even, odd = (memories(s + size.slots * parity) for parity in range(PARITIES))
             held = {}
             for part in even:
@@ -174,7 +166,7 @@ def build_size(name: str, size: OperandSramSize) -> Netlist:
                 word.next <<= pyrtl.select(read_valid & read_lanes[s], read, word)
                 held[part] = word
             slots.append(_joined(held["low"], held["high"], size))
-        outputs = {"out_valid": valid, "out_lanes": lanes, "out_data": pyrtl.concat(*reversed(slots))}
+        outputs = {"out_valid": valid, "out_lanes": lanes, "out_data": pyrtl.concat_list(slots)}
         output_ports(outputs)
     block.sanity_check()
     return Netlist(name, block, latency_cycles=1)

@@ -14,10 +14,10 @@ import pyrtl
 
 from hls.datapaths.machine_sizes import HEAD_BITS, MachineSizes
 from hls.datapaths.top_k_wires import hold
-from hls.datapaths.value_wires import OUTPUT_JOB, by_dimension, elements_of, fitted, packed, shifted_up
+from hls.datapaths.value_wires import OUTPUT_JOB, by_dimension, fitted, shifted_up
 from hls.datapaths.write_back import WriteBackSize
 from hls.lower import Netlist, building, output_ports
-from hls.netlist import Wire, split
+from hls.netlist import Wire, lanes_of, split
 from hls.stream import Stream, drive, fifo, produced, register, skid_buffer, source_ports
 from hls.stream_flow import fork
 from hls.technology import Technology
@@ -92,13 +92,13 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
 
 def _queue(sizes: MachineSizes, weighed: Stream, block: pyrtl.Block) -> Stream:
     """A FIFO of two rows; every part has controls of its own, which so drive no more bits than a part has."""
-    bits = sizes.native * sizes.width
     parts = [
-        produced(data, weighed.valid, block, f"weighed_{i}_") for i, data in enumerate(elements_of(weighed.data, bits))
+        produced(data, weighed.valid, block, f"weighed_{i}_")
+        for i, data in enumerate(lanes_of(weighed.data, sizes.max_dim // sizes.native))
     ]
     queued = [fifo(part, OUTPUT_ROWS, block=block, prefix=f"rows_{i}_").stream for i, part in enumerate(parts)]
     drive(weighed.ready, parts[0].ready)
-    rows = produced(packed([part.data for part in queued]), queued[0].valid, block, "rows_")
+    rows = produced(pyrtl.concat_list([part.data for part in queued]), queued[0].valid, block, "rows_")
     for part in queued:
         drive(part.ready, rows.ready)
     return rows
@@ -108,18 +108,18 @@ def _heads(
     sizes: MachineSizes, rows: Stream, job: dict[str, Wire], dimension: Wire, elements: Wire, block: pyrtl.Block
 ) -> None:
     """Rows to head importance in parts."""
-    parts = elements_of(rows.data, sizes.native * sizes.width)
+    parts = lanes_of(rows.data, sizes.max_dim // sizes.native)
     part_bits = max(1, (len(parts) - 1).bit_length())
     part = register(part_bits, "part", block)
     is_last = part == by_dimension(dimension, [pyrtl.Const(n - 1, part_bits) for n in sizes.parts])
     chosen = parts[0] if len(parts) == 1 else pyrtl.mux(part, *parts, default=parts[-1])
     # a row has at least one element
-    first, *others = elements_of(chosen, sizes.width)
+    first, *others = lanes_of(chosen, sizes.native)
     if others:
         exists = register(len(others), "others_exist", block)
-        exists.next <<= packed([elements > i for i in range(1, sizes.native)])
+        exists.next <<= pyrtl.concat_list([elements > i for i in range(1, sizes.native)])
         others = [element & exists[i].sign_extended(sizes.width) for i, element in enumerate(others)]
-    masked = packed([first, *others])
+    masked = pyrtl.concat_list([first, *others])
     arriving = produced(
         pyrtl.concat(is_last, job["shift"], job["mantissa"], job["head"], masked), rows.valid, block, "part_"
     )

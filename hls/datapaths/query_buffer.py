@@ -43,7 +43,7 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
         read = payload_register(bits, "read", block)
         read.next <<= memory[pyrtl.Input(LINE_BITS, "query_read_line")]
         landed = register(QUERY_LINES, "landed", block)
-        lands = pyrtl.concat(*[write & (line == i) for i in reversed(range(QUERY_LINES))])
+        lands = pyrtl.concat_list([write & (line == i) for i in range(QUERY_LINES)])
         landed.next <<= (landed & ~pyrtl.Input(QUERY_LINES, "query_clear")) | lands
         output_ports({"query_line": read, "query_valid": landed})
     block.sanity_check()

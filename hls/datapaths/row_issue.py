@@ -231,16 +231,16 @@ def _beats(
     later = {
         "query_key_valid": goes,
         "query_key_last": last,
-        "query_key_lane_valid": pyrtl.concat(*reversed(keys)),
+        "query_key_lane_valid": pyrtl.concat_list(keys),
         "key_full": replay | ~layer.progressive,
     }
     for name, wire in later.items():
         output_ports({name: _later(name, wire, name == "query_key_valid", block)})
     output_ports(
         {
-            "query_key_query": pyrtl.concat(*reversed(held_lines)),
+            "query_key_query": pyrtl.concat_list(held_lines),
             "key_read_valid": goes,
-            "key_read_lanes": pyrtl.concat(*reversed(lanes)),
+            "key_read_lanes": pyrtl.concat_list(lanes),
             "key_read_address": pyrtl.concat(buffer, beat),
         }
     )

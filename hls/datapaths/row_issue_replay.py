@@ -111,7 +111,7 @@ def replays(sizes: RowSizes, layer: Layer, opened: Opened, progress: Progress, b
         there = pyrtl.select(row["buffer"], landed[1][1][0], landed[0][1][0])
         eligible.next <<= valid & flat & ~sent & there & fits & ~progress.replay_taken & ~load
 
-        lines = pyrtl.concat(*reversed([_holds(sizes.machine, layer, row["line"], i) for i in range(QUERY_LINES)]))
+        lines = pyrtl.concat_list([_holds(sizes.machine, layer, row["line"], i) for i in range(QUERY_LINES)])
         for name, wire in (("query_clear", lines & done.sign_extended(QUERY_LINES)), ("key_release", frees)):
             held = register(len(wire), f"{name}_held", block)
             held.next <<= wire

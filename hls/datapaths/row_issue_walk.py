@@ -178,7 +178,7 @@ def _landed_queries(sizes: MachineSizes, layer: Layer, block: pyrtl.Block) -> li
         choices = [pyrtl.corecircuits.rtl_all(*valid[line : line + n]) for n in sizes.parts if line % n == 0]
         landed.append(by_dimension(layer.dimension, choices))
     held = register(QUERY_LINES, "queries_landed", block)
-    held.next <<= pyrtl.concat(*reversed(landed))
+    held.next <<= pyrtl.concat_list(landed)
     return list(held)
 
 

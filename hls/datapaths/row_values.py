@@ -33,19 +33,17 @@ from hls.datapaths.top_k_wires import align, hold
 from hls.datapaths.value_wires import (
     KEEP_ALL,
     RATIO_BITS,
-    elements_of,
     first_slot,
     fitted,
     ids_from,
     kept_beat,
     list_row,
-    packed,
     retired_beat,
     slots_from,
     survivor_list,
 )
 from hls.lower import Netlist, building, instantiate, output_ports
-from hls.netlist import Wire, split
+from hls.netlist import Wire, lanes_of, split
 from hls.schedule import schedule
 from hls.stream import Stream, drive, fifo, payload_register, produced, register, sink_ports, skid_buffer
 from hls.stream_flow import fork
@@ -140,7 +138,9 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
         whole = Stream(beats, out_valid & keeps_all, pyrtl.WireVector(1, "whole_ready"))
         sink_ports(skid_buffer(whole, block=block, prefix="whole_skid_"), block, "whole_beat_")
         pruned = Stream(
-            pyrtl.concat(kept, packed(ids), beats), out_valid & ~keeps_all, pyrtl.WireVector(1, "pruned_ready")
+            pyrtl.concat(kept, pyrtl.concat_list(ids), beats),
+            out_valid & ~keeps_all,
+            pyrtl.WireVector(1, "pruned_ready"),
         )
         advance <<= ~out_valid | pyrtl.select(keeps_all, whole.ready, pruned.ready)
         _engines(sizes, TopKTypes.of(config), layer, _rows(sizes, pruned, block), block)
@@ -185,16 +185,19 @@ def _rows(sizes: MachineSizes, pruned: Stream, block: pyrtl.Block) -> Stream:
     beat_record = kept_beat(sizes)
     beat = beat_record.unpack(pruned.data[: beat_record.bits])
     id_bits = sizes.slots * sizes.id_bits
-    ids = elements_of(pruned.data[beat_record.bits : beat_record.bits + id_bits], sizes.id_bits)
+    ids = lanes_of(pruned.data[beat_record.bits : beat_record.bits + id_bits], sizes.slots)
     kept = pruned.data[beat_record.bits + id_bits :]
-    probs = elements_of(beat["prob"], PROBABILITY_BITS)
-    part_items = packed([pyrtl.concat(one, prob) for one, prob in zip(ids, probs, strict=True)])
+    probs = lanes_of(beat["prob"], sizes.slots)
+    part_items = pyrtl.concat_list([pyrtl.concat(one, prob) for one, prob in zip(ids, probs, strict=True)])
 
     last, moves = beat["last"], pruned.valid & pruned.ready
     items, valids, emits = _joined(sizes, part_items, beat["lanes"], last, moves, block)
     flats = produced(beat["flat"], pyrtl.WireVector(1, "flat_arrives"), block, "flat_")
     rows = produced(
-        pyrtl.concat(kept, last, packed(valids), packed(items)), pyrtl.WireVector(1, "row_arrives"), block, "row_"
+        pyrtl.concat(kept, last, pyrtl.concat_list(valids), pyrtl.concat_list(items)),
+        pyrtl.WireVector(1, "row_arrives"),
+        block,
+        "row_",
     )
     room = rows.ready & flats.ready
     if emits is None:
@@ -241,18 +244,21 @@ def _engines(sizes: MachineSizes, types: TopKTypes, layer: _Layer, rows: Stream,
     """Rows of items to both engines in turn; the controller's to engine A."""
     lanes, bits = sizes.top_k_lanes, PROBABILITY_BITS + sizes.id_bits
     turn = register(1, "turn", block)
-    items = elements_of(rows.data[: lanes * bits], bits)
-    values, ids = [item[:PROBABILITY_BITS] for item in items], packed([item[PROBABILITY_BITS:] for item in items])
+    items = lanes_of(rows.data[: lanes * bits], lanes)
+    values, ids = (
+        [item[:PROBABILITY_BITS] for item in items],
+        pyrtl.concat_list([item[PROBABILITY_BITS:] for item in items]),
+    )
     valid = rows.data[lanes * bits : lanes * bits + lanes]
     last, kept = rows.data[lanes * bits + lanes], rows.data[lanes * bits + lanes + 1 :]
     hold(turn, rows.valid & rows.ready & last, ~turn)
 
     def entering(name: str, fields: list[Wire], given: Wire) -> Stream:
-        return produced(pyrtl.concat(*reversed(fields)), given, block, f"to_{name}_")
+        return produced(pyrtl.concat_list(fields), given, block, f"to_{name}_")
 
-    only_probabilities = [packed(values), ids, valid, last, kept]
+    only_probabilities = [pyrtl.concat_list(values), ids, valid, last, kept]
     to_b = entering("b", only_probabilities, rows.valid & ~turn)
-    wide = packed([value.zero_extended(HEAD_SCORE_BITS) for value in values])
+    wide = pyrtl.concat_list([value.zero_extended(HEAD_SCORE_BITS) for value in values])
     row = [wide, ids, valid, last, kept]
     names = ("value", "id", "valid", "last", "k")
     select = [pyrtl.Input(len(wire), f"select_{name}") for name, wire in zip(names, row, strict=True)]

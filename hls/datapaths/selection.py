@@ -223,7 +223,7 @@ def _merged(sizes: MachineSizes, lists: Stream, tokens_first: Wire, block: pyrtl
     taken = room & ~lists.valid
     of_tokens.next <<= tokens_first | (of_tokens & ~(valid & taken & last))
     kind = pyrtl.select(of_tokens, pyrtl.Const(KEPT_TOKENS, 2), pyrtl.Const(KEPT_HEADS, 2))
-    there = pyrtl.concat(*((count > i) for i in reversed(range(lanes))))
+    there = pyrtl.concat_list([count > i for i in range(lanes)])
     kept = id_row(sizes).pack({"ids": ids, "valid": there, "last": last, "kind": kind})
     output_ports({"select_result_ready": taken})
     drive(lists.ready, room)

@@ -16,7 +16,7 @@ import pyrtl
 from hls.datapaths.crossbar import BURST_BITS
 from hls.datapaths.machine_sizes import MachineSizes, Record
 from hls.lower import building
-from hls.netlist import Wire
+from hls.netlist import Wire, lanes_of
 from hls.stream import Stream, drive, fifo, payload_register, produced, register
 from hls.trace import HlsError
 
@@ -89,7 +89,7 @@ def list_intake(
         queued = fifo(bursts, 2, block=block, prefix="bursts_").stream
         data, burst_last, kind = queued.data[:BURST_BITS], queued.data[BURST_BITS], queued.data[BURST_BITS + 1]
         row_width = lanes * LIST_ID_BITS
-        words = [data[i * row_width : (i + 1) * row_width] for i in range(parts)]
+        words = lanes_of(data, parts)
         room = pyrtl.WireVector(1, "row_room")
         if parts == 1:
             here, is_end = words[0], pyrtl.Const(1, 1)
@@ -101,7 +101,7 @@ def list_intake(
         row = stage(
             Stream(pyrtl.concat(kind, burst_last & is_end, here), queued.valid, room), block=block, prefix="row_"
         )
-        ids = [row.data[i * LIST_ID_BITS : (i + 1) * LIST_ID_BITS] for i in range(lanes)]
+        ids = lanes_of(row.data[:row_width], lanes)
         last, kind = row.data[row_width], row.data[row_width + 1]
 
         number = register(LIST_ID_BITS - low, "row_number", block)
@@ -120,8 +120,8 @@ def list_intake(
         number.next <<= pyrtl.select(moves, following, number)
         before.next <<= pyrtl.select(moves, ids[-1], before)
         fields = {
-            "ids": pyrtl.concat(*(wire[: sizes.id_bits] for wire in reversed(ids))),
-            "valid": pyrtl.concat(*(t & ~o for t, o in zip(reversed(there), reversed(outside), strict=True))),
+            "ids": pyrtl.concat_list([wire[: sizes.id_bits] for wire in ids]),
+            "valid": pyrtl.concat_list([t & ~o for t, o in zip(there, outside, strict=True)]),
             "last": last,
             "kind": pyrtl.concat(pyrtl.Const(0, 1), kind),
         }
@@ -140,12 +140,12 @@ def to_masks(sizes: MachineSizes, rows: Stream, last_row: Wire, block: pyrtl.Blo
         held_kind = payload_register(ROW_KIND_BITS, "mask_kind", block)
         flushing, finished = register(1, "mask_flushing", block), register(1, "mask_finished", block)
         taking = rows.valid & ~flushing
-        ids = [given["ids"][i * sizes.id_bits : (i + 1) * sizes.id_bits] for i in range(lanes)]
+        ids = lanes_of(given["ids"], lanes)
         looks = taking & ~finished
         hits = [given["valid"][i] & looks & (ids[i][low:] == row) for i in range(lanes)]
         later = looks & pyrtl.rtl_any(*(given["valid"][i] & (ids[i][low:] > row) for i in range(lanes)))
         ones = [pyrtl.rtl_any(*(hits[i] & (ids[i][:low] == lane) for i in range(lanes))) for lane in range(lanes)]
-        bits = held | pyrtl.concat(*reversed(ones))
+        bits = held | pyrtl.concat_list(ones)
         kind = pyrtl.select(flushing, held_kind, given["kind"])
         heads_end = pyrtl.Const(min((1 << sizes.list_row_bits) - 1, 64 // lanes - 1), sizes.list_row_bits)
         is_end = row == pyrtl.select(kind == KEPT_HEADS, heads_end, last_row)

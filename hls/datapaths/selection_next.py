@@ -19,9 +19,10 @@ import pyrtl
 from hls import technology as technologies
 from hls.datapaths.machine_sizes import MachineSizes
 from hls.datapaths.selection_lists import LIST_ID_BITS, lane_bits
-from hls.datapaths.top_k_wires import align, lanes_of
+from hls.datapaths.top_k_wires import align
 from hls.datapaths.zero_eliminator import zero_eliminator_graph
 from hls.lower import building, instantiate
+from hls.netlist import lanes_of
 from hls.schedule import Schedule, schedule
 from hls.stream import Stream, drive, fifo, payload_register, produced, register
 from hls.stream_rows import Rows, as_rows, as_stream, row_packer
@@ -90,7 +91,7 @@ def to_list(sizes: MachineSizes, made: NextPlan, masks: Stream, block: pyrtl.Blo
     with building(block):
         bits, row, last = masks.data[:lanes], masks.data[lanes:-1], masks.data[-1]
         advance = pyrtl.WireVector(1, "next_advance")
-        numbers = pyrtl.concat(*(pyrtl.Const(i, low) for i in reversed(range(lanes))))
+        numbers = pyrtl.concat_list([pyrtl.Const(i, low) for i in range(lanes)])
         inputs = {"value": pyrtl.Const(0, lanes), "id": numbers, "valid": bits}
         packing = instantiate(made.pack, inputs, block, advance, masks.valid, "next_pack_")
         tally = instantiate(made.tally, {"mask": bits}, block, advance, prefix="next_tally_")
@@ -121,7 +122,7 @@ def _ending(rows: Rows, block: pyrtl.Block) -> Stream:
 
     A row is held back until the next one comes, or the end without any.
     """
-    ids = pyrtl.concat(*(wire.zero_extended(LIST_ID_BITS) for wire in reversed(rows.elements)))
+    ids = pyrtl.concat_list([wire.zero_extended(LIST_ID_BITS) for wire in rows.elements])
     held, last = payload_register(len(ids), "held_row", block), register(1, "held_row_last", block)
     there = register(1, "held_row_valid", block)
     is_end = rows.last & (rows.count == 0)

@@ -16,7 +16,7 @@ from hls.datapaths.number_formats import HEAD_SCORE_BITS
 from hls.datapaths.selection_lists import lane_bits, stage
 from hls.datapaths.token_importance_parts import SCORE
 from hls.lower import building, output_ports
-from hls.netlist import Wire, split
+from hls.netlist import Wire, lanes_of, split
 from hls.stream import Stream, drive, fifo, register
 from hls.stream_flow import fork
 
@@ -90,13 +90,13 @@ def token_rows(sizes: MachineSizes, scores: Stream, last_lane: Wire, block: pyrt
         words, items = fork(scores, 2, block=block, prefix="tokens_")
         is_last = words.data[-1]
         data = [
-            words.data[i * bits : (i + 1) * bits] & (~is_last | (last_lane >= i)).sign_extended(bits)
-            for i in range(lanes)
+            word & (~is_last | (last_lane >= i)).sign_extended(bits)
+            for i, word in enumerate(lanes_of(words.data[: lanes * bits], lanes))
         ]
         ready = pyrtl.Input(1, "token_row_ready")
         drive(words.ready, ready)
         outputs = {
-            "token_row_data": pyrtl.concat(*reversed(data)),
+            "token_row_data": pyrtl.concat_list(data),
             "token_row_last": is_last,
             "token_row_valid": words.valid,
         }
@@ -145,21 +145,21 @@ def engine_rows(sizes: MachineSizes, tokens: Stream, heads: Stream, asked: Engin
         head = heads.data[value_bits : value_bits + HEAD_BITS]
         ids = [pyrtl.concat(row, pyrtl.Const(i, low)) for i in range(lanes)]
         ids[0] = pyrtl.select(takes_token, ids[0], head.zero_extended(len(ids[0])))
-        values = [scores[i * score_bits : (i + 1) * score_bits] for i in range(lanes)]
+        values = lanes_of(scores, lanes)
         first = pyrtl.select(takes_token, values[0].zero_extended(value_bits), heads.data[:value_bits])
         head_lane = heads.data[value_bits + HEAD_BITS].zero_extended(lanes)
         fields = {
-            "value": pyrtl.concat(*reversed(values[1:]), first),
-            "id": pyrtl.concat(*reversed(ids)),
+            "value": pyrtl.concat_list([first, *values[1:]]),
+            "id": pyrtl.concat_list(ids),
             "valid": pyrtl.select(takes_token, free, head_lane),
             "last": pyrtl.select(takes_token, tokens.data[-1], heads.data[-1]),
             "k": pyrtl.select(takes_token, asked.token_count, asked.head_count.zero_extended(sizes.count_bits)),
         }
-        packed = pyrtl.concat(*reversed(list(fields.values())))
+        packed = pyrtl.concat_list(list(fields.values()))
         out = stage(Stream(packed, takes_token | takes_head, room), block=block, prefix="engine_row_")
         found = dict(zip(fields, split(out.data, map(len, fields.values())), strict=True))
         upper = [found["value"][value_bits + i * score_bits :][:score_bits] for i in range(lanes - 1)]
         wide = [found["value"][:value_bits], *(wire.zero_extended(value_bits) for wire in upper)]
-        found["value"] = pyrtl.concat(*reversed(wide))
+        found["value"] = pyrtl.concat_list(wide)
         output_ports({f"select_{name}": wire for name, wire in {**found, "request": out.valid}.items()})
         drive(out.ready, pyrtl.Input(1, "select_ready"))

@@ -24,9 +24,9 @@ from hls.datapaths.number_formats import IMPORTANCE_BITS, PROBABILITY_BITS
 from hls.datapaths.top_k_filter import build_filter
 from hls.datapaths.top_k_graphs import TopKPlan, TopKTypes, plan
 from hls.datapaths.top_k_select import build_select
-from hls.datapaths.top_k_wires import align, hold, lanes_of, remove_unread
+from hls.datapaths.top_k_wires import align, hold, remove_unread
 from hls.lower import Netlist, building, instantiate, output_ports
-from hls.netlist import Wire, split
+from hls.netlist import Wire, lanes_of, split
 from hls.stream import Stream, drive, fifo, payload_register, register
 from hls.stream_rows import Rows, row_packer
 from hls.technology import Technology
@@ -159,8 +159,8 @@ def _build_fill(
     takes = rows.valid & ready
     writes = takes & wants_room
     address = write_pointer[: types.address.width]
-    items[address] <<= pyrtl.MemBlock.EnabledWrite(pyrtl.concat(*reversed(rows.elements)), writes)
-    only_values = pyrtl.concat(*(element[: types.value.width] for element in reversed(rows.elements)))
+    items[address] <<= pyrtl.MemBlock.EnabledWrite(pyrtl.concat_list(rows.elements), writes)
+    only_values = pyrtl.concat_list([element[: types.value.width] for element in rows.elements])
     first[address] <<= pyrtl.MemBlock.EnabledWrite(only_values, writes)
     hold(write_pointer, writes, (write_pointer + 1)[: len(write_pointer)])
     after = pyrtl.select(rows.last, pyrtl.Const(0, len(written)), (written + wants_room)[: len(written)])

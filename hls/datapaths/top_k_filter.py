@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import pyrtl
 
 from hls.datapaths.top_k_graphs import TopKPlan
-from hls.datapaths.top_k_wires import Chosen, align, hold, lanes_of
+from hls.datapaths.top_k_wires import Chosen, align, hold
 from hls.lower import instantiate
-from hls.netlist import Wire
+from hls.netlist import Wire, lanes_of
 from hls.stream import Stream, payload_register, register
 from hls.stream_rows import Rows, row_packer
 
@@ -74,7 +74,7 @@ def build_filter(made: TopKPlan, items: pyrtl.MemBlock, chosen: Chosen, block: p
     row_last = staged(reading & is_last, "row_last")
 
     # comparing and admitting
-    values = pyrtl.concat(*(item[: types.value.width] for item in reversed(lanes_of(row, lanes))))
+    values = pyrtl.concat_list([item[: types.value.width] for item in lanes_of(row, lanes)])
     in_row = rest_lanes | (~row_last).sign_extended(lanes)
     compared = instantiate(
         made.one_cycle["compare"],
@@ -95,8 +95,8 @@ def build_filter(made: TopKPlan, items: pyrtl.MemBlock, chosen: Chosen, block: p
     # packing
     judged_items = lanes_of(judged, lanes)
     ports = {
-        "value": pyrtl.concat(*(item[: types.value.width] for item in reversed(judged_items))),
-        "id": pyrtl.concat(*(item[types.value.width :] for item in reversed(judged_items))),
+        "value": pyrtl.concat_list([item[: types.value.width] for item in judged_items]),
+        "id": pyrtl.concat_list([item[types.value.width :] for item in judged_items]),
         "valid": admitted["kept"],
     }
     packing = instantiate(made.kept_pack, ports, block, advance, judged_valid, "filter_pack_")
@@ -128,13 +128,13 @@ def build_filter(made: TopKPlan, items: pyrtl.MemBlock, chosen: Chosen, block: p
     hold(idle, load | leaves, leaves)
 
     fields = (
-        pyrtl.concat(*(element[: types.value.width] for element in reversed(rows.elements))),
-        pyrtl.concat(*(element[types.value.width :] for element in reversed(rows.elements))),
+        pyrtl.concat_list([element[: types.value.width] for element in rows.elements]),
+        pyrtl.concat_list([element[types.value.width :] for element in rows.elements]),
         rows.count,
         rows.last,
         status,
         threshold,
         num_equal,
     )
-    result = Stream(pyrtl.concat(*reversed(fields)), rows.valid, rows.ready)
+    result = Stream(pyrtl.concat_list(fields), rows.valid, rows.ready)
     return Filtered(result, idle, read_pointer)

@@ -19,9 +19,9 @@ from __future__ import annotations
 import pyrtl
 
 from hls.datapaths.top_k_graphs import LFSR_POLYNOMIAL, LFSR_SEED, TopKPlan
-from hls.datapaths.top_k_wires import Chosen, align, hold, lanes_of
+from hls.datapaths.top_k_wires import Chosen, align, hold
 from hls.lower import instantiate, output_ports
-from hls.netlist import Wire
+from hls.netlist import Wire, lanes_of
 from hls.stream import Stream, drive, payload_register, register
 from hls.stream_rows import Rows, row_packer
 
@@ -154,8 +154,8 @@ def build_select(
     for side, memory in (("smaller", left), ("larger", right)):
         # a candidate is a value alone: its lowest bit goes where an item has its id
         ports = {
-            "value": pyrtl.concat(*(value[1:] for value in reversed(values))),
-            "id": pyrtl.concat(*(value[0] for value in reversed(values))),
+            "value": pyrtl.concat_list([value[1:] for value in values]),
+            "id": pyrtl.concat_list([value[0] for value in values]),
             "valid": judged[side],
         }
         instance = instantiate(made.candidate_pack, ports, block, prefix=f"{side}_")
@@ -173,7 +173,7 @@ def build_select(
         drive(rows.ready, pyrtl.Const(1, 1))
         start, tail = (payload(types.address.width, f"{side}_{name}") for name in ("start", "tail"))
         # a last row without survivors is written too: it comes after full rows, which leave a row of room
-        memory[tail] <<= pyrtl.MemBlock.EnabledWrite(pyrtl.concat(*reversed(rows.elements)), rows.valid)
+        memory[tail] <<= pyrtl.MemBlock.EnabledWrite(pyrtl.concat_list(rows.elements), rows.valid)
         hold(tail, rows.valid, (tail + 1)[: len(tail)])
         hold(start, rowing, tail)
         starts_of[side] = start

@@ -24,12 +24,6 @@ class Chosen:
     status: Wire
 
 
-def lanes_of(packed: Wire, lanes: int) -> list[Wire]:
-    """The elements of a packed wire, lane 0 first."""
-    bits = len(packed) // lanes
-    return [packed[i * bits : (i + 1) * bits] for i in range(lanes)]
-
-
 def hold(target: pyrtl.Register, enable: Wire, following: Wire) -> None:
     """Load a register where `enable` is 1."""
     target.next <<= pyrtl.select(enable, following, target)

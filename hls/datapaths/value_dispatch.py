@@ -37,9 +37,9 @@ import pyrtl
 from hls.datapaths.machine_sizes import MachineSizes, Record, segment_bit
 from hls.datapaths.number_formats import PROBABILITY_BITS
 from hls.datapaths.top_k_wires import hold
-from hls.datapaths.value_wires import VALUE_ROW, by_dimension, elements_of, kept_beat, packed
+from hls.datapaths.value_wires import VALUE_ROW, by_dimension, kept_beat
 from hls.lower import Netlist, building, output_ports
-from hls.netlist import Wire
+from hls.netlist import Wire, lanes_of
 from hls.stream import Stream, drive, fifo, payload_register, produced, register, ring_next, skid_buffer, source_ports
 from hls.technology import Technology
 from hls.trace import Graph
@@ -124,7 +124,7 @@ def _lanes(sizes: MachineSizes, beats: Stream, block: pyrtl.Block) -> tuple[_Lan
     cycles = register(bits, "cycles", block)
     lanes = _Lanes([], [], [], [])
     full, counts, fuller = [], [], []
-    for lane, prob in enumerate(elements_of(beat["prob"], PROBABILITY_BITS)):
+    for lane, prob in enumerate(lanes_of(beat["prob"], sizes.slots)):
         memories = [
             pyrtl.MemBlock(
                 PROBABILITY_BITS + sizes.row_bits,
@@ -164,7 +164,7 @@ def _lanes(sizes: MachineSizes, beats: Stream, block: pyrtl.Block) -> tuple[_Lan
     drive(beats.ready, room & (counted.ready | ~beat["last"]))
     moves <<= beats.valid & beats.ready
     filling = _Filling(cycles, moves & is_fuller, moves & beat["last"], pyrtl.WireVector(1, "follows"))
-    drive(counted.data, _counts(sizes).pack({"cycles": most, "entries": packed(counts)}))
+    drive(counted.data, _counts(sizes).pack({"cycles": most, "entries": pyrtl.concat_list(counts)}))
     drive(counted.valid, beats.valid & room & beat["last"] & ~filling.follows)
     return lanes, filling, counted
 
@@ -212,7 +212,7 @@ def _rows(
     # all in the FIFO of a lane is of a row that is not counted
     mirrors = pyrtl.select(starts, ~rows.valid, filling.follows)
     taken, ahead = [], []
-    of_lanes = zip(lanes.pops, lanes.after, elements_of(counts["entries"], bits), strict=True)
+    of_lanes = zip(lanes.pops, lanes.after, lanes_of(counts["entries"], sizes.slots), strict=True)
     for lane, (pop, level, entries) in enumerate(of_lanes):
         remaining = payload_register(bits, f"remaining_{lane}", block)
         is_left = remaining != 0
@@ -247,7 +247,7 @@ def _rows(
     arrives = running & ~arrived & (all_there | (moves & ends))
     arrived.next <<= ~starts & (arrived | arrives)
     read_valid = stage(reads, "read_occupied", decides=True)
-    lanes_read = stage(packed(taken), "read_lanes")
+    lanes_read = stage(pyrtl.concat_list(taken), "read_lanes")
     entries_read = []
     for lane, (entries, bank) in enumerate(zip(lanes.entries, lanes.banks, strict=True)):
         held = [stage(entry, f"read_entry_{lane}_{b}") for b, entry in enumerate(entries)]
@@ -266,9 +266,9 @@ def _rows(
     output_ports(
         {
             "value_read_valid": read_valid & go,
-            "value_read_lanes": packed([source(slot, valid_of) for slot in range(sizes.slots)]),
-            "value_read_address": packed([source(slot, numbers) for slot in range(sizes.slots)]),
-            "weigh_prob": stage(packed([entry[:PROBABILITY_BITS] for entry in entries_read]), "weigh_probs"),
+            "value_read_lanes": pyrtl.concat_list([source(slot, valid_of) for slot in range(sizes.slots)]),
+            "value_read_address": pyrtl.concat_list([source(slot, numbers) for slot in range(sizes.slots)]),
+            "weigh_prob": stage(pyrtl.concat_list([entry[:PROBABILITY_BITS] for entry in entries_read]), "weigh_probs"),
             "weigh_lane_valid": stage(lanes_read, "weigh_lanes"),
             "weigh_last": stage(last, "weigh_is_last"),
             "weigh_valid": weigh_valid,

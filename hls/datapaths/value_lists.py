@@ -149,7 +149,7 @@ def _requests(parts: Sequence[_Asking], bits: int, block: pyrtl.Block) -> None:
     loads = [part.loads for part in parts]
     loaded = pyrtl.rtl_any(*loads)
     occupied.next <<= loaded | (occupied & ~accepted)
-    hold(owner, loaded, pyrtl.concat(*reversed(loads)))
+    hold(owner, loaded, pyrtl.concat_list(loads))
     hold(data, loaded, chosen)
     output_ports({"value_request_data": data, "value_request_valid": occupied})
 

@@ -21,7 +21,6 @@ from hls.datapaths.machine_sizes import MachineSizes
 from hls.datapaths.top_k_wires import align, hold, remove_unread
 from hls.datapaths.value_wires import (
     by_dimension,
-    elements_of,
     first_slot,
     fitted,
     ids_from,
@@ -29,13 +28,12 @@ from hls.datapaths.value_wires import (
     lanes_by_dimension,
     list_row,
     log2,
-    packed,
     slots_from,
     survivor_list,
 )
 from hls.datapaths.zero_eliminator import zero_eliminator_graph
 from hls.lower import Netlist, building, instantiate, output_ports
-from hls.netlist import Wire
+from hls.netlist import Wire, lanes_of
 from hls.schedule import Schedule, schedule
 from hls.stream import drive, payload_register, register, source_ports
 from hls.stream_rows import Rows, row_packer
@@ -122,8 +120,8 @@ def _missing_ids(
     read_slot = align(slot, 1, "slot")
     row = align(survivors[list_row(read_slot, sizes)], 1, "list_row")
     row_slot = align(read_slot, 1, "row_slot")
-    ids = align(packed(ids_from(row, row_slot, sizes)), 1, "ids")
-    slots = align(packed(slots_from(row_slot, sizes)), 1, "slots")
+    ids = align(pyrtl.concat_list(ids_from(row, row_slot, sizes)), 1, "ids")
+    slots = align(pyrtl.concat_list(slots_from(row_slot, sizes)), 1, "slots")
     lanes = align(missing, ID_CYCLES, "id_missing")
     packing = instantiate(plans["pack_missing"], {"value": slots, "id": ids, "valid": lanes}, block, prefix="pack_")
     tally = instantiate(plans["count_missing"], {"mask": lanes}, block, prefix="tally_")
@@ -136,9 +134,7 @@ def _missing_ids(
     packed_slots = aligned(packing.outputs["packed_value"], packing.latency_cycles, "packed_slots")
     items = [
         pyrtl.concat(at, one)
-        for one, at in zip(
-            elements_of(packed_ids, sizes.id_bits), elements_of(packed_slots, sizes.id_bits), strict=True
-        )
+        for one, at in zip(lanes_of(packed_ids, sizes.slots), lanes_of(packed_slots, sizes.slots), strict=True)
     ]
     nothing = [pyrtl.Const(0, 2 * sizes.id_bits)] * (sizes.top_k_lanes - sizes.slots)
     last, valid = (align(wire, ID_CYCLES + depth, f"packed_{i}") for i, wire in enumerate(controls))
@@ -174,8 +170,12 @@ def _write(sizes: MachineSizes, rows: Rows, go: Wire, block: pyrtl.Block) -> Non
         {
             "missing_write": valid & (count != 0),
             "missing_row": number,
-            "missing_ids": align(packed([element[: sizes.id_bits] for element in rows.elements]), 1, "written_ids"),
-            "missing_slots": align(packed([element[sizes.id_bits :] for element in rows.elements]), 1, "written_slots"),
+            "missing_ids": align(
+                pyrtl.concat_list([element[: sizes.id_bits] for element in rows.elements]), 1, "written_ids"
+            ),
+            "missing_slots": align(
+                pyrtl.concat_list([element[sizes.id_bits :] for element in rows.elements]), 1, "written_slots"
+            ),
             "missing_total": total,
             "missing_total_valid": finished,
         }

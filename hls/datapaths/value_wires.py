@@ -13,7 +13,7 @@ import pyrtl
 
 from hls.datapaths.machine_sizes import HEAD_BITS, MachineSizes, Record
 from hls.datapaths.number_formats import PROBABILITY_BITS
-from hls.netlist import Wire
+from hls.netlist import Wire, lanes_of
 from hls.stream import Stream, produced
 
 RATIO_BITS = 17
@@ -123,11 +123,11 @@ def ids_from(row: Wire, slot: Wire, sizes: MachineSizes) -> list[Wire]:
 
     A beat with lane j has 2^n lanes, more than j of them: it begins at one of the slots that are multiples of that.
     """
-    bits, slot_bits = sizes.id_bits, log2(sizes.top_k_lanes)
+    slot_bits = log2(sizes.top_k_lanes)
     found = []
     for lane in range(sizes.slots):
         least = lane.bit_length()
-        ids = [row[i * bits : (i + 1) * bits] for i in range(lane, sizes.top_k_lanes, 1 << least)]
+        ids = lanes_of(row, sizes.top_k_lanes)[lane :: 1 << least]
         found.append(pyrtl.mux(slot[least:slot_bits], *ids) if len(ids) > 1 else ids[0])
     return found
 
@@ -137,19 +137,9 @@ def slots_from(slot: Wire, sizes: MachineSizes) -> list[Wire]:
     one = pyrtl.Const(1, 1)
 
     def of_lane(lane: int) -> Wire:
-        return pyrtl.concat(*(one if lane >> b & 1 else slot[b] for b in reversed(range(len(slot)))))
+        return pyrtl.concat_list([one if lane >> b & 1 else slot[b] for b in range(len(slot))])
 
     return [of_lane(lane) if lane else slot for lane in range(sizes.slots)]
-
-
-def elements_of(packed: Wire, bits: int) -> list[Wire]:
-    """The elements of a packed wire, the lowest first."""
-    return [packed[i : i + bits] for i in range(0, len(packed), bits)]
-
-
-def packed(elements: Sequence[Wire]) -> Wire:
-    """Elements as one wire, the first lowest."""
-    return pyrtl.concat(*reversed(elements))
 
 
 def pipe(valid: Wire, advance: Wire, data: Wire, ready: Wire, block: pyrtl.Block, prefix: str) -> Stream:

@@ -45,4 +45,4 @@ def watchdog(channels: Sequence[Channel], patience_cycles: int, busy: Wire, bloc
             found.append(silent)
         stopped = pyrtl.rtl_any(*found)
         status = pyrtl.select(stopped, pyrtl.Const(Status.SILENT, 2), busy.zero_extended(2))
-        return status, pyrtl.concat(*reversed(found))
+        return status, pyrtl.concat_list(found)

@@ -24,7 +24,7 @@ from hls.datapaths.crossbar import BURST_ADDRESS_BITS, BURST_BITS
 from hls.datapaths.fetcher_parts import BASE_ALIGNMENT_BITS
 from hls.datapaths.watchdog import PATIENCE_CYCLES, Channel, watchdog
 from hls.lower import Netlist, building, output_ports
-from hls.netlist import Wire
+from hls.netlist import Wire, lanes_of
 from hls.stream import Stream, drive, fifo, register, skid_buffer
 from hls.stream_rows import Rows, as_rows, as_stream, row_packer
 from hls.technology import Technology
@@ -99,7 +99,7 @@ def _beats(size: WriteBackSize, block: pyrtl.Block) -> tuple[Rows, Stream, Wire]
     last, valid = pyrtl.Input(1, "last"), pyrtl.Input(1, "in_valid")
     beat = register(max(1, (size.beats - 1).bit_length()), "beat", block)
     is_open = register(1, "is_open", block)
-    words = [element[i * size.element_bits : (i + 1) * size.element_bits] for i in range(size.elements)]
+    words = lanes_of(element, size.elements)
     remaining = register(len(count), "remaining", block)
     left = pyrtl.select(beat == 0, count, remaining)
     more = left > BURST_ELEMENTS
@@ -135,7 +135,7 @@ def _bursts(size: WriteBackSize, rows: Rows, bases: Stream, block: pyrtl.Block) 
     here = pyrtl.select(within, address, base)
     there = rows.valid & (within | bases.valid)
     is_burst = rows.count != 0
-    data = pyrtl.concat(*reversed(rows.elements), here)
+    data = pyrtl.concat_list([here, *rows.elements])
     channel_bits = size.channels.bit_length() - 1
     inputs, takes = [], []
     for c in range(size.channels):
@@ -166,9 +166,9 @@ def _writes(queues: Sequence[Stream], block: pyrtl.Block) -> list[Channel]:
         owed.next <<= pyrtl.select(fewer, (owed - 1)[:OWED_BITS], after)
         channels.append(Channel((owed != 0) | queue.valid, sent | done[c]))
     outputs = {
-        "write_valid": pyrtl.concat(*reversed(valids)),
-        "write_address": pyrtl.concat(*[queue.data[:BURST_ADDRESS_BITS] for queue in reversed(queues)]),
-        "write_data": pyrtl.concat(*[queue.data[BURST_ADDRESS_BITS:] for queue in reversed(queues)]),
+        "write_valid": pyrtl.concat_list(valids),
+        "write_address": pyrtl.concat_list([queue.data[:BURST_ADDRESS_BITS] for queue in queues]),
+        "write_data": pyrtl.concat_list([queue.data[BURST_ADDRESS_BITS:] for queue in queues]),
     }
     output_ports(outputs)
     return channels
