@@ -29,7 +29,8 @@ EXPANDED_BITS = 2048
 """Up to here Verilator writes an operation word by word (`--expand-limit`)."""
 
 
-def _range(bits: int) -> str:
+def bit_range(bits: int) -> str:
+    """What stands between the kind and the name of a wire of so many bits."""
     return "" if bits == 1 else f"[{bits - 1}:0] "
 
 
@@ -218,7 +219,7 @@ class _Writer:
         yield "    input clk,"
         yield "    input rst" + ("," if ports else "")
         for i, (direction, name, bits) in enumerate(ports):
-            yield f"    {direction} {_range(bits)}{name}" + ("," if i < len(ports) - 1 else "")
+            yield f"    {direction} {bit_range(bits)}{name}" + ("," if i < len(ports) - 1 else "")
         yield ");"
         if self.shared:
             yield "    /* verilator no_inline_module */"
@@ -228,12 +229,12 @@ class _Writer:
         written = self._needed() - skipped
         logic = [net for net in self.nets if net.op != "r" and id(net.dests[0]) in written]
         for net in registers:
-            yield f"    reg {_range(len(net.dests[0]))}{self.names[net.dests[0]]};"
+            yield f"    reg {bit_range(len(net.dests[0]))}{self.names[net.dests[0]]};"
         yield from self._memories()
         for net in logic:
             wire = net.dests[0]
             if not isinstance(wire, pyrtl.Output):
-                yield f"    wire {_range(len(wire))}{self.names[wire]};"
+                yield f"    wire {bit_range(len(wire))}{self.names[wire]};"
         for net in logic:
             yield from self._assignments(net)
         yield from self._always(registers, held)
@@ -252,7 +253,7 @@ class _Writer:
 
     def _memories(self) -> Iterator[str]:
         for memory, name, size in self.memories():
-            yield f"    reg {_range(memory.bitwidth)}{name} [0:{size - 1}];"
+            yield f"    reg {bit_range(memory.bitwidth)}{name} [0:{size - 1}];"
             if isinstance(memory, pyrtl.RomBlock):
                 yield "    initial begin"
                 for address in range(size):

@@ -12,7 +12,7 @@ from dataclasses import replace
 from hls.compose import Composition
 from hls.names import KEYWORDS, check_identifier
 from hls.sources import Source
-from hls.verilog import to_verilog, writable_memories
+from hls.verilog import bit_range, to_verilog, writable_memories
 
 
 def _module_names(composition: Composition) -> dict[int, str]:
@@ -35,10 +35,6 @@ def _unique(wanted: str, taken: set[str]) -> str:
         name = f"{wanted}_{count}"
     taken.add(name)
     return name
-
-
-def _range(bits: int) -> str:
-    return "" if bits == 1 else f"[{bits - 1}:0] "
 
 
 class _Top:
@@ -80,8 +76,8 @@ class _Top:
         """The module, line by line."""
         composition = self._composition
         ports = ["input clk", "input rst"]
-        ports += [f"input {_range(bits)}{name}" for name, bits in composition.inputs.items()]
-        ports += [f"output {_range(bits)}{name}" for name, bits in composition.outputs.items()]
+        ports += [f"input {bit_range(bits)}{name}" for name, bits in composition.inputs.items()]
+        ports += [f"output {bit_range(bits)}{name}" for name, bits in composition.outputs.items()]
         yield f"// {composition.name}: {len(composition.parts)} instances of {len(composition.modules)} modules."
         yield "// The waiver: not every output of a part is needed."
         yield "/* verilator lint_off UNUSEDSIGNAL */"
@@ -89,7 +85,7 @@ class _Top:
         yield ",\n".join(f"    {port}" for port in ports)
         yield ");"
         for (part, port), wire in self._wires.items():
-            yield f"    wire {_range(composition.parts[part].outputs[port])}{wire};"
+            yield f"    wire {bit_range(composition.parts[part].outputs[port])}{wire};"
         for part, netlist in composition.parts.items():
             pins = ["clk(clk)", "rst(rst)"]
             pins += [f"{p}({self._expression(source)})" for p, source in composition.connections[part].items()]

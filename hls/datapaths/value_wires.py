@@ -123,12 +123,12 @@ def ids_from(row: Wire, slot: Wire, sizes: MachineSizes) -> list[Wire]:
 
     A beat with lane j has 2^n lanes, more than j of them: it begins at one of the slots that are multiples of that.
     """
-    slot_bits = log2(sizes.top_k_lanes)
+    slot_bits, ids = log2(sizes.top_k_lanes), lanes_of(row, sizes.top_k_lanes)
     found = []
     for lane in range(sizes.slots):
         least = lane.bit_length()
-        ids = lanes_of(row, sizes.top_k_lanes)[lane :: 1 << least]
-        found.append(pyrtl.mux(slot[least:slot_bits], *ids) if len(ids) > 1 else ids[0])
+        choices = ids[lane :: 1 << least]
+        found.append(pyrtl.mux(slot[least:slot_bits], *choices) if len(choices) > 1 else choices[0])
     return found
 
 

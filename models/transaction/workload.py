@@ -156,7 +156,7 @@ class LayerWork:
             head_selection=None,
         )
 
-    @property
+    @cached_property
     def prunes_values(self) -> bool:
         """Some row keeps not all values that it sees."""
         return bool((self.kept != self.visible).any())
@@ -214,17 +214,6 @@ class LayerWork:
         random = np.random.default_rng([self.seed, self.step, self.layer])
         merit = random.integers(0, 1 << 31, (len(self.heads), self.keys), np.int64) << 31 | np.arange(self.keys)
         return _smallest(merit, self.kept[:, 0])[:, None]
-
-    def value_rows(self, index: int, lanes: int) -> IntArray:
-        """Cycles that prob x V with `lanes` keys a cycle takes for each row of the head at `index`, shape (rows,).
-
-        Section 4: kept keys over lanes in generation, the fullest slot in summarization.
-        """
-        if self.generation:
-            return np.asarray(-(-self.kept[index] // lanes), np.int64)
-        slots = self.kept_slots(index)
-        padded = np.pad(slots, ((0, 0), (0, -self.keys % lanes)))
-        return np.asarray(padded.reshape(self.rows, -1, lanes).sum(1).max(1), np.int64)
 
     def flat_value_slots(self, kv_head: int) -> BoolArray:
         """Slots of `kv_head` whose V is used by a flat row, so that its LSBs are fetched, shape (keys,)."""

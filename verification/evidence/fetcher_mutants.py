@@ -24,8 +24,8 @@ from models.memory.variants import AdversarialMemory, IdealMemory, PortDriven
 from verification.equivalence.bits import Bits, concatenate, conjunction, total
 from verification.equivalence.sequential import Environment, Invariant, Signals
 from verification.evidence.fetcher_model import FetchList, HoardingMemory, SilentMemoryError, fetch_with
-from verification.evidence.same_behaviour import Read, Recorder, Run, View
-from verification.evidence.stream_contracts import implies, now
+from verification.evidence.same_behaviour import Read, Recorder, Run, View, under, within
+from verification.evidence.stream_contracts import fills_in_order, holds_at_most, implies, now
 
 SMALL = replace(AcceleratorConfig.preset("tiny"), address_queue_depth=4, data_queue_depth=8)
 PARTS, PART_QUEUES = data_parts(SMALL), data_size(SMALL).outputs
@@ -202,12 +202,6 @@ def view() -> View:
     """What can be seen of the fetcher: payload under its valid; memories answer only what they owe, and once."""
     channels, queues, depth = range(SMALL.hbm_channels), range(SMALL.fetch_queues), SMALL.address_queue_depth
 
-    def held(valid: str) -> Read:
-        return lambda s: s[valid]
-
-    def behind(count: str, place: int) -> Read:
-        return lambda s: s[count] > place
-
     def granted(crossbar: str, outputs: Sequence[int], source: int) -> Read:
         return lambda s: ~conjunction([~s[f"{crossbar}_grant_{o}"][source] for o in outputs])
 
@@ -220,23 +214,23 @@ def view() -> View:
     shifting += [(f"lane_{q}_vectors", VECTORS_AHEAD) for q in queues]
     shifting += [(f"lane_{q}_ahead", BURSTS_AHEAD) for q in queues]
     read: dict[str, Read] = {
-        f"{skid}_{place}": held(f"{skid}_{place}_valid") for skid in skids for place in ("main", "spare")
+        f"{skid}_{place}": under(f"{skid}_{place}_valid") for skid in skids for place in ("main", "spare")
     }
-    read |= {f"{name}_entry_{i}": behind(f"{name}_count", i) for name, places in shifting for i in range(places)}
-    read |= {f"lane_{q}_oldest": held(f"lane_{q}_oldest_valid") for q in queues}
-    read |= {f"lane_{q}_collect_offer": held(f"lane_{q}_collect_offered") for q in queues}
-    read |= {f"lane_{q}_emit_word": held(f"lane_{q}_emit_begun") for q in queues}
+    read |= {f"{name}_entry_{i}": within(f"{name}_count", i) for name, places in shifting for i in range(places)}
+    read |= {f"lane_{q}_oldest": under(f"lane_{q}_oldest_valid") for q in queues}
+    read |= {f"lane_{q}_collect_offer": under(f"lane_{q}_collect_offered") for q in queues}
+    read |= {f"lane_{q}_emit_word": under(f"lane_{q}_emit_begun") for q in queues}
     outputs = [f"data_{part}_{o}_out" for part in range(PARTS) for o in range(PART_QUEUES)]
-    read |= {name: held(f"{name}_valid") for name in outputs}
+    read |= {name: under(f"{name}_valid") for name in outputs}
     read |= {f"address_item_{q}": granted("address", channels, q) for q in queues}
     for part in range(PARTS):
         read |= {f"data_{part}_item_{c}": granted(f"data_{part}", range(PART_QUEUES), c) for c in channels}
     read |= {f"silence_{c}": owes(c) for c in channels}
     for register in build(SMALL).block.wirevector_subset(pyrtl.Register):
         if register.name.startswith("locate_") and not register.name.startswith("locate_valid"):
-            read[register.name] = held(f"locate_valid_s{register.name[-1]}")
+            read[register.name] = under(f"locate_valid_s{register.name[-1]}")
         elif register.name.startswith("row_") and register.name not in ("row_valid", "row_group", "row_shared"):
-            read[register.name] = held("row_valid")
+            read[register.name] = under("row_valid")
 
     def only_owed(s: Signals) -> Bits:
         places = [_answer_places(s, c) for c in channels]
@@ -251,14 +245,6 @@ def view() -> View:
 def _invariants(skids: Sequence[str], shifting: Sequence[tuple[str, int]]) -> tuple[Invariant, ...]:
     """Skid buffers fill in order, FIFOs do not overflow, room is counted right, grants go to one."""
     channels, depth = range(SMALL.hbm_channels), SMALL.address_queue_depth
-
-    def in_order(name: str) -> Invariant:
-        return now(
-            f"{name}: nothing is spare alone", lambda s: implies(s[f"{name}_spare_valid"], s[f"{name}_main_valid"])
-        )
-
-    def at_most(name: str, places: int) -> Invariant:
-        return now(f"{name} holds at most {places}", lambda s: s[f"{name}_count"] <= places)
 
     def answers(channel: int, part: int) -> Invariant:
         """Where a FIFO has two answers, a third waits behind it and a fourth was just taken: none waits twice."""
@@ -314,8 +300,8 @@ def _invariants(skids: Sequence[str], shifting: Sequence[tuple[str, int]]) -> tu
     outputs = [("address", c) for c in channels]
     outputs += [(f"data_{part}", o) for part in range(PARTS) for o in range(PART_QUEUES)]
     return (
-        *map(in_order, skids),
-        *(at_most(name, places) for name, places in shifting),
+        *map(fills_in_order, skids),
+        *(holds_at_most(name, places) for name, places in shifting),
         *(answers(*fifo) for fifo in fifos),
         *(next_in_turn(*fifo) for fifo in fifos),
         now("no answer is here twice", lambda s: _apart(s, _answers_here(s), ())),

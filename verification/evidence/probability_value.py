@@ -57,7 +57,7 @@ from verification.evidence.probability_value_model import (
     observed,
     random_beats,
 )
-from verification.evidence.shared import SMALLEST, applied, combinational, elements, named_stages
+from verification.evidence.shared import SMALLEST, applied, by_dimension, combinational, elements, named_stages
 from verification.mutation import Detector
 from verification.ports import Integers
 from verification.results import Check, Settings
@@ -107,18 +107,12 @@ def weigh(parts: _Parts) -> Specification:
             known = parts.stage.get(f"weigh_{name}")
             return value if known is None else operands.cut(f"weigh_{name}", value, cycle=known)
 
-        def by_dimension(values: list[Bits]) -> Bits:
-            chosen = values[-1]
-            for i in range(len(values) - 2, -1, -1):
-                chosen = choose(dimension == i, values[i], chosen)
-            return chosen
-
         weight = [cut(f"weight_{j}", choose(valid[j], p, nothing)) for j, p in enumerate(prob)]
         broadcast: dict[tuple[int, ...], Bits] = {}  # multipliers with the same choice of lanes share their operand
         for i in range(len(value)):
             lanes = tuple(i // d for d in dims)
             if lanes not in broadcast:
-                broadcast[lanes] = cut(f"operand_{i}", by_dimension([weight[j] for j in lanes]))
+                broadcast[lanes] = cut(f"operand_{i}", by_dimension(dimension, [weight[j] for j in lanes]))
         operand = [broadcast[tuple(i // d for d in dims)] for i in range(len(value))]
         level = [
             cut(f"product_{i}", applied(multiplier, {"a": value[i], "b": operand[i]}, "product"))
@@ -136,7 +130,7 @@ def weigh(parts: _Parts) -> Specification:
         for i, register in enumerate(parts.partial):
             width = operands.width(register)
             zero = operands.constant(0, width)
-            chosen = by_dimension([_fitted(taps[d][i], width) if i < d else zero for d in dims])
+            chosen = by_dimension(dimension, [_fitted(taps[d][i], width) if i < d else zero for d in dims])
             targets[(register, parts.weighed_at)] = chosen
         return targets
 

@@ -17,7 +17,7 @@ from hls.lower import Netlist, lower
 from hls.schedule import Schedule, schedule
 from hls.simulate import Simulator, SimulatorError, open_simulator
 from models.config import AcceleratorConfig
-from verification.equivalence.bits import Bits, choose, concatenate
+from verification.equivalence.bits import Bits, concatenate
 from verification.equivalence.netlist import read_block
 from verification.equivalence.pipeline import prove_pipeline, prove_reset
 from verification.equivalence.problem import Assumption, IntegerSpecification, Operands, Problem, Specification
@@ -33,7 +33,7 @@ from verification.evidence.planted import (
     sampled_mutants,
 )
 from verification.evidence.query_key_model import QueryKeyRows, expected, extreme_rows, observed, random_rows
-from verification.evidence.shared import SMALLEST, applied, combinational, elements, named_stages
+from verification.evidence.shared import SMALLEST, applied, by_dimension, combinational, elements, named_stages
 from verification.mutation import Detector
 from verification.ports import Integers
 from verification.results import Check, Settings
@@ -54,17 +54,12 @@ def node_by_node(config: AcceleratorConfig, schedules: Schedule, *, products_giv
         def cut(name: str, value: Bits) -> Bits:
             return operands.cut(name, value, cycle=stage[name]) if name in stage else value  # a plain input has no node
 
-        def by_dimension(values: list[Bits]) -> Bits:
-            chosen = values[-1]
-            for i in range(len(values) - 2, -1, -1):
-                chosen = choose(dimension == i, values[i], chosen)
-            return chosen
-
         if products_given:
             level = elements(operands, "product", 2 * width)
         else:
             query, key = elements(operands, "query", width), elements(operands, "key", width)
-            operand = [cut(f"operand_{i}", by_dimension([query[i % d] for d in dims])) for i in range(len(key))]
+            choices = [[query[i % d] for d in dims] for i in range(len(key))]
+            operand = [cut(f"operand_{i}", by_dimension(dimension, choice)) for i, choice in enumerate(choices)]
             level = [
                 cut(f"product_{i}", applied(multiplier, {"a": key[i], "b": operand[i]}, "product"))
                 for i in range(len(key))
@@ -80,7 +75,7 @@ def node_by_node(config: AcceleratorConfig, schedules: Schedule, *, products_giv
         def lane(j: int) -> tuple[Bits, Bits]:
             found = [taps[d][j].sext(types.score.width) if j < len(taps[d]) else nothing for d in dims]
             exists = [operands.constant(int(j < len(taps[d])), 1) for d in dims]
-            return by_dimension(found), operands["lane_valid"][j] & by_dimension(exists)
+            return by_dimension(dimension, found), operands["lane_valid"][j] & by_dimension(dimension, exists)
 
         lanes = [lane(j) for j in range(types.lanes - 1, -1, -1)]
         values: dict[str | tuple[str, int], Bits] = {

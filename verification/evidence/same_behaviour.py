@@ -61,6 +61,16 @@ class View:
     environment: Environment = field(default_factory=Environment)
 
 
+def under(valid: str) -> Read:
+    """Read where a valid bit is 1."""
+    return lambda signals: signals[valid]
+
+
+def within(count: str, place: int) -> Read:
+    """The entry at a place of a shifting FIFO: read where it holds more than that."""
+    return lambda signals: signals[count] > place
+
+
 def prove_claims(block: pyrtl.Block, view: View, settings: Settings) -> Verdict:
     """What the proof of equal behaviour takes for granted, by induction."""
     return prove_by_induction(

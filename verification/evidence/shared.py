@@ -11,7 +11,7 @@ from hls.graph import Graph
 from hls.lower import lower
 from hls.schedule import Schedule, schedule
 from models.config import AcceleratorConfig
-from verification.equivalence.bits import Bits
+from verification.equivalence.bits import Bits, choose
 from verification.equivalence.netlist import Netlist, NetlistError, read_block
 from verification.equivalence.problem import Operands
 from verification.equivalence.unrolling import Sources, Unrolling
@@ -49,6 +49,14 @@ def applied(part: Netlist | pyrtl.Block, inputs: Mapping[str, Bits], output: str
         raise NetlistError(f"{name!r} is state: only a combinational block is a function")
 
     return Unrolling(netlist, domain, Sources(wire, state, state, state)).bits(output)
+
+
+def by_dimension(dimension: Bits, choices: list[Bits]) -> Bits:
+    """The choice of a dimension code; the last one's beyond."""
+    chosen = choices[-1]
+    for code in range(len(choices) - 2, -1, -1):
+        chosen = choose(dimension == code, choices[code], chosen)
+    return chosen
 
 
 def named_stages(plan: Schedule, prefix: str = "") -> dict[str, int]:

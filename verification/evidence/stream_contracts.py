@@ -52,6 +52,16 @@ def stable(prefix: str) -> Invariant:
     return Invariant(f"{prefix}: a stalled item stays", predicate, window_cycles=2)
 
 
+def holds_at_most(name: str, places: int) -> Invariant:
+    """A FIFO does not overflow."""
+    return now(f"{name} holds at most {places}", lambda s: s[f"{name}_count"] <= places)
+
+
+def fills_in_order(name: str) -> Invariant:
+    """A skid buffer has a spare item only behind its main one."""
+    return now(f"{name}: nothing is spare alone", lambda s: implies(s[f"{name}_spare_valid"], s[f"{name}_main_valid"]))
+
+
 def remember(name: str, following: Wire, reset_value: int = 0) -> pyrtl.Register:
     """A monitor's register, loaded in every cycle."""
     register = pyrtl.Register(len(following), name, reset_value=reset_value)

@@ -28,8 +28,10 @@ from verification.evidence.same_behaviour import (
     mutants_in_view,
     prove_claims,
     refute_claims,
+    under,
+    within,
 )
-from verification.evidence.stream_contracts import implies, now
+from verification.evidence.stream_contracts import fills_in_order, holds_at_most, implies, now
 from verification.evidence.write_back_model import SilentMemoryError, WrittenRows, random_streams, write, write_with
 from verification.mutation import Detector, MutationReport
 from verification.results import Check, Settings
@@ -137,24 +139,18 @@ def recorded_runs(netlist: Netlist, seed: int) -> tuple[Run, ...]:
 def view() -> View:
     """What can be seen of the write-back: payload under its valid; memories acknowledge only what they have taken."""
 
-    def held(valid: str) -> Read:
-        return lambda s: s[valid]
-
-    def behind(count: str, place: int) -> Read:
-        return lambda s: s[count] > place
-
     def owes(channel: int) -> Read:
         return lambda s: (s[f"owed_{channel}"] != 0) | (s[f"write_{channel}_count"] != 0)
 
     channels = range(TINY.hbm_channels)
     queues = [("bases", STREAMS), *((f"write_{c}", 2) for c in channels)]
     read: dict[str, Read] = {
-        f"{name}_{place}": held(f"{name}_{place}_valid") for name in ("beat", "packed") for place in ("main", "spare")
+        f"{name}_{place}": under(f"{name}_{place}_valid") for name in ("beat", "packed") for place in ("main", "spare")
     }
-    read |= {f"{name}_entry_{i}": behind(f"{name}_count", i) for name, depth in queues for i in range(depth)}
-    read |= {f"pack_held_{i}": behind("pack_filled", i) for i in range(BURST_ELEMENTS - 1)}
+    read |= {f"{name}_entry_{i}": within(f"{name}_count", i) for name, depth in queues for i in range(depth)}
+    read |= {f"pack_held_{i}": within("pack_filled", i) for i in range(BURST_ELEMENTS - 1)}
     read |= {f"silence_{c}": owes(c) for c in channels}
-    read |= {"remaining": lambda s: s["beat"] != 0, "address": held("within")}
+    read |= {"remaining": lambda s: s["beat"] != 0, "address": under("within")}
 
     def only_taken(s: Signals) -> Bits:
         return conjunction([~s["write_done"][c] | (s[f"owed_{c}"] != 0) for c in channels])
@@ -170,14 +166,6 @@ def view() -> View:
 def _invariants(queues: Sequence[tuple[str, int]]) -> tuple[Invariant, ...]:
     """FIFOs do not overflow; skid buffers fill in order; a stream that has ended is still seen in what is behind it."""
 
-    def at_most(name: str, depth: int) -> Invariant:
-        return now(f"{name} holds at most {depth}", lambda s: s[f"{name}_count"] <= depth)
-
-    def in_order(name: str) -> Invariant:
-        return now(
-            f"{name}: nothing is spare alone", lambda s: implies(s[f"{name}_spare_valid"], s[f"{name}_main_valid"])
-        )
-
     def ended(s: Signals) -> Bits:
         """Where no stream is open, the youngest beat is the last of its stream."""
         main, spare = s["beat_main"], s["beat_spare"]
@@ -185,9 +173,9 @@ def _invariants(queues: Sequence[tuple[str, int]]) -> tuple[Invariant, ...]:
         return implies(s["beat_main_valid"] & ~s["is_open"], youngest)
 
     return (
-        *(at_most(name, depth) for name, depth in queues),
-        in_order("beat"),
-        in_order("packed"),
+        *(holds_at_most(name, depth) for name, depth in queues),
+        fills_in_order("beat"),
+        fills_in_order("packed"),
         now("what stalls beats is a packed row", lambda s: implies(s["beat_spare_valid"], s["packed_main_valid"])),
         now("a rest follows its row", lambda s: implies(s["pack_flushing"], s["packed_main_valid"])),
         now("a stream that is not open has ended", ended),

@@ -85,19 +85,6 @@ def test_a_selection_is_among_the_tokens_that_are_still_there(pruning, prompt, s
         here = left
 
 
-@given(
-    lanes=st.sampled_from([1, 2, 4, 8]),
-    keys=st.integers(1, 20),
-    data=st.data(),
-)
-def test_the_fullest_slot_sets_the_time_of_prob_x_v(lanes, keys, data):
-    mask = np.array(data.draw(st.lists(st.lists(st.booleans(), min_size=keys, max_size=keys), min_size=1, max_size=4)))
-    mask[:, 0] |= ~mask.any(axis=1)
-    work = example(keys=keys, rows=len(mask), kept=mask.sum(1)[None], kept_mask=mask[None])
-    fullest = [max(sum(row[j] for j in range(slot, keys, lanes)) for slot in range(lanes)) for row in mask.tolist()]
-    assert work.value_rows(0, lanes).tolist() == fullest
-
-
 def example(keys=4, rows=4, causal=False, step=0, **changes):
     """A layer of one head of a model of two."""
     fields = {
