@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -25,7 +25,8 @@ from verification.cosimulation import accelerator_of
 from verification.equivalence.netlist import Netlist as Nets
 from verification.equivalence.netlist import read_block
 from verification.equivalence.solver import Limits
-from verification.equivalence.verdict import Kind, Verdict, sampled
+from verification.equivalence.verdict import Kind, Verdict, refuted, sampled
+from verification.evidence import glue_rigid
 from verification.evidence.glue_checks import checks_replay
 from verification.evidence.glue_control_reads import control_reads_alone
 from verification.evidence.glue_crowds import CROWDS, crowded
@@ -194,10 +195,14 @@ def stages(of: Module, recordings: Sequence[Recording], seed: int) -> list[Stage
 
 def record_all() -> list[Recording]:
     """Runs of the accelerator as it is, with the requests, and runs with throttles on its streams."""
-    found = list(record(PARTS))
+    return [*record(PARTS), *record_slow(PARTS, SMALL_LAYERS[::2])]
+
+
+def record_slow(parts: Sequence[str], requests: Sequence[str] = ()) -> Iterator[Recording]:
+    """Runs, and some of `REQUESTS`, with throttles."""
     runs = {name: replace(RUNS[name], memory="hbm2") for name in THROTTLED}
-    slow = record(PARTS, runs, SMALL_LAYERS[::2], change=throttled)
-    return found + [replace(recording, name=f"{recording.name}{SLOW}") for recording in slow]
+    for recording in record(parts, runs, requests, change=throttled):
+        yield replace(recording, name=f"{recording.name}{SLOW}")
 
 
 def report(count: int, seed: int) -> MutationReport:
@@ -224,11 +229,36 @@ def _recorded(settings: Settings) -> Verdict:
     return sampled(cycles, "cycles of modules alone, equal to those in the whole, which equals the reference")
 
 
+def _rigid(settings: Settings) -> Verdict:
+    """Streams without a throttle do what is taken for granted of them; some importance waits."""
+    del settings
+    cycles = waiting = 0
+    for recording in itertools.chain(record(glue_rigid.PARTS, requests=()), record_slow(glue_rigid.PARTS)):
+        if found := glue_rigid.broken(recording):
+            return refuted(found)
+        cycles, waiting = cycles + len(recording), waiting + glue_rigid.waits(recording)
+    return sampled(cycles, f"cycles; in {waiting} an importance waits") if waiting else refuted("no importance waits")
+
+
+def _rigid_with_faults(settings: Settings) -> Verdict:
+    """A bit of one cycle is wrong, for each claim."""
+    del settings
+    name = FIRST[2]
+    (recording,) = record(glue_rigid.PARTS, {name: RUNS[name]}, requests=())
+    planted = list(glue_rigid.planted(recording))
+    for claim, changed in planted:
+        if claim not in (glue_rigid.broken(changed) or ""):
+            return refuted(f"nobody notices that {claim!r} breaks")
+    return sampled(len(planted), "claims broken in one cycle, all noticed")
+
+
 def _mutants(settings: Settings) -> Verdict:
     return report(2 * settings.samples, settings.seed).verdict(LEAST_RATE)
 
 
 CHECKS = (
     Check("modules alone and in the whole", "simulation", _recorded, least=Kind.TESTED),
+    Check("streams without throttle", "simulation", _rigid, least=Kind.TESTED),
+    Check("planted faults: streams without throttle", "simulation, must fail", _rigid_with_faults, least=Kind.TESTED),
     Check(f"mutants, {round(100 * LEAST_RATE)} %", "mutation", _mutants, least=Kind.TESTED),
 )

@@ -32,7 +32,7 @@ RIGID = frozenset(
 )
 """What is on its way to the accumulators of importance is taken at once in layers with rows: nobody asks whether
 something still waits there, and a sweep that clears the scores runs ahead of the first row, which does not wait for its
-end."""
+end. What must hold there instead is asked in `glue_rigid`."""
 ROWS = ("controller", "layer_rows")
 LANES = "landing_lane_"
 """A landing lane moves its tags on with what is in the converter behind it, by the ready bit of that."""
