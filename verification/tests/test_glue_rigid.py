@@ -9,7 +9,7 @@ from verification.evidence.glue_recording import Recording, record
 from verification.evidence.glue_rigid import CLEARING, ENDING, PARTS, broken, phases, planted, waits
 from verification.evidence.glue_runs import RUNS
 
-RUN = "four parts, replays"
+RUN = "one key"
 
 
 @pytest.fixture(scope="module")
