@@ -347,7 +347,7 @@ def simulate(
     `spatten simulate recorded.csv gpt2-small-wikitext2 bert-base:384`.
     """
     with user_errors():
-        from reports.tables import simulate_table
+        from reports import simulate_tables
         from verification.simulate_job import simulate_data, usual_setting
 
         single_thread()
@@ -359,7 +359,13 @@ def simulate(
     if as_json:
         print_json(data)
     elif not quiet:
-        Console().print(simulate_table(data))
+        console = simulate_tables.console()
+        for part in simulate_tables.render(data):
+            console.print(part)
+        for result in data["results"]:
+            if dropped := result["timeline"]["slices_dropped"]:
+                console.print(f"{result['timeline']['file']} ends early: {dropped:,} slices left out", soft_wrap=True)
+        console.print(f"written: {out / 'simulate.json'}, and there a timeline of each workload", soft_wrap=True)
 
 
 @app.command()
@@ -376,7 +382,7 @@ def report(
     if an error exceeds its bound, or the netlist differs from the reference.
     """
     with user_errors():
-        from reports import combined, markdown, page, tables, terminal
+        from reports import combined, markdown, page, simulate_tables, tables, terminal
         from verification.report_job import results
 
         single_thread()
@@ -390,7 +396,7 @@ def report(
         write_atomically(out / "report.md", text.encode())
         write_atomically(out / "report.html", page.render(data).encode())
     if not quiet:
-        console = Console()
+        console = simulate_tables.console()
         console.print(terminal.overview(data["run"]))
         for part in tables.render(data):
             console.print(part)

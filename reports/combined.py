@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -155,7 +156,10 @@ class SimulateRow:
     dram_mb: float
     less_than_12_bits: float
     less_than_fp32: float
+    bandwidth: float
+    multipliers: float
     energy_uj: float
+    dram_energy: float
 
 
 def simulate_rows(data: dict[str, Any]) -> list[SimulateRow]:
@@ -179,7 +183,48 @@ def simulate_rows(data: dict[str, Any]) -> list[SimulateRow]:
                 dram_mb=total["dram_bytes"] / 1e6,
                 less_than_12_bits=total["dense_12_bit_bytes"] / total["dram_bytes"],
                 less_than_fp32=total["dense_fp32_bytes"] / total["dram_bytes"],
+                bandwidth=total["bandwidth_utilization"],
+                multipliers=total["compute_utilization"],
                 energy_uj=total["energy_pj"]["total"] / 1e6,
+                dram_energy=total["energy_pj"]["dram"] / total["energy_pj"]["total"],
             )
         )
     return rows
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """A figure of a workload beside the published one; `of` says what the latter stands for, and where."""
+
+    workload: str
+    measure: str
+    ours: float
+    published: float
+    of: str
+
+
+MEASURES: dict[str, Callable[[dict[str, Any]], float]] = {
+    "time, ms": lambda total: total["seconds"] * 1e3,
+    "performed, GFLOP": lambda total: total["operations"] / 1e9,
+    "TFLOP/s": lambda total: total["operations_per_s"] / 1e12,
+    "operations a byte": lambda total: total["roofline"]["operations_per_byte"],
+    "DRAM, times less than fp32": lambda total: total["reduction_from_dense_fp32"],
+    "power, W": lambda total: total["energy_pj"]["total"] / 1e12 / total["seconds"],
+    "DRAM, share of power": lambda total: total["energy_pj"]["dram"] / total["energy_pj"]["total"],
+}
+"""From the totals of a result, what is published."""
+
+
+def is_published(result: dict[str, Any]) -> bool:
+    """Whether something was published of such a workload."""
+    return any(result["workload"].startswith(tuple(figure["workloads"])) for figure in published()["simulate"])
+
+
+def published_rows(data: dict[str, Any]) -> list[PublishedRow]:
+    """A row for each result of `simulate.json` and published figure of such workloads."""
+    return [
+        PublishedRow(result["workload"], f["measure"], MEASURES[f["measure"]](result["total"]), f["value"], f["of"])
+        for result in data["results"]
+        for f in published()["simulate"]
+        if result["workload"].startswith(tuple(f["workloads"]))
+    ]

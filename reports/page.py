@@ -28,7 +28,7 @@ def roofline(simulate: dict[str, Any]) -> str:
     """Operations a second over operations a byte, with the machine's roofs, as SVG without a header."""
     from matplotlib.figure import Figure
 
-    known = combined.published()["total"]
+    known, reached = combined.published()["total"], combined.published()["roofline"]
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     axes = figure.add_subplot()
     points = [(s["workload"], s["total"]["roofline"]) for s in simulate["results"]]
@@ -36,14 +36,16 @@ def roofline(simulate: dict[str, Any]) -> str:
     span = [0.1, ridge, max([100.0, *(1.5 * p["operations_per_byte"] for _, p in points)])]
     roof = [min(known["peak_tflops"], x * known["bandwidth_gb_per_s"] / 1e3) for x in span]
     axes.loglog(span, roof, color="black", label="roof")
-    for name, point in points:
-        axes.loglog([point["operations_per_byte"]], [point["operations_per_s"] / 1e12], "o", label=name)
-    for name in ("bert_tflops", "gpt2_tflops"):
-        axes.axhline(known[name], linewidth=0.7, linestyle=":", color="gray")
-        axes.annotate(f"published, {name.split('_')[0].upper()}", (span[0], known[name]), fontsize=7, va="bottom")
+    for i, (name, point) in enumerate(points):
+        # colours repeat after ten
+        marker = "os^vD"[i // 10 % 5]
+        axes.loglog([point["operations_per_byte"]], [point["operations_per_s"] / 1e12], marker, label=name)
+    for marker, name in (("k*", "BERT"), ("kP", "GPT-2")):
+        point = reached[name]
+        axes.loglog([point["operations_per_byte"]], [point["tflops"]], marker, label=f"published, {name}")
     axes.set_xlabel("operations a byte of DRAM")
     axes.set_ylabel("TFLOP/s")
-    axes.legend(fontsize=7)
+    figure.legend(fontsize=7, loc="outside right upper")
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue()[text.getvalue().index("<svg") :]

@@ -8,7 +8,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from reports import combined, layout
+from reports import combined, layout, simulate_tables
 
 _STYLE: dict[str, Any] = {"box": SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False}
 
@@ -78,29 +78,6 @@ def silicon_table(data: dict[str, Any]) -> Table:
     return table
 
 
-def _both(first: float | None, second: float | None) -> str:
-    """Two shares in little room, or a dash."""
-    return "-" if first is None or second is None else f"{100 * first:.0f}/{100 * second:.0f}%"
-
-
-def simulate_table(data: dict[str, Any]) -> Table:
-    """One row for each workload of the transaction model."""
-    headings = ("workload", "cycles", "bottleneck", "share", "stream", "TFLOP/s", "MB", "vs 12b", "uJ")
-    caption = (
-        "share: of all cycles / of those within layers\n"
-        "stream: DRAM, of a stream of the memory alone / with what layers in series take"
-    )
-    table = _table(f"Transaction model of {data['machine']}", caption, *headings)
-    for row in combined.simulate_rows(data):
-        table.add_row(
-            *(layout.shortened(row.workload, 13), f"{row.cycles:,}", layout.shortened(row.bottleneck, 12)),
-            *(_both(row.share, row.share_within_layers), _both(row.streaming, row.streaming_with_serial)),
-            *(f"{row.tflops:.3f}", f"{row.dram_mb:.1f}"),
-            *(f"{row.less_than_12_bits:.1f}x", f"{row.energy_uj:.0f}"),
-        )
-    return table
-
-
 def render(data: dict[str, Any]) -> Iterator[RenderableType]:
     """What of `combined.load` is there beside the runs."""
     if data["equivalence"]:
@@ -111,4 +88,6 @@ def render(data: dict[str, Any]) -> Iterator[RenderableType]:
     if data["estimate"]:
         yield silicon_table(data["estimate"])
     if data["simulate"]:
-        yield simulate_table(data["simulate"])
+        yield from simulate_tables.render(data["simulate"])
+        if combined.published_rows(data["simulate"]):
+            yield simulate_tables.published_table(data["simulate"])

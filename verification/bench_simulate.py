@@ -10,7 +10,6 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,9 +24,9 @@ from models.reference.stack import Sequence, prepare
 from models.transaction.replay import replay
 from models.transaction.system import SystemResult, simulate
 from verification.cosimulation import Lockstep, make_memory
+from verification.report_job import RECORDED
 from verification.simulate_job import usual_setting, workloads_of
 
-RECORDED = Path(__file__).parents[2] / "shared" / "workloads" / "gpt2-small-wikitext2.csv"
 LIMIT_SECONDS = {"gpt2-medium:992+32": 8.0, "gpt2-medium-wikitext2": 8.0, "bert-large:384": 60.0}
 RECORDED_LIMIT_SECONDS = 3.0
 GROUP_BURSTS = 50_000

@@ -40,7 +40,9 @@ def user_errors() -> Iterator[None]:
     try:
         yield
     except (ConfigError, TraceError, WorkloadError, HlsError, OSError) as error:
-        message = Text.assemble(("error:", "bold red"), f" {error}")
+        of_a_file = isinstance(error, OSError) and error.filename and error.strerror
+        what = f"{error.filename}: {error.strerror}" if of_a_file else str(error)  # type: ignore[union-attr]
+        message = Text.assemble(("error:", "bold red"), f" {what}")
         Console(stderr=True).print(message, highlight=False, soft_wrap=True)
         raise typer.Exit(USAGE) from None
 
@@ -49,7 +51,9 @@ def user_errors() -> Iterator[None]:
 def progress_bar(quiet: bool) -> Iterator[Callable[[int, int, str], None]]:
     """Show on the terminal what is being done; yields the function to report it to."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as progress:
+    console = Console(stderr=True)
+    hidden = quiet or not console.is_terminal  # it would leave an empty line
+    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
         task = progress.add_task("", total=None)
         yield lambda done, total, what: progress.update(task, completed=done, total=total, description=what)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from models.config import AcceleratorConfig, Config, PruningConfig, QuantizationConfig
+from models.config import AcceleratorConfig, Config, ConfigError, PruningConfig, QuantizationConfig
 from models.transaction.benchmarks import benchmark, benchmark_names
 from models.transaction.generated import DECODERS, ENCODERS, generate, parse_profile
 from models.transaction.summary import simulate_as_json, simulate_as_timeline
@@ -40,7 +40,7 @@ def workloads_of(name: str, config: Config) -> Iterator[Workload]:
         yield generate(benchmark(name))
     elif ":" in name and not Path(name).exists():
         yield generate(parse_profile(name, config.pruning, config.quantization))
-    elif not Path(name).suffix and not Path(name).exists():
+    elif not name or not (Path(name).suffix or Path(name).exists()):
         raise WorkloadError(_unknown(name))
     elif isinstance(content := read(name), TraceFile):
         for trace in content.sequences:
@@ -75,16 +75,40 @@ def simulate_data(
     Raises:
         TraceError, ConfigError, WorkloadError: as `workloads_of`; also for a workload that the machine cannot hold.
     """
-    results = []
-    for i, name in enumerate(names):
-        for workload in workloads_of(name, config):
-            progress(i, len(names), workload.name)
-            result = simulate(workload, config.accelerator)
-            if timelines is not None:
-                path = timelines / f"{workload.name.replace(':', '-').replace('/', '-')}.trace.json"
-                write_atomically(path, simulate_as_timeline(result).as_json())
-            results.append(simulate_as_json(result))
+    workloads = [workload for name in names for workload in _checked(name, config)]
+    results, files = [], _files([workload.name for workload in workloads])
+    for i, (workload, file) in enumerate(zip(workloads, files, strict=True)):
+        progress(i, len(workloads), workload.name)
+        result = simulate(workload, config.accelerator)
+        results.append(simulate_as_json(result))
+        if timelines is not None:
+            timeline = simulate_as_timeline(result)
+            write_atomically(timelines / file, timeline.as_json())
+            results[-1]["timeline"] = {"file": file, "slices_dropped": timeline.dropped}
     return {"schema": SCHEMA, "machine": machine_name, "results": results}
+
+
+def _checked(name: str, config: Config) -> Iterator[Workload]:
+    """The workloads of a name or a file, that the machine can hold: known before the first one is run."""
+    try:
+        for workload in workloads_of(name, config):
+            workload.check(config.accelerator)
+            yield workload
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
+
+
+def _files(names: Sequence[str]) -> list[str]:
+    """Of the timelines: a name each; workloads of one name are numbered."""
+    found: list[str] = []
+    for name in names:
+        plain, number = name.replace(":", "-").replace("/", "-"), 1
+        file = f"{plain}.trace.json"
+        while file in found:
+            number += 1
+            file = f"{plain}-{number}.trace.json"
+        found.append(file)
+    return found
 
 
 def usual_setting(machine: AcceleratorConfig) -> Config:

@@ -27,6 +27,17 @@ class EnergyBreakdown:
         """Sum of the four."""
         return self.activate_pj + self.read_pj + self.write_pj + self.io_pj
 
+    def __add__(self, other: "EnergyBreakdown") -> "EnergyBreakdown":
+        return EnergyBreakdown(
+            self.activate_pj + other.activate_pj,
+            self.read_pj + other.read_pj,
+            self.write_pj + other.write_pj,
+            self.io_pj + other.io_pj,
+        )
+
+
+NO_ENERGY = EnergyBreakdown(0.0, 0.0, 0.0, 0.0)
+
 
 @dataclass(frozen=True)
 class Hbm2Energy:

@@ -14,7 +14,7 @@ from hls import technology as technologies
 from hls.datapaths import flat_decision, head_importance, probability_value, query_key, softmax, token_importance
 from hls.datapaths import top_k_graphs as top_k
 from hls.datapaths.fetcher_parts import locate_graph
-from hls.datapaths.number_formats import PROBABILITY_BITS
+from hls.datapaths.number_formats import HEAD_SCORE_BITS, PROBABILITY_BITS
 from hls.datapaths.operand_sram import OperandSramSize
 from hls.estimate import estimate_schedule
 from hls.quantity import Quantity, total
@@ -33,12 +33,12 @@ ACTIONS = {
     "probability_beat": "softmax: a cycle of exponentials normalized; the flat decision",
     "token_beat": "token importance: a cycle of probabilities added",
     "head_beat": "head importance: a cycle of outputs added",
-    "importance_fill_row": "top-k A: a row of items packed into the buffer",
-    "importance_pass_row": "top-k A: a row of candidates compared with the pivot and packed",
-    "importance_filter_row": "top-k A: a row of items compared with the threshold and packed",
-    "value_fill_row": "top-k B: as A",
-    "value_pass_row": "top-k B: as A",
-    "value_filter_row": "top-k B: as A",
+    "top_k_a_fill_row": "top-k A: a row of items packed into the buffer",
+    "top_k_a_pass_row": "top-k A: a row of candidates compared with the pivot and packed",
+    "top_k_a_filter_row": "top-k A: a row of items compared with the threshold and packed",
+    "top_k_b_fill_row": "top-k B: as A",
+    "top_k_b_pass_row": "top-k B: as A",
+    "top_k_b_filter_row": "top-k B: as A",
     "address": "fetcher: the bursts of one vector located",
     "key_read": "Key SRAM: one row read",
     "key_write": "Key SRAM: one vector of the native head dimension written",
@@ -101,8 +101,8 @@ def unit_energies(machine: AcceleratorConfig, technology: Technology | None = No
         "address": [(schedule(locate_graph(machine), library, machine.clock_period_ps), 1)],
     }
     for name, made in (
-        ("importance", top_k.plan(machine, library)),
-        ("value", top_k.plan(machine, library, PROBABILITY_BITS)),
+        ("top_k_a", top_k.plan(machine, library, HEAD_SCORE_BITS)),
+        ("top_k_b", top_k.plan(machine, library, PROBABILITY_BITS)),
     ):
         one = made.one_cycle
         parts[f"{name}_fill_row"] = [(made.fill_pack, 1), (made.fill_tally, 1)]

@@ -94,6 +94,7 @@ def parse_profile(text: str, pruning: PruningConfig, quantization: QuantizationC
         pruning=pruning,
         quantization=quantization,
         query_bits=query_bits,
+        source="generated: survivors drawn, no row flat",
     )
 
 

@@ -6,6 +6,7 @@ stood between the modules, bottleneck, energy.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from hls.datapaths.crossbar import BURST_BYTES
 from hls.datapaths.operand_loader import KEY_BUFFERS
 from models.config import AcceleratorConfig
-from models.memory.energy import EnergyBreakdown
+from models.memory.energy import NO_ENERGY
 from models.transaction.counting import dense, dense_operations, payload
 from models.transaction.energy import UnitEnergies, energy, unit_energies
 from models.transaction.observation import Occupancy, occupancy
@@ -24,10 +25,9 @@ from models.transaction.timeline import Timeline
 
 FP32_BITS, DENSE_BITS = 32, 12
 KEY_SRAM, DRAM = "Key SRAM buffers", "DRAM"
-MOST_SLICES = 400_000
+MOST_SLICES = 500_000
 COUNTS_PER_LAYER = 256
 """Of a counter of the timeline; more would not be seen."""
-NO_DRAM = EnergyBreakdown(0.0, 0.0, 0.0, 0.0)
 
 
 def _sum(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
@@ -105,9 +105,7 @@ def _channels(layers: list[LayerResult]) -> dict[str, dict[str, float]]:
     }
 
 
-def _part(
-    result: SystemResult, layers: list[LayerResult], units: UnitEnergies, dram: EnergyBreakdown
-) -> dict[str, Any]:
+def _part(result: SystemResult, layers: list[LayerResult], units: UnitEnergies) -> dict[str, Any]:
     machine, roof = result.machine, Roof.of(result.machine)
     cycles = sum(layer.cycles for layer in layers)
     turnaround = sum(layer.turnaround_cycles for layer in layers)
@@ -122,7 +120,9 @@ def _part(
     dense_12, dense_32 = (
         sum(dense(layer.work, bits).total_bits for layer in layers) // 8 for bits in (DENSE_BITS, FP32_BITS)
     )
-    spent = energy(_sum(layer.actions for layer in layers), units, seconds, dram)
+    dram = sum((layer.dram for layer in layers), NO_ENERGY)
+    actions = _sum(layer.actions for layer in layers)
+    spent = energy(actions, units, seconds, dram)
     return {
         "cycles": cycles,
         "turnaround_cycles": turnaround,
@@ -147,27 +147,28 @@ def _part(
         "channels": _channels(layers),
         "bottleneck": _bottleneck(layers, busy, cycles, turnaround),
         "dram_stream": None if result.memory is None else _stream(layers, busy[DRAM], machine),
+        "actions": actions,
         "energy_pj": {
             "on_chip": spent.on_chip.value,
             "dram": spent.dram.total_pj,
             "total": spent.total_pj,
             "by_action": {action: quantity.value for action, quantity in spent.actions.items()},
             "leakage": spent.leakage.value,
+            "dram_by_part": {name.removesuffix("_pj"): value for name, value in asdict(spent.dram).items()},
         },
         "roofline": RooflinePoint(roof, operations, dram_bytes, seconds).as_json(),
     }
 
 
 def simulate_as_json(result: SystemResult, per_layer: bool = True) -> dict[str, Any]:
-    """A run as plain values; DRAM energy is of the whole run, and 0 in the layers and for memories without it.
+    """A run as plain values; energy of DRAM is 0 for memories that are not HBM2.
 
     Args:
         result: of `models.transaction.system.simulate`.
         per_layer: list the layers too.
     """
     units = unit_energies(result.machine)
-    statistics = result.memory
-    total = _part(result, result.layers, units, NO_DRAM if statistics is None else statistics.energy)
+    statistics, total = result.memory, _part(result, result.layers, units)
     found: dict[str, Any] = {
         "workload": result.workload.name,
         "source": result.workload.source,
@@ -184,7 +185,7 @@ def simulate_as_json(result: SystemResult, per_layer: bool = True) -> dict[str, 
             "mean_queue_cycles": statistics.mean_queue_cycles,
         }
     if per_layer:
-        found["layers"] = [{"name": layer.name, **_part(result, [layer], units, NO_DRAM)} for layer in result.layers]
+        found["layers"] = [{"name": layer.name, **_part(result, [layer], units)} for layer in result.layers]
     return found
 
 
@@ -206,6 +207,8 @@ def simulate_as_timeline(result: SystemResult, most_slices: int = MOST_SLICES) -
         timeline.counter("DRAM, GB/s", previous[0], value=1e3 * BURST_BYTES * (bursts - previous[1]) / elapsed_ps)
         timeline.counter("fetch, vectors on the way", cycle, items=vectors)
         previous = (cycle, bursts)
+    timeline.counter("DRAM, GB/s", previous[0], value=0.0)
+    timeline.counter("fetch, vectors on the way", result.cycles, items=0)
     return timeline
 
 
@@ -229,7 +232,8 @@ def _layer_timeline(timeline: Timeline, layer: LayerResult, lists: int) -> None:
             np.sort(moves[1]), cycles, "right"
         )
         changes = np.flatnonzero(np.diff(inside, prepend=-1))
-        changes = changes[:: -(-len(changes) // COUNTS_PER_LAYER)]
+        # with the last one, which says what is inside from then on
+        changes = np.append(changes[: -1 : -(-len(changes) // COUNTS_PER_LAYER)], changes[-1])
         for cycle, items in zip((start + cycles[changes]).tolist(), inside[changes].tolist(), strict=True):
             timeline.counter(name, cycle, items=items)
     for name, busy in layer.busy_cycles.items():

@@ -16,7 +16,9 @@ from itertools import chain, pairwise
 
 import numpy as np
 
+from hls.datapaths.crossbar import BURST_BYTES
 from models.config import AcceleratorConfig
+from models.memory.energy import NO_ENERGY, EnergyBreakdown
 from models.memory.hbm2 import Hbm2Memory
 from models.memory.interface import Memory, MemoryStatistics
 from models.transaction.channel import In, connect
@@ -38,6 +40,9 @@ from models.transaction.value_state import A, B
 from models.transaction.values import ValuePath
 from models.transaction.workload import IntArray, LayerWork, Selection, Workload
 
+ENGINES = {"a": A, "b": B}
+WRITTEN = ("output", "control_write")
+"""Purposes of bursts that are written."""
 Protected = Callable[[LayerWork], IntArray]
 Asked = tuple[LayerWork, Selection | None, Selection | None, Following]
 """A layer, the selections of tokens and heads behind it, and what survives them."""
@@ -63,6 +68,7 @@ class LayerResult:
         busy_cycles: by module.
         waits: cycles that modules outside of the rows' side stalled, by module and what they waited for.
         actions: for the energy (`models.transaction.energy.ACTIONS`).
+        dram: energy of the memory; none of memories that are not HBM2.
         operations: performed, two a multiplication with its addition.
         events: what its modules did when.
         serial: what of it is a chain of dependencies at the least.
@@ -79,6 +85,7 @@ class LayerResult:
     busy_cycles: dict[str, int]
     waits: dict[str, int]
     actions: dict[str, int]
+    dram: EnergyBreakdown
     operations: int
     events: LayerEvents
     serial: SerialChain
@@ -137,9 +144,9 @@ def _actions(plan: LayerPlan, counts: dict[str, int]) -> dict[str, int]:
         "probability_beat": beats,
         "token_beat": retired,
         "head_beat": rows * plan.parts,
-        "value_fill_row": counts["engine rows"],
-        "value_pass_row": counts["engine pass rows"],
-        "value_filter_row": counts["engine rows"],
+        **{f"top_k_{engine}_fill_row": counts[f"rows engine {engine}"] for engine in ENGINES},
+        **{f"top_k_{engine}_pass_row": counts[f"pass rows engine {engine}"] for engine in ENGINES},
+        **{f"top_k_{engine}_filter_row": counts[f"rows engine {engine}"] for engine in ENGINES},
         "address": sum(vectors.values()),
         "key_read": beats,
         "key_write": keys,
@@ -233,9 +240,23 @@ class System:
             "stall prob x V, values not landed": int(values["waited_cycles"]),
             **{f"vectors {name}": n for name, n in vectors.items()},
             "passes": self.issue.passes,
-            "engine rows": int(values["item_rows_in"].sum()),
-            "engine pass rows": int(values["pass_rows_in"].sum()),
+            "activates": self._activates(),
+            **{f"rows engine {name}": int(values["item_rows_in"][e]) for name, e in ENGINES.items()},
+            **{f"pass rows engine {name}": int(values["pass_rows_in"][e]) for name, e in ENGINES.items()},
         }
+
+    def _activates(self) -> int:
+        """Rows of DRAM opened so far."""
+        memory = self.fetch.run.memory
+        return memory.statistics().activates if isinstance(memory, Hbm2Memory) else 0
+
+    def _dram(self, bursts: dict[str, int], activates: int) -> EnergyBreakdown:
+        """Energy of so many bursts, by purpose, and rows opened."""
+        memory = self.fetch.run.memory
+        if not isinstance(memory, Hbm2Memory):
+            return NO_ENERGY
+        written = sum(bursts[name] for name in WRITTEN)
+        return memory.energy.of(activates, BURST_BYTES * (sum(bursts.values()) - written), BURST_BYTES * written)
 
     def _observe(self, plan: LayerPlan, times: LayerTimes) -> None:
         now, before = self._counts(), self._before
@@ -254,6 +275,7 @@ class System:
         trip, known = RoundTrip.of(self.memory), self.fetch.run.layer
         last_select = (int(known["pass_rows"][-1]), int(known["passes"][-1])) if work.rows else (0, 0)
         events = events_of(times.asked, cycles, self.issue.log, keys, rows, outputs)
+        bursts = {name: change[f"bursts {name}"] for name in PURPOSES}
         self.results.append(
             LayerResult(
                 name=f"step {work.step}, {'' if work.rows else 'on entering '}layer {work.layer}",
@@ -263,10 +285,11 @@ class System:
                 turnaround_cycles=times.done - times.ended + times.started - times.asked,
                 row_cycles=rows,
                 output_cycles=outputs,
-                bursts={name: change[f"bursts {name}"] for name in PURPOSES},
+                bursts=bursts,
                 busy_cycles=_of("busy ", change),
                 waits=_of("stall ", change),
                 actions=_actions(plan, change),
+                dram=self._dram(bursts, change["activates"]),
                 operations=performed_operations(work),
                 events=events,
                 serial=SerialChain(
@@ -279,6 +302,7 @@ class System:
         """Run the next layer that is fed, on a memory as it is now."""
         self.simulation.run()
         self.fetch.run.change_memory(memory, self.simulation.now_cycle)
+        self._before["activates"] = self._activates()
         self.controller.go.notify()
         self.simulation.run()
         return self.results[-1]

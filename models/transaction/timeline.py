@@ -6,6 +6,7 @@ needs: each slice goes into the first that is free. Times are microseconds of th
 """
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -122,7 +123,12 @@ class Timeline:
         return json.dumps(self.as_dict(), separators=(",", ":")).encode()
 
     def _us(self, cycles: int) -> float:
-        return cycles * self.clock_period_ps / 1e6
+        """Microseconds, of which the viewer's product with 1000, cut to whole nanoseconds, is not one too few.
+
+        1.001 * 1000.0 is a little less than 1001: a slice would begin before the one in front of it has ended.
+        """
+        us = cycles * self.clock_period_ps / 1e6
+        return math.nextafter(us, math.inf) if int(us * 1000.0) < cycles * self.clock_period_ps // 1000 else us
 
 
 def _named(kind: str, arguments: dict[str, Any], thread: int = 0) -> dict[str, Any]:

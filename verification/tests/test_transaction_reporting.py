@@ -22,6 +22,7 @@ from models.transaction.timeline import Timeline
 
 MACHINE = AcceleratorConfig()
 TINY = AcceleratorConfig.preset("tiny")
+slice_cycles = st.integers(1, 5000)
 slices = st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 30), st.integers(0, 10)), max_size=30)
 
 
@@ -85,6 +86,26 @@ def test_a_window_and_a_limit_keep_the_file_small_and_say_what_they_dropped():
     assert timeline.dropped == 2
     with pytest.raises(ValueError, match="ends in cycle 3, before it starts in 4"):
         timeline.slice("a", "backwards", 4, 3)
+
+
+@given(
+    period=st.sampled_from([333, 800, 1000, 1250]), start=st.integers(0, 10**9), lengths=st.tuples(*[slice_cycles] * 2)
+)
+def test_slices_do_not_overlap_in_a_viewer_that_cuts_times_to_nanoseconds(period, start, lengths):
+    """As Perfetto does: `int64(1000.0 * ts)`, and the same of `dur`."""
+    timeline = Timeline("t", period)
+    for name, begin, length in (("a", start, lengths[0]), ("b", start + lengths[0], lengths[1])):
+        timeline.slice("track", name, begin, begin + length)
+    first, second = by_kind(timeline)["X"]
+    assert first["tid"] == second["tid"]
+    shown = [int(1000.0 * time) for time in (first["ts"], first["dur"], second["ts"])]
+    assert shown == [start * period // 1000, lengths[0] * period // 1000, (start + lengths[0]) * period // 1000]
+    assert shown[0] + shown[1] <= shown[2]
+
+
+def test_cutting_a_plain_quotient_would_make_slices_overlap():
+    """The sibling of the test above."""
+    assert int(1000.0 * (1000 / 1000)) + int(1000.0 * (1 / 1000)) > int(1000.0 * (1001 / 1000))
 
 
 def test_occupancy_and_bandwidth_are_counters():
@@ -167,7 +188,7 @@ def test_more_multipliers_take_more_energy_a_row_and_wider_top_k_more_than_narro
     ratio = full.actions["qk_row"].value / units.actions["qk_row"].value
     assert 512 / 32 * 0.8 < ratio < 512 / 32 * 1.2
     for part in ("fill_row", "pass_row", "filter_row"):
-        assert full.actions[f"importance_{part}"].value > full.actions[f"value_{part}"].value
+        assert full.actions[f"top_k_a_{part}"].value > full.actions[f"top_k_b_{part}"].value
 
 
 @given(

@@ -1,7 +1,8 @@
 """The machine as transactions: what holds for every workload, on small random ones."""
 
+import math
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from models.memory.timing import Hbm2Timing
 from models.memory.variants import IdealMemory
 from models.reference.integer import IntegerArithmetic
 from models.reference.stack import prepare
-from models.transaction import machine_timing
+from models.transaction import machine_timing, summary
 from models.transaction.counting import payload
 from models.transaction.generated import generate, parse_profile
 from models.transaction.machine_timing import MachineTiming
@@ -96,6 +97,74 @@ def test_a_slower_stage_delays_every_row(generated: int, monkeypatch: pytest.Mon
     monkeypatch.setattr(machine_timing, "_timing", lambda machine: slower)
     after = simulate(workload, TINY)
     assert (after.layers[0].row_cycles - before.layers[0].row_cycles).min() == 3
+
+
+def _sum(parts: list[Any]) -> Any:
+    """Of equal members of several dictionaries, and of those in them."""
+    if isinstance(parts[0], dict):
+        return {name: _sum([part[name] for part in parts]) for name in parts[0]}
+    return math.fsum(parts)
+
+
+def test_layers_sum_up_to_the_total() -> None:
+    result = simulate(small_workload(12, 1, 0.5, 4), TINY)
+    found = simulate_as_json(result)
+    assert result.memory is not None
+    assert found["total"]["energy_pj"]["dram"] == pytest.approx(result.memory.energy.total_pj)
+    assert all(layer["energy_pj"]["dram"] > 0 for layer in found["layers"])
+    for name in (
+        *("cycles", "turnaround_cycles", "phase_cycles", "seconds", "rows", "operations", "dense_operations"),
+        *("dram_bytes", "dram_bytes_by_purpose", "payload_bytes", "stall_cycles", "actions", "energy_pj"),
+        *("dense_12_bit_bytes", "dense_fp32_bytes"),
+    ):
+        whole = found["total"][name]
+        expected = _sum([layer[name] for layer in found["layers"]])
+        if not isinstance(whole, dict):
+            assert whole == pytest.approx(expected), name
+            continue
+        assert list(whole) == list(expected)
+        for part, value in expected.items():
+            assert whole[part] == pytest.approx(value), f"{name}, {part}"
+
+
+@pytest.mark.parametrize("value_ratio", [1.0, 0.5])
+def test_rows_of_a_top_k_engine_are_actions_of_that_engine(value_ratio: float) -> None:
+    """Engine A selects tokens, and both take rows of values."""
+    lanes, workload = TINY.top_k_lanes, small_workload(12, 0, value_ratio, 0)
+    actions = simulate_as_json(simulate(workload, TINY))["total"]["actions"]
+    selections = [work.token_selection for work in workload.layers() if work.token_selection is not None]
+    of_tokens = sum(-(-selection.candidates // lanes) for selection in selections)
+    rows = sum(int((-(-work.visible // lanes)).sum()) * len(work.heads) for work in workload.layers())
+    assert of_tokens > 0
+    found = {engine: actions[f"top_k_{engine}_fill_row"] for engine in "ab"}
+    if value_ratio == 1.0:
+        assert found == {"a": of_tokens, "b": 0}
+    else:
+        assert min(found["a"] - of_tokens, found["b"]) > 0
+        assert sum(found.values()) == of_tokens + rows
+    for engine in "ab":
+        assert actions[f"top_k_{engine}_filter_row"] == found[engine]
+        assert (actions[f"top_k_{engine}_pass_row"] > 0) == (found[engine] > 0)
+
+
+def test_counters_of_a_timeline_end_with_what_is_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few changes are drawn: nothing is in the machine behind a layer, and nothing moves behind the run."""
+    monkeypatch.setattr(summary, "COUNTS_PER_LAYER", 3)
+    result = simulate(small_workload(12, 1, 0.5, 4), TINY)
+    events = simulate_as_timeline(result).as_dict()["traceEvents"]
+    starts = [layer.start_cycle for layer in result.layers if layer.work.rows]
+    last: dict[tuple[str, int], float] = {}
+    for event in events:
+        if event["ph"] == "C" and not event["name"].endswith(", busy"):
+            cycle = event["ts"] * 1e6 / TINY.clock_period_ps
+            layer = int(np.searchsorted(starts, cycle + 0.5)) - 1
+            last[event["name"], layer] = next(iter(event["args"].values()))
+    names = {name for name, _ in last}
+    assert names >= {"softmax, rows", "row queues, rows", "values, rows", "Key SRAM, buffers", "DRAM, GB/s"}
+    for name in names:
+        assert last[name, len(starts) - 1] == 0
+    for (name, layer), inside in last.items():
+        assert inside == 0 or name in ("DRAM, GB/s", "fetch, vectors on the way"), layer
 
 
 def test_summary_adds_up() -> None:
