@@ -110,7 +110,10 @@ def test_layers_sum_up_to_the_total() -> None:
     result = simulate(small_workload(12, 1, 0.5, 4), TINY)
     found = simulate_as_json(result)
     assert result.memory is not None
-    assert found["total"]["energy_pj"]["dram"] == pytest.approx(result.memory.energy.total_pj)
+    spent, energy = found["total"]["energy_pj"], result.memory.energy
+    assert spent["dram"] == pytest.approx(energy.total_pj)
+    assert spent["dram_by_part"]["read"] == pytest.approx(energy.read_pj)
+    assert spent["dram_by_part"]["write"] == pytest.approx(energy.write_pj)
     assert all(layer["energy_pj"]["dram"] > 0 for layer in found["layers"])
     for name in (
         *("cycles", "turnaround_cycles", "phase_cycles", "seconds", "rows", "operations", "dense_operations"),
