@@ -5,6 +5,7 @@ computed by `models.transaction.fetch_run`, up to the next thing that happens an
 more urgent comes first exactly where it does in the netlist.
 """
 
+import math
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from hls.datapaths.operand_loader import KEY_BUFFERS
 from models.config import AcceleratorConfig
 from models.memory.interface import Memory
 from models.transaction.end_loop import FAR as END_FAR
-from models.transaction.fetch_run import FetchRun
+from models.transaction.fetch_run import STILL_CYCLES, FetchRun
 from models.transaction.fetch_state import (
     ACCEPTED,
     KEY,
@@ -35,14 +36,28 @@ from models.transaction.fetch_state import (
     FetchSizes,
 )
 from models.transaction.kernel import Event, Module, Simulation, Steps
+from models.transaction.waits import Wait
 from models.transaction.workload import IntArray
 
 STREAM_NAMES = {QUERY: "query", KEY_LSB: "key LSB", VALUE: "value", KEY: "key"}
-FAR = 1 << 40
 TOLD = READ | WRITTEN | SWEPT | SCORES_READ
 """Bits of events that happen seldom."""
 SAMPLE_CYCLES = 500
 """Least cycles between two samples."""
+
+
+class Progress:
+    """What the fetch side waits for that stands still, in the words of its `purpose`; nobody gives it."""
+
+    name = "progress of the fetch side"
+
+    def missing(self, purpose: str) -> str:
+        """As `models.transaction.waits.Awaited`."""
+        return purpose
+
+    def partners(self, purpose: str) -> tuple[simpy.Process, ...]:
+        """As `models.transaction.waits.Awaited`."""
+        return ()
 
 
 class FetchSide(Module):
@@ -63,6 +78,8 @@ class FetchSide(Module):
         self.query_cycles: list[int | None] = []
         self.samples: list[tuple[int, int, int]] = []
         self._next_sample = SAMPLE_CYCLES
+        self._moved: tuple[int, ...] = ()
+        self._progress = Progress()
         self._lines: list[int] = [0] * QUERY_LINES
         self._missing: list[int] = []
         self._latest: list[int] = []
@@ -204,8 +221,13 @@ class FetchSide(Module):
             yield self.simulation.wait_behind(0)
             while not run.rests:
                 now = self.simulation.now_cycle
-                reached = run.run(int(min(env.peek(), now + FAR)))
+                reached = run.run(int(min(env.peek(), now + STILL_CYCLES)))
                 self.busy_cycles += reached - now
+                if reached < now + STILL_CYCLES:
+                    self._moved = ()
+                elif self._stands_still():
+                    owed = "; ".join(run.memory.waiting()) or "the memory owes nothing"
+                    yield Wait(env, self._progress, f"a burst or a row that moves ({owed})", now)
                 if reached >= self._next_sample:
                     self.samples.append((reached, int(run.state["bursts"].sum()), int(run.state["on_the_way"])))
                     self._next_sample = reached + SAMPLE_CYCLES
@@ -214,6 +236,14 @@ class FetchSide(Module):
                 if run.value_events:
                     self.values_event.notify(run.value_events, reached - now)
                 yield self.simulation.wait_behind(reached - now)
+
+    def _stands_still(self) -> bool:
+        """No burst and no row has moved since the last time, right before, and nobody else has anything to do."""
+        state, values = self.run.state, self.run.values
+        waits = (int(state[name]) for name in ("on_the_way", "reads_done", "owed_back", "owed_control"))
+        moved = (int(state["bursts"].sum()), int(values["output_row"]), *waits)
+        before, self._moved = self._moved, moved
+        return moved == before and self.simulation.env.peek() == math.inf
 
     def _tell(self, events: int, delay_cycles: int) -> None:
         """What waits for these events goes on after so many cycles."""

@@ -2,9 +2,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.config import AcceleratorConfig
+from models.memory.variants import AdversarialMemory
+from models.transaction import fetching
 from models.transaction.channel import Fifo, In, Out, connect
 from models.transaction.deadlock import DeadlockError
 from models.transaction.kernel import Event, Module, Simulation
+from models.transaction.system import simulate
+from verification.tests.small_workloads import small_workload
+
+TINY = AcceleratorConfig.preset("tiny")
 
 
 @given(length=st.integers(1, 5))
@@ -197,3 +204,28 @@ def test_a_longer_circle_behind_a_chain_is_found():
     with pytest.raises(DeadlockError) as caught:
         simulation.run()
     assert {w.process for w in caught.value.circle} == {"a to b", "b to c", "c to a"}
+
+
+@pytest.mark.parametrize("silent_after", [1, 100, 150])
+def test_a_machine_whose_memory_falls_silent_stands_still_and_says_who_owes_what(
+    silent_after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "STILL_CYCLES", 2000)
+    memory = AdversarialMemory(TINY.hbm_channels, silent_after=silent_after)
+    with pytest.raises(DeadlockError) as caught:
+        simulate(small_workload(12, 1, 0.5, 4), TINY, memory)
+    error = caught.value
+    assert {"fetch side.main", "controller.main"} < {w.process for w in error.waiting}
+    (stands,) = (w for w in error.waiting if w.process == "fetch side.main")
+    assert memory.waiting()
+    assert stands.lacks == f"a burst or a row that moves ({'; '.join(memory.waiting())})"
+    assert error.at_cycle - 2000 <= (stands.since_cycle or 0) <= error.at_cycle
+    assert all(inside == 0 for inside, _ in error.occupancy.values())
+    assert "K that lands" in error.occupancy
+
+
+def test_a_memory_that_is_only_slow_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sibling of the test above: pauses of most of a window."""
+    monkeypatch.setattr(fetching, "STILL_CYCLES", 400)
+    memory = AdversarialMemory(TINY.hbm_channels, answer=0.001, max_latency_cycles=350)
+    assert simulate(small_workload(12, 1, 0.5, 4), TINY, memory).layers[-1].work.step == 1
