@@ -335,7 +335,9 @@ def simulate(
         list[str],
         typer.Argument(help="Traces (.npz), recorded workloads (.csv), published benchmarks, or e.g. bert-base:384."),
     ],
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="TOML: machine, pruning, bits.")] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="TOML: pruning, bits; a machine, if --preset gives none.")
+    ] = None,
     preset: PresetOption = "spatten",
     out: Annotated[Path, typer.Option(help="Folder for simulate.json and the timelines.")] = Path("reports/out"),
     as_json: JsonOption = False,
@@ -348,13 +350,13 @@ def simulate(
     """
     with user_errors():
         from reports import simulate_tables
-        from verification.simulate_job import simulate_data, usual_setting
+        from verification.simulate_job import setting_of, simulate_data
 
         single_thread()
-        settings = Config.load(config) if config else usual_setting(AcceleratorConfig.preset(preset))
+        settings, machine_name = setting_of(config, preset)
         out.mkdir(parents=True, exist_ok=True)
         with progress_bar(quiet) as progress:
-            data = simulate_data(workloads, settings, config.stem if config else preset, out, progress)
+            data = simulate_data(workloads, settings, machine_name, out, progress)
         write_atomically(out / "simulate.json", json.dumps(data, indent=1).encode())
     if as_json:
         print_json(data)

@@ -13,12 +13,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hls.datapaths.descriptor import MAX_HEADS
 from models.config import MSB_BITS, AcceleratorConfig, Config
 from models.reference.integer import IntegerArithmetic
 from models.reference.stack import prepare
 from models.transaction.replay import replay
 from models.transaction.survivors import narrow, ranks
-from models.transaction.workload import LayerWork, ModelShape, Selection, Workload
+from models.transaction.workload import IntArray, LayerWork, ModelShape, Selection, Workload
 from traces.trace import Trace, TraceError
 from traces.workload import ABSENT, RecordedWorkload, read_workload
 from verification.runs import own_softmax_scale, sequence_of
@@ -93,6 +94,7 @@ def _check(w: RecordedWorkload, machine: AcceleratorConfig) -> None:
             w.head_dim <= machine.max_head_dim,
             f"this machine takes D up to {machine.max_head_dim}",
         ),
+        ("head_id", w.head, w.head < MAX_HEADS, f"this machine takes {MAX_HEADS} heads, 0 to {MAX_HEADS - 1}"),
         ("key_fetch_num", w.keys, w.keys <= longest, f"this machine holds {longest} keys"),
         (
             "key_fetch_num",
@@ -126,6 +128,27 @@ def _check(w: RecordedWorkload, machine: AcceleratorConfig) -> None:
         if not good.all():
             row = int(good.argmin())
             raise TraceError(f"is {found[row]}; {advice}", where=f"line {row + 2}, column {column}")
+    _check_heads(w, start)
+
+
+def _check_heads(w: RecordedWorkload, start: IntArray) -> None:
+    """A head that did not run in a layer does not in the next ones of its token.
+
+    Args:
+        w: a workload with heads that the machine takes.
+        start: the first row of each row's layer.
+    """
+    ran = np.zeros((w.rows, MAX_HEADS), np.bool_)
+    ran[start, w.head] = True
+    before = np.where(start > 0, start[start - 1], 0)
+    gone = (w.layer > 0) & ~ran[before, w.head]
+    if gone.any():
+        row = int(gone.argmax())
+        raise TraceError(
+            f"is {w.head[row]}, which did not run in layer {w.layer[row] - 1} of this token; a pruned head stays away, "
+            f"so should this row, or a row is missing there",
+            where=f"line {row + 2}, column head_id",
+        )
 
 
 class _Rows(NamedTuple):

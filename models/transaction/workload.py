@@ -15,6 +15,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from hls.datapaths.descriptor import MAX_HEADS
 from models.config import MSB_BITS, AcceleratorConfig, QuantizationConfig
 
 IntArray = NDArray[np.int64]
@@ -257,8 +258,10 @@ class Workload:
 
         Raises:
             ConfigError: naming what would fit.
-            WorkloadError: for bits that the bitwidth converter does not take.
+            WorkloadError: for more heads than it takes, or bits that the bitwidth converter does not take.
         """
+        if self.model.heads > MAX_HEADS:
+            raise WorkloadError(f"{self.name}: {self.model.heads} heads of a layer; the machine takes {MAX_HEADS}")
         machine.check_sequence(self.model.head_dim, self.longest)
         for m, low in self.bits:
             if m not in MSB_BITS or low not in (0, 4):

@@ -351,6 +351,7 @@ def test_a_run_and_its_recording_are_the_same_counts():
         (4, "auto_requant_incre", "2", r"line 4, column auto_requant_incre: is 2; the machine converts 4 bits more"),
         (4, "quant_key_bit", "8", r"line 4, column quant_key_bit: is 8; the heads of a layer have the same bits"),
         (6, "quant_value_bit", "8", r"line 6, column quant_value_bit: is 8; K and V have the same bits"),
+        (9, "head_id", "2000000000", r"line 9, column head_id: is 2000000000; this machine takes 64 heads, 0 to 63"),
         (3, "quant_query_bit", "8", r"line \d+, column quant_query_bit: .*the heads of a layer have the same bits"),
     ],
 )
@@ -367,6 +368,36 @@ def test_a_broken_recording_is_an_error_with_file_line_and_column(tmp_path, line
     with pytest.raises(TraceError, match=message) as caught:
         read_recorded(path, MACHINE)
     assert str(caught.value).startswith(str(path))
+
+
+def test_a_recording_that_lost_the_row_of_a_head_is_refused(tmp_path):
+    """Unless it is the last layer of the head: a pruned head has no row."""
+    lines = (TRACES / "gpt2-lighthouse.csv").read_text().splitlines()
+    heads_of = {}
+    for number, line in enumerate(lines[1:-1]):
+        iteration, layer, head = map(int, line.split(",")[:3])
+        heads_of.setdefault((iteration, layer), []).append((head, number + 1))
+    refused = 0
+    for (iteration, layer), heads in heads_of.items():
+        head, number = heads[len(heads) // 2]
+        following = dict(heads_of.get((iteration, layer + 1), []))
+        if iteration > 1:
+            continue
+        path = tmp_path / "broken.csv"
+        path.write_text("\n".join(lines[:number] + lines[number + 1 :]) + "\n")
+        if head not in following:
+            assert sum(len(work.heads) for work in read_recorded(path, MACHINE).layers()) == len(lines) - 3
+            continue
+        refused += 1
+        where = rf"line {following[head]}, column head_id: is {head}, which did not run in layer {layer} of this token"
+        with pytest.raises(TraceError, match=where):
+            read_recorded(path, MACHINE)
+    assert refused >= 4
+
+
+def test_more_heads_than_the_machine_takes_are_refused():
+    with pytest.raises(WorkloadError, match="wide: 65 heads of a layer; the machine takes 64"):
+        generate(Profile("wide", ModelShape("wide", 1, 65, 65, 64), 8)).check(MACHINE)
 
 
 def test_a_recording_longer_than_the_machine_is_refused(tmp_path):
