@@ -30,6 +30,7 @@ from verification.evidence import glue_rigid
 from verification.evidence.glue_checks import checks_replay
 from verification.evidence.glue_control_reads import control_reads_alone
 from verification.evidence.glue_crowds import CROWDS, crowded
+from verification.evidence.glue_dispatch import dispatch_alone
 from verification.evidence.glue_equivalence import same_step, unseen
 from verification.evidence.glue_head_walk import head_walk_alone
 from verification.evidence.glue_landing import landing_alone
@@ -40,6 +41,7 @@ from verification.evidence.glue_recording import REQUESTS, SELECTIONS, SMALL_LAY
 from verification.evidence.glue_replay import Replay, at_random
 from verification.evidence.glue_rows import rows_alone
 from verification.evidence.glue_runs import RUNS, TINY
+from verification.evidence.glue_selection import selection_alone
 from verification.evidence.glue_sequencer import sequencer_alone
 from verification.evidence.glue_sparse import sparse_alone
 from verification.evidence.glue_steps import Mutated, Steps
@@ -94,7 +96,9 @@ ALONE: Mapping[str, Callable[[Netlist, int], Sequence[Replay]]] = {
     "operand_loader": lambda netlist, seed: [*loader_alone(netlist, seed), *rows_alone(netlist, seed)],
     **dict.fromkeys(("row_issue", "row_queues"), rows_alone),
     "landing_write": landing_alone,
+    "selection": selection_alone,
     **dict.fromkeys(VALUE_SIDE, values_alone),
+    "value_dispatch": lambda netlist, seed: [*dispatch_alone(netlist, seed), *values_alone(netlist, seed)],
     "value_sparse": lambda netlist, seed: [*sparse_alone(netlist, seed), *values_alone(netlist, seed)],
 }
 """Further runs of modules alone."""

@@ -94,6 +94,14 @@ def never_full(prefix: str) -> Promise:
     return Promise(f"{prefix}memory is never full", lambda value, netlist: ~value(f"{prefix}count")[-1])
 
 
+def last_row_waits_alone() -> Promise:
+    """A list of the next survivors is taken whole before the next one is made."""
+    return Promise(
+        "nothing comes behind the last row of a list",
+        lambda value, netlist: ~(value("held_row_valid") & value("held_row_last")) | (value("next_list_count") == 0),
+    )
+
+
 def room_left(prefix: str) -> Promise:
     """A queue of beats never holds as many as there are places."""
     return Promise(
@@ -117,7 +125,11 @@ _ROWS = (
 PROMISES: Mapping[str, tuple[Promise, ...]] = {
     # generation and summarization
     "value_lists": (exclusive("missing_write", "kept_list_valid"), never_full("decisions_")),
-    "selection": (never_full("checked_"),),
+    "selection": (
+        never_full("checked_"),
+        steady("selects_heads", "selection_starts", "part_3_left"),
+        last_row_waits_alone(),
+    ),
     "row_issue": (
         never_full("row_issue.rows_"),
         never_full("row_issue.flats_"),
