@@ -24,7 +24,7 @@ from models.transaction.system import LayerResult, SystemResult
 from models.transaction.timeline import Timeline
 
 FP32_BITS, DENSE_BITS = 32, 12
-KEY_SRAM, DRAM = "Key SRAM buffers", "DRAM"
+KEY_SRAM, DRAM, ENGINE_A = "Key SRAM buffers", "DRAM", "top-k engine A"
 MOST_SLICES = 500_000
 COUNTS_PER_LAYER = 256
 """Of a counter of the timeline; more would not be seen."""
@@ -53,12 +53,13 @@ def bottleneck(busy: Mapping[str, int], cycles: Mapping[str, int]) -> tuple[str,
 def _bottleneck(layers: list[LayerResult], busy: Mapping[str, int], cycles: int, turnaround: int) -> dict[str, Any]:
     """Of all stages; those of the rows cannot work between layers, nor the buffers of the keys before and behind them.
 
+    Engine A can, as it selects survivors there; and where there are no rows, all that works does.
     Where the buffers of the Key SRAM are the slowest, `filling` and `in_use` say whether DRAM or the rows hold them.
     `serial_cycles` are those in which the stage must rest because layers follow one another, at the least
     (`models.transaction.serial`): with them as much of all cycles is accounted for as `share_with_serial` says.
     """
-    rows = max(1, cycles - turnaround)
-    within = dict.fromkeys(busy, rows) | {KEY_SRAM: sum(layer.events.key_cycles for layer in layers)}
+    within = dict.fromkeys(busy, cycles - turnaround or cycles)
+    within |= {KEY_SRAM: sum(layer.events.key_cycles for layer in layers), ENGINE_A: cycles}
     name, share = bottleneck(busy, within)
     found: dict[str, Any] = {"stage": name, "share": busy[name] / cycles, "share_within_layers": share}
     serial = sum(layer.serial.before + (layer.serial.behind if name == KEY_SRAM else 0) for layer in layers)

@@ -235,4 +235,7 @@ def test_a_workload_makes_the_passes_that_the_host_asks_for(
         assert sum(layer.bursts.values()) == layer.bursts["control_read"] + layer.bursts["control_write"]
     found = simulate_as_json(result)
     assert found["total"]["cycles"] == sum(layer["cycles"] for layer in found["layers"]) == result.cycles
+    for part in (found["total"], *found["layers"]):
+        assert set(part["busy_cycles"]) >= {summary.ENGINE_A, summary.KEY_SRAM, summary.DRAM}
+        assert 0 < part["bottleneck"]["share"] <= part["bottleneck"]["share_within_layers"] <= 1
     assert simulate_as_timeline(result).as_json().startswith(b"{")
