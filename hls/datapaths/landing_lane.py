@@ -47,8 +47,12 @@ def list_entry(sizes: MachineSizes) -> Record:
 
 
 def landing_tag(sizes: MachineSizes) -> Record:
-    """Where a vector goes: `index` is the query line, else the number of the vector in its list."""
-    return Record((("destination", 2), ("is_lsb", 1), ("buffer", 1), ("index", max(sizes.count_bits, LINE_BITS))))
+    """Where a vector goes: `index` is the query line, else the number of the vector in its list, or in its buffer.
+
+    These differ where the list is one of keys for the upper half of a buffer.
+    """
+    index_bits = max(sizes.count_bits, LINE_BITS, sizes.half_vectors.bit_length())
+    return Record((("destination", 2), ("is_lsb", 1), ("buffer", 1), ("index", index_bits)))
 
 
 def lane_bits(sizes: MachineSizes) -> int:
@@ -143,6 +147,10 @@ def _tag(sizes: MachineSizes, current: dict[str, Wire], index: Wire) -> Wire:
     bits = dict(landing_tag(sizes).fields)["index"]
     line = (current["place"] + index)[:LINE_BITS].zero_extended(bits)
     number = index[:bits] if len(index) >= bits else index.zero_extended(bits)
+    if sizes.half_vectors:
+        below = sizes.half_vectors.bit_length() - 1
+        in_buffer = [*number[:below], number[below] | current["place"][1], *number[below + 1 :]]
+        number = pyrtl.concat_list(in_buffer)
     is_query = current["destination"] == Destination.QUERY
     return landing_tag(sizes).pack(
         {

@@ -175,8 +175,9 @@ def _count_pending(
     def goes_to(destination: Destination) -> Wire:
         return accepted & (request["destination"] == destination)
 
-    shares = _by_segment(sizes, request["count"])
+    by_segment = _by_segment(sizes, request["count"])
     for name, destination in (("key", Destination.KEY), ("value", Destination.VALUE)):
+        shares = _of_half(by_segment, request["place"][1]) if destination is Destination.KEY else by_segment
         waiting = []
         for place in range(places):
             b, segment = divmod(place, sizes.segments)
@@ -205,6 +206,14 @@ def _by_segment(sizes: MachineSizes, count: Wire) -> list[Wire]:
         pyrtl.select(above > segment, full, pyrtl.select(above == segment, rest, none))
         for segment in range(sizes.segments)
     ]
+
+
+def _of_half(shares: list[Wire], half: Wire) -> list[Wire]:
+    """The same of a list that goes to the lower or the upper half of its buffer."""
+    behind = len(shares) // 2
+    none = pyrtl.Const(0, len(shares[0]))
+    in_half = [none] * (len(shares) - behind) + shares[:behind]
+    return [pyrtl.select(half, upper, share) for upper, share in zip(in_half, shares, strict=True)]
 
 
 def _show(sizes: MachineSizes, request: dict[str, Wire], accepted: Wire, block: pyrtl.Block) -> Wire:

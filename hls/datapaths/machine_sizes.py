@@ -18,6 +18,12 @@ from models.config import AcceleratorConfig
 HEAD_BITS = 6
 QUERY_LINES = 64
 LINE_BITS = 6
+KEY_BUFFERS = 2
+"""Of the Key SRAM."""
+KEY_PLACES = 2 * KEY_BUFFERS
+"""Halves of them."""
+PLACE_BITS = 2
+"""Of the number of a half, {half, buffer}."""
 
 
 class Source(IntEnum):
@@ -161,6 +167,18 @@ class MachineSizes:
         return 1 << (self.row_bits - self.segment_bits)
 
     @property
+    def half_vectors(self) -> int:
+        """Vectors of half a buffer, whole segments; 0 where a buffer has only one."""
+        return self.slots << (self.row_bits - 1) if self.segment_bits else 0
+
+    def key_places(self, vectors: int) -> int:
+        """Lists of so many vectors that the Key SRAM holds: in two buffers or, where half of one will do, four halves.
+
+        They take turns in the places {half, buffer} 0, 1 or 0, 1, 2, 3.
+        """
+        return KEY_PLACES if vectors <= self.half_vectors else KEY_BUFFERS
+
+    @property
     def fetch_rate_shift(self) -> int:
         """No more than the vectors of 2^this rows of a buffer go to the fetcher in a cycle."""
         return max(1, self.fetch_lanes // self.slots).bit_length() - 1
@@ -207,7 +225,10 @@ class MachineSizes:
 
     @property
     def list_request(self) -> Record:
-        """A list of vectors to fetch; `Source`, `Destination` and the converter's `Plane` say from and to where."""
+        """A list of vectors to fetch; `Source`, `Destination` and the converter's `Plane` say from and to where.
+
+        `place` is {half, buffer} of keys, the buffer of values, or the first query line.
+        """
         return Record(
             (
                 ("source", 2),
@@ -219,6 +240,27 @@ class MachineSizes:
                 ("place", LINE_BITS + 1),
             )
         )
+
+
+def key_place(halves: Wire, number: Wire) -> Wire:
+    """Where the K of this number goes: places are taken in turn, four halves or two buffers."""
+    return pyrtl.concat(number[1] & halves, number[0])
+
+
+def pending_of_place(sizes: MachineSizes, halves: Wire, pending: Wire) -> list[Wire]:
+    """For each place of K which of its segments are pending, from those of the buffers; it has none behind a half."""
+    behind = sizes.segments // 2
+    found = []
+    for place in range(KEY_PLACES):
+        half, buffer = divmod(place, KEY_BUFFERS)
+        own = list(pending[buffer * sizes.segments : (buffer + 1) * sizes.segments])
+        if half:
+            own = own[sizes.segments - behind :]
+        else:
+            own[sizes.segments - behind :] = [bit & ~halves for bit in own[sizes.segments - behind :]]
+        none = [pyrtl.Const(0, 1)] * (sizes.segments - len(own))
+        found.append(pyrtl.concat_list([*own, *none]))
+    return found
 
 
 def segment_bit(sizes: MachineSizes, segments: Wire, row: Wire) -> Wire:

@@ -4,7 +4,8 @@ Jobs (surviving heads, `MachineSizes.job`) part into two walks, since K of the n
 of this one still wait for room:
 
     K        one list for each K/V head: all survivors, keys * n vectors (n vectors a key), MSB plane or whole, into
-             the two buffers of the Key SRAM in turn, when fewer than two hold keys that are still needed
+             the two buffers of the Key SRAM in turn, when fewer than two hold keys that are still needed; where
+             half a buffer holds a head's K, into four halves in turn, when fewer than four do
     queries  summarization: all rows of the head, in chunks of half the ring of `QUERY_LINES` lines at most, each as
              soon as the ring has room for it; generation: the last survivor's query, n vectors
 
@@ -13,8 +14,11 @@ line 0 with each layer, so that the first of the n lines of a query is a multipl
 
 Ports: `layer_*` (the layer bus); `job_fetch_*`; `key_request_*` and `query_request_*` (`MachineSizes.list_request`);
 `key_release`: the oldest K buffer is free again; `query_freed`: the n lines of one query are; `key_loads`:
-lists for K that were taken, modulo 4, `LOADS_DELAY_CYCLES` after the request: then `key_pending` has risen. The first
-list goes to buffer 0, and `key_loads[0]` is the next one's, through all layers. All outputs come from registers.
+lists for K that were taken, modulo 8, `LOADS_DELAY_CYCLES` after the request: then `key_pending` has risen. The number
+of a list, through all layers, says where it goes (`machine_sizes.key_place`). All outputs come from registers.
+
+Four halves because a row of few keys is latency from end to end: its list, DRAM, Q x K, softmax and decision take as
+long for a hundred keys as for a few, and only then may the next list overwrite the place.
 """
 
 from __future__ import annotations
@@ -25,7 +29,16 @@ from dataclasses import dataclass
 import pyrtl
 
 from hls.datapaths.bitwidth_converter import Plane
-from hls.datapaths.machine_sizes import LINE_BITS, QUERY_LINES, Destination, MachineSizes, Source
+from hls.datapaths.machine_sizes import (
+    KEY_PLACES,
+    LINE_BITS,
+    PLACE_BITS,
+    QUERY_LINES,
+    Destination,
+    MachineSizes,
+    Source,
+    key_place,
+)
 from hls.lower import Netlist, building, output_ports
 from hls.netlist import Wire
 from hls.stream import Stream, drive, fifo, payload_register, register, source_ports
@@ -33,11 +46,9 @@ from hls.technology import Technology
 from hls.trace import Graph, HlsError
 from models.config import AcceleratorConfig
 
-LOADS_BITS = 2
+LOADS_BITS = PLACE_BITS + 1
 LOADS_DELAY_CYCLES = 2
 CHUNK = QUERY_LINES // 2
-KEY_BUFFERS = 2
-"""Of the Key SRAM."""
 KEY_JOBS = 2
 QUERY_JOBS = 8
 
@@ -74,6 +85,7 @@ class _Layer:
     row_vectors: Wire
     parts: Wire
     key_plane: Wire
+    halves: Wire
 
 
 def build(config: AcceleratorConfig, technology: Technology | None = None) -> Netlist:
@@ -122,10 +134,12 @@ def _layer(sizes: MachineSizes, block: pyrtl.Block) -> _Layer:
     for name, wire in (("key_vectors", keys), ("row_vectors", rows), ("parts", pyrtl.Const(1, count))):
         held[name] = register(count, name, block)
         held[name].next <<= vectors(dimension, wire, sizes)[:count]
+    halves = register(1, "halves", block)
+    halves.next <<= ~(vectors(dimension, keys, sizes) > sizes.half_vectors)
     plane = register(2, "key_plane", block)
     plane.next <<= pyrtl.select(progressive, pyrtl.Const(Plane.MSB, 2), pyrtl.Const(Plane.WHOLE, 2))
     start, generation = pyrtl.Input(1, "layer_start"), pyrtl.Input(1, "layer_generation")
-    return _Layer(start, generation, **held, key_plane=plane)
+    return _Layer(start, generation, **held, key_plane=plane, halves=halves)
 
 
 def _request(name: str, sizes: MachineSizes, load: Wire, fields: dict[str, Wire], block: pyrtl.Block) -> Stream:
@@ -139,17 +153,19 @@ def _request(name: str, sizes: MachineSizes, load: Wire, fields: dict[str, Wire]
 
 
 def _keys(sizes: MachineSizes, layer: _Layer, jobs: Stream, block: pyrtl.Block) -> None:
-    """A list for each K/V head, when a buffer is free; `used` counts the buffers that are not."""
+    """A list for each K/V head, when a place is free; `used` counts those that are not."""
     release = pyrtl.Input(1, "key_release")
     used, loads = (
-        register(KEY_BUFFERS.bit_length(), "key_buffers_used", block),
+        register(KEY_PLACES.bit_length(), "key_places_used", block),
         register(LOADS_BITS, "key_loads_taken", block),
     )
     free = pyrtl.WireVector(1, "key_request_free")
-    load = jobs.valid & free & ~used[1]
-    drive(jobs.ready, free & ~used[1])
+    has_place = ~pyrtl.select(layer.halves, used[2], used[1])
+    load = jobs.valid & free & has_place
+    drive(jobs.ready, free & has_place)
     more, fewer = load & ~release, release & ~load
-    used.next <<= pyrtl.select(more, (used + 1)[:2], pyrtl.select(fewer, (used - 1)[:2], used))
+    bits = len(used)
+    used.next <<= pyrtl.select(more, (used + 1)[:bits], pyrtl.select(fewer, (used - 1)[:bits], used))
     fields = {
         "source": pyrtl.Const(Source.SURVIVORS, 2),
         "first": pyrtl.Const(0, sizes.count_bits),
@@ -157,7 +173,7 @@ def _keys(sizes: MachineSizes, layer: _Layer, jobs: Stream, block: pyrtl.Block) 
         "base": jobs.data,
         "plane": layer.key_plane,
         "destination": pyrtl.Const(Destination.KEY, 2),
-        "place": pyrtl.concat(pyrtl.Const(0, LINE_BITS), loads[0]),
+        "place": key_place(layer.halves, loads).zero_extended(LINE_BITS + 1),
     }
     request = _request("key_request", sizes, load, fields, block)
     free <<= ~request.valid

@@ -20,9 +20,10 @@ there is written); `query_valid`, `query_read_line`, `query_line` (a cycle later
 `query_key_valid`, `query_key_query` (n lines of it mean something), `query_key_lane_valid`, `query_key_last`,
 `key_full` (0: first pass of progressive quantization). `softmax_mantissa` and `softmax_exponent` of the row that leaves
 Q x K: they move on with `score_valid & score_last`. `issued_valid`, `issued_replay`, `issued_visible`,
-`issued_buffer`: a pass begins; `query_clear`: its query lines are free, and `query_freed`, for the operand loader;
-`row_decided`, `row_flat`, `row_buffer`, `row_retired`, `first_freed`, `replay_freed`:
-from `row_queues`. Outputs come from registers, `key_read_lanes` and `query_read_line` through two gates.
+`issued_place`: a pass begins; `query_clear`: its query lines are free, and `query_freed`, for the operand loader;
+`row_decided`, `row_flat`, `row_place`, `row_retired`, `first_freed`, `replay_freed`:
+from `row_queues`. Outputs come from registers, `key_read_lanes`, `key_read_address` and `query_read_line` through two
+gates.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from dataclasses import dataclass
 
 import pyrtl
 
-from hls.datapaths.machine_sizes import MachineSizes, segment_bit
+from hls.datapaths.machine_sizes import PLACE_BITS, MachineSizes, segment_bit
 from hls.datapaths.operand_loader import by_dimension
 from hls.datapaths.row_issue_replay import Progress, replays
 from hls.datapaths.row_issue_walk import Layer, RowSizes, first_passes, layer_inputs, row_record
@@ -120,7 +121,7 @@ def _issue(
     drive(scales.stream.ready, pyrtl.Input(1, "score_valid") & pyrtl.Input(1, "score_last"))
     beats = _beats(sizes, layer, known, staged_replay, staged_takes, lines, landed, block)
     staged_takes <<= staged_valid & beats.free & (scales.count != SCALES)
-    issued = {"replay": staged_replay, "visible": known["visible"], "buffer": known["buffer"], "valid": staged_takes}
+    issued = {"replay": staged_replay, "visible": known["visible"], "place": known["place"], "valid": staged_takes}
     for name, wire in issued.items():
         output_ports({f"issued_{name}": _later(f"issued_{name}", wire, name == "valid", block)})
     output_ports({"softmax_mantissa": scales.stream.data[:16], "softmax_exponent": scales.stream.data[16:]})
@@ -165,6 +166,11 @@ def _query_lines(
     return ends, registers
 
 
+def _in_half(row: Wire, half: Wire) -> Wire:
+    """The row of a buffer, from that of a half of it."""
+    return pyrtl.concat_list([*row[:-1], row[-1] | half])
+
+
 @dataclass(frozen=True)
 class _Beats:
     """Whether a new row may come, whether a first pass is nearly over, and whether a second one is before that."""
@@ -192,7 +198,7 @@ def _beats(
     slots = sizes.machine.slots
     beat = payload_register(sizes.machine.row_bits, "beat", block)
     span = payload_register(sizes.span_bits, "beat_span", block)
-    buffer, replay = (payload_register(1, f"beat_{name}", block) for name in ("buffer", "replay"))
+    place, replay = payload_register(PLACE_BITS, "beat_place", block), payload_register(1, "beat_replay", block)
     valid, begins = register(1, "beat_there", block), register(1, "query_begins", block)
     last = beat == span[sizes.lane_bits :]
     may, all_there = register(1, "beat_may", block), register(1, "keys_there", block)
@@ -202,11 +208,11 @@ def _beats(
     ends = goes & last
     valid.next <<= takes | (valid & ~ends)
     of_pass = [pyrtl.select(replay, with_lsb, first) for first, with_lsb in landed]
-    segments = pyrtl.select(buffer, of_pass[1], of_pass[0])
+    segments = pyrtl.mux(place, *of_pass)
     # the row's first keys are there, else it would not have been chosen
     all_there.next <<= ~takes & (all_there | pyrtl.corecircuits.rtl_all(*segments))
     may.next <<= takes | all_there | segment_bit(sizes.machine, segments, following)
-    for held, wire in ((span, row["span"]), (buffer, row["buffer"]), (replay, is_replay)):
+    for held, wire in ((span, row["span"]), (place, row["place"]), (replay, is_replay)):
         held.next <<= pyrtl.select(takes, wire, held)
     begins.next <<= takes
     passed = register(1, "beats_passed", block)
@@ -241,7 +247,7 @@ def _beats(
             "query_key_query": pyrtl.concat_list(held_lines),
             "key_read_valid": goes,
             "key_read_lanes": pyrtl.concat_list(lanes),
-            "key_read_address": pyrtl.concat(buffer, beat),
+            "key_read_address": pyrtl.concat(place[0], _in_half(beat, place[1])),
         }
     )
     return _Beats(~valid | ends, first_passed, valid & replay & ~passed)

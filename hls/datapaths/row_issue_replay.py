@@ -3,15 +3,15 @@
 A row is known by what it needs from its first pass on. The oldest one is looked at: if it is not flat it is done, if it
 is flat it is issued a second time when the LSBs of its first keys have landed and queue 2 has room, and is done when
 its query has been read. Without progressive quantization it is done when its only pass is nearly over. Then its query
-lines are free; and with the last row of a K/V head its K buffer, when its second passes are nearly over (algorithm
-page, section 5).
+lines are free; and with the last row of a K/V head its place in the Key SRAM, when its second passes are nearly over
+(algorithm page, section 5).
 
 What is nearly over: a list goes to the fetcher in order, F vectors a cycle, so row r of the next keys is not written
 before r * P / F cycles have passed (P vectors a row). With rows of b beats, the last b * P / F beats read their rows
-before, so the buffer is free when these are left, and nothing can keep them: all keys are there.
+before, so the place is free when these are left, and nothing can keep them: all keys are there.
 
 The LSBs are asked for as soon as one row of the K/V head is decided to be flat, whatever rows are before it; so those
-of the next K/V head are fetched beside the second passes of this one. A buffer's LSBs:
+of the next K/V head are fetched beside the second passes of this one. A place's LSBs:
 
     nothing -> wanted (first flat row) -> requested -> waiting (taken: `key_pending` shows it) -> landed (not pending)
 
@@ -27,7 +27,16 @@ from dataclasses import dataclass
 import pyrtl
 
 from hls.datapaths.bitwidth_converter import Plane
-from hls.datapaths.machine_sizes import LINE_BITS, QUERY_LINES, Destination, MachineSizes, Source
+from hls.datapaths.machine_sizes import (
+    KEY_PLACES,
+    LINE_BITS,
+    PLACE_BITS,
+    QUERY_LINES,
+    Destination,
+    MachineSizes,
+    Source,
+    key_place,
+)
 from hls.datapaths.operand_loader import by_dimension, vectors
 from hls.datapaths.row_issue_walk import Layer, Opened, RowSizes, masked, moved
 from hls.datapaths.row_queues import PENDING_ROWS
@@ -61,7 +70,7 @@ class Progress:
 class Replays:
     """The oldest row, whether it may be issued a second time, and whether its query lines become free.
 
-    `landed`: segments that have landed, for each buffer those of the first passes and those with LSBs.
+    `landed`: segments that have landed, for each place those of the first passes and those with LSBs.
     """
 
     row: Mapping[str, Wire]
@@ -75,7 +84,8 @@ def replays(sizes: RowSizes, layer: Layer, opened: Opened, progress: Progress, b
     with building(block):
         issued = Stream(sizes.row.pack(progress.row), progress.first_taken, pyrtl.WireVector(1, "rows_room"))
         rows = fifo(issued, PENDING_ROWS, block=block, storage="memory", prefix="rows_").stream
-        decided = {name: pyrtl.Input(1, f"row_{name}") for name in ("decided", "flat", "buffer")}
+        decided = {name: pyrtl.Input(1, f"row_{name}") for name in ("decided", "flat")}
+        decided["place"] = pyrtl.Input(PLACE_BITS, "row_place")
         known = pyrtl.select(layer.progressive, decided["decided"], progress.first_passed)
         flats = fifo(
             Stream(decided["flat"] & layer.progressive, known, pyrtl.WireVector(1, "flats_room")),
@@ -108,7 +118,7 @@ def replays(sizes: RowSizes, layer: Layer, opened: Opened, progress: Progress, b
         wide = max(len(room), len(beats_less_one))
         fits = room.zero_extended(wide) > beats_less_one.zero_extended(wide)
         eligible = register(1, "replay_eligible", block)
-        there = pyrtl.select(row["buffer"], landed[1][1][0], landed[0][1][0])
+        there = pyrtl.mux(row["place"], *(with_lsbs[0] for _, with_lsbs in landed))
         eligible.next <<= valid & flat & ~sent & there & fits & ~progress.replay_taken & ~load
 
         lines = pyrtl.concat_list([_holds(sizes.machine, layer, row["line"], i) for i in range(QUERY_LINES)])
@@ -125,6 +135,15 @@ def _holds(sizes: MachineSizes, layer: Layer, line: Wire, number: int) -> Wire:
     return by_dimension(layer.dimension, choices)
 
 
+def _oldest(first: Wire, wanted: Sequence[Wire]) -> Wire:
+    """The place that wants LSBs at or behind `first`, the one that becomes free next."""
+    behind = [pyrtl.mux((first + steps)[:PLACE_BITS], *wanted) for steps in range(KEY_PLACES - 1)]
+    steps: Wire = pyrtl.Const(KEY_PLACES - 1, PLACE_BITS)
+    for number in reversed(range(KEY_PLACES - 1)):
+        steps = pyrtl.select(behind[number], pyrtl.Const(number, PLACE_BITS), steps)
+    return (first + steps)[:PLACE_BITS]
+
+
 def _lsb_planes(
     sizes: MachineSizes,
     layer: Layer,
@@ -133,28 +152,28 @@ def _lsb_planes(
     frees: Wire,
     block: pyrtl.Block,
 ) -> list[tuple[Wire, Wire]]:
-    """For each K buffer which segments have landed, those of the first passes and with LSBs; asks for these."""
-    oldest_buffer = register(1, "oldest_buffer", block)
-    oldest_buffer.next <<= oldest_buffer ^ frees
-    request_valid, request_buffer = register(1, "lsb_there", block), payload_register(1, "lsb_buffer", block)
+    """For each place of K which segments have landed, those of the first passes and with LSBs; asks for these."""
+    freed = register(PLACE_BITS, "places_freed", block)
+    freed.next <<= moved(freed, pyrtl.Const(0, 1), frees)
+    request_valid, request_place = register(1, "lsb_there", block), payload_register(PLACE_BITS, "lsb_place", block)
     request_base = payload_register(sizes.base_bits, "lsb_base", block)
     ready = pyrtl.Input(1, "key_lsb_request_ready")
-    wanted = [register(1, f"lsb_wanted_{b}", block) for b in range(2)]
-    first_choice = pyrtl.select(oldest_buffer, wanted[1], wanted[0])
-    choice = oldest_buffer ^ ~first_choice
-    asks = ~request_valid & (wanted[0] | wanted[1])
+    wanted = [register(1, f"lsb_wanted_{place}", block) for place in range(KEY_PLACES)]
+    choice = _oldest(key_place(layer.halves, freed), wanted)
+    asks = ~request_valid & pyrtl.rtl_any(*wanted)
     bases, landed = [], []
-    for b in range(2):
-        mine = opened.now & (opened.buffer == b)
+    for b in range(KEY_PLACES):
+        mine = opened.now & (opened.place == b)
         base = payload_register(sizes.base_bits, f"lsb_base_{b}", block)
         base.next <<= pyrtl.select(mine, opened.lsb_base, base)
         bases.append(base)
-        called, waiting = (register(1, f"lsb_{name}_{b}", block) for name in ("called", "waiting"))
-        first, here = (register(sizes.segments, f"{name}_landed_{b}", block) for name in ("first", "lsb"))
-        arrived = ~opened.pending[b * sizes.segments : (b + 1) * sizes.segments]
-        calls = decided["decided"] & decided["flat"] & (decided["buffer"] == b) & ~called
+        # a place is opened before anything is asked of it
+        called, waiting = (payload_register(1, f"lsb_{name}_{b}", block) for name in ("called", "waiting"))
+        first, here = (payload_register(sizes.segments, f"{name}_landed_{b}", block) for name in ("first", "lsb"))
+        arrived = ~opened.pending[b]
+        calls = decided["decided"] & decided["flat"] & (decided["place"] == b) & ~called
         asked = asks & (choice == b)
-        taken = request_valid & ready & (request_buffer == b)
+        taken = request_valid & ready & (request_place == b)
         called.next <<= ~mine & (called | calls)
         wanted[b].next <<= ~mine & ((wanted[b] & ~asked) | calls)
         waiting.next <<= ~mine & (waiting | taken)
@@ -163,8 +182,8 @@ def _lsb_planes(
         here.next <<= kept & (here | (waiting.sign_extended(sizes.segments) & arrived))
         landed.append((first, here))
     request_valid.next <<= asks | (request_valid & ~ready)
-    request_buffer.next <<= pyrtl.select(asks, choice, request_buffer)
-    request_base.next <<= pyrtl.select(asks, pyrtl.select(choice, bases[1], bases[0]), request_base)
+    request_place.next <<= pyrtl.select(asks, choice, request_place)
+    request_base.next <<= pyrtl.select(asks, pyrtl.mux(choice, *bases), request_base)
     count = register(sizes.count_bits, "key_vectors", block)
     count.next <<= vectors(layer.dimension, layer.keys, sizes)[: len(count)]
     fields = {
@@ -174,7 +193,7 @@ def _lsb_planes(
         "base": request_base,
         "plane": pyrtl.Const(Plane.LSB, 2),
         "destination": pyrtl.Const(Destination.KEY, 2),
-        "place": pyrtl.concat(pyrtl.Const(0, LINE_BITS), request_buffer),
+        "place": request_place.zero_extended(LINE_BITS + 1),
     }
     output_ports({"key_lsb_request_data": sizes.list_request.pack(fields), "key_lsb_request_valid": request_valid})
     return landed

@@ -15,12 +15,20 @@ What is true once remains so until it is issued, so all that is registered:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyrtl
 
-from hls.datapaths.machine_sizes import LINE_BITS, QUERY_LINES, MachineSizes, Record
+from hls.datapaths.machine_sizes import (
+    LINE_BITS,
+    PLACE_BITS,
+    QUERY_LINES,
+    MachineSizes,
+    Record,
+    key_place,
+    pending_of_place,
+)
 from hls.datapaths.operand_loader import LOADS_BITS, by_dimension, vectors
 from hls.datapaths.row_queues import FREED_BITS, PENDING_ROWS
 from hls.lower import building, output_ports
@@ -56,7 +64,7 @@ class RowSizes:
 
 @dataclass(frozen=True)
 class Layer:
-    """The inputs that are constant in a layer; `parts` is n, in a register."""
+    """The inputs that are constant in a layer; in registers n, `parts`, and whether K takes turns in `halves`."""
 
     start: Wire
     keys: Wire
@@ -65,19 +73,20 @@ class Layer:
     causal: Wire
     progressive: Wire
     parts: Wire
+    halves: Wire
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A K/V head begins (`now`) in K buffer `buffer`; the LSB plane of its keys is at `lsb_base`.
+    """A K/V head begins (`now`) in the place `place` of K; the LSB plane of its keys is at `lsb_base`.
 
-    `pending`: the segments of both buffers that vectors are on their way to.
+    `pending`: by place the segments that vectors are on their way to.
     """
 
     now: Wire
-    buffer: Wire
+    place: Wire
     lsb_base: Wire
-    pending: Wire
+    pending: Sequence[Wire]
 
 
 @dataclass(frozen=True)
@@ -95,14 +104,17 @@ def layer_inputs(sizes: MachineSizes, block: pyrtl.Block) -> Layer:
     causal, generation = pyrtl.Input(1, "layer_causal"), pyrtl.Input(1, "layer_generation")
     parts = register(LINE_BITS + 1, "parts", block)
     parts.next <<= by_dimension(dimension, [pyrtl.Const(n, len(parts)) for n in sizes.parts])
+    keys, halves = pyrtl.Input(sizes.count_bits, "layer_keys"), register(1, "halves", block)
+    halves.next <<= ~(vectors(dimension, keys, sizes) > sizes.half_vectors)
     return Layer(
         start=pyrtl.Input(1, "layer_start"),
-        keys=pyrtl.Input(sizes.count_bits, "layer_keys"),
+        keys=keys,
         rows=pyrtl.Input(sizes.count_bits, "layer_rows"),
         dimension=dimension,
         causal=causal & ~generation,
         progressive=pyrtl.Input(1, "layer_progressive"),
         parts=parts,
+        halves=halves,
     )
 
 
@@ -113,7 +125,7 @@ def row_record(sizes: MachineSizes, lane_bits: int) -> Record:
             ("visible", sizes.count_bits),
             ("span", sizes.row_bits + lane_bits),
             ("line", LINE_BITS),
-            ("buffer", 1),
+            ("place", PLACE_BITS),
             ("mantissa", 16),
             ("exponent", 7),
             ("ends_key", 1),
@@ -197,13 +209,13 @@ def _rows(sizes: RowSizes, layer: Layer, take: Wire, block: pyrtl.Block) -> tupl
     for name, field in held.items():
         field.next <<= pyrtl.select(load, job[name], field)
 
-    buffer = begun[0]
-    pending = pyrtl.Input(2 * machine.segments, "key_pending")
-    landed = ~pyrtl.select(buffer, pending[machine.segments], pending[0])
-    buffer_now = payload_register(1, "kv_buffer", block)
+    place = key_place(layer.halves, begun)
+    pending = pending_of_place(machine, layer.halves, pyrtl.Input(2 * machine.segments, "key_pending"))
+    landed = ~pyrtl.mux(place, *(segments[0] for segments in pending))
+    place_now = payload_register(PLACE_BITS, "kv_place", block)
     opens = job_valid & ~kv_open & (pyrtl.Input(LOADS_BITS, "key_loads") != begun) & landed
     begun.next <<= pyrtl.select(opens, (begun + 1)[:LOADS_BITS], begun)
-    buffer_now.next <<= pyrtl.select(opens, buffer, buffer_now)
+    place_now.next <<= pyrtl.select(opens, place, place_now)
 
     row_valid = register(1, "row_there", block)
     step = job_valid & kv_open & (~row_valid | take)
@@ -225,11 +237,11 @@ def _rows(sizes: RowSizes, layer: Layer, take: Wire, block: pyrtl.Block) -> tupl
         "visible": visible,
         "span": span,
         "line": line,
-        "buffer": buffer_now,
+        "place": place_now,
         "mantissa": held["mantissa"],
         "exponent": held["exponent"],
         "ends_key": last & held["kv_last"],
     }
     row = payload_register(sizes.row.bits, "row_ahead", block)
     row.next <<= pyrtl.select(step, sizes.row.pack(fields), row)
-    return sizes.row.unpack(row), row_valid, Opened(opens, buffer, held["key_lsb_base"], pending)
+    return sizes.row.unpack(row), row_valid, Opened(opens, place, held["key_lsb_base"], pending)

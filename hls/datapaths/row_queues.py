@@ -19,8 +19,8 @@ Both queues are memories of one read and one write port. A beat is read into a r
 beats leave one a cycle.
 
 Ports: `passed_prob`, `passed_valid`, `passed_last`, `flat` (read with the first beat of a first pass), `decided_valid`
-(the flat-row decision, never stalled); `issued_valid`, `issued_replay`, `issued_visible`, `issued_buffer`;
-`layer_progressive` (else no row is flat) in. `row_decided`, `row_flat`, `row_buffer`: a first pass is decided, a cycle
+(the flat-row decision, never stalled); `issued_valid`, `issued_replay`, `issued_visible`, `issued_place`;
+`layer_progressive` (else no row is flat) in. `row_decided`, `row_flat`, `row_place`: a first pass is decided, a cycle
 after `flat`; `beat_prob`, `beat_lanes`, `beat_number` (in its row), `beat_last`, `beat_flat`, `beat_visible` (keys of
 its row) under `beat_valid`, `beat_ready`. All outputs come from registers.
 """
@@ -31,7 +31,7 @@ from dataclasses import dataclass
 
 import pyrtl
 
-from hls.datapaths.machine_sizes import MachineSizes, Record
+from hls.datapaths.machine_sizes import PLACE_BITS, MachineSizes, Record
 from hls.datapaths.number_formats import PROBABILITY_BITS
 from hls.lower import Netlist, building, output_ports
 from hls.netlist import Wire
@@ -119,7 +119,7 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
         pulses = {
             "row_decided": decided,
             "row_flat": is_flat,
-            "row_buffer": issued["buffer"],
+            "row_place": issued["place"],
             "row_retired": retires,
             "first_freed": (first & is_flat) + leaves["first"],
             "replay_freed": leaves["replay"],
@@ -140,7 +140,7 @@ def _row_fifo(data: Wire, push: Wire, name: str, block: pyrtl.Block) -> Fifo:
 
 def _issued(sizes: MachineSizes, ends: Wire, block: pyrtl.Block) -> dict[str, Wire]:
     """What is known of the pass whose beats come now, in a register that is loaded before they come."""
-    record = Record((("visible", sizes.count_bits), ("replay", 1), ("buffer", 1)))
+    record = Record((("visible", sizes.count_bits), ("replay", 1), ("place", PLACE_BITS)))
     given = {name: pyrtl.Input(bits, f"issued_{name}") for name, bits in record.fields}
     waiting = _row_fifo(record.pack(given), pyrtl.Input(1, "issued_valid"), "issued", block).stream
     held, there = register(record.bits, "issued_held", block), register(1, "issued_there", block)

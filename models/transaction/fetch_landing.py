@@ -15,12 +15,12 @@ def land(f: Record) -> None:
     if f.landed_all == 0 and f.slow_2 == NOTHING and f.slow_1 == NOTHING and f.slow_granted == NOTHING:
         return
     f.on_the_way -= f.landed_all
-    segments, landed = f.left.shape[2], f.segments_landed
+    places, segments, landed = f.left.shape[1], f.left.shape[2], f.segments_landed
     f.segments_landed = 0
     while landed:
         i = lowest(landed)
         landed &= landed - 1
-        kind, b, segment = i // (2 * segments), i // segments & 1, i % segments
+        kind, b, segment = i // (places * segments), i // segments % places, i % segments
         f.left[kind, b, segment] -= f.landed[kind, b, segment]
         f.landed[kind, b, segment] = 0
         if f.left[kind, b, segment] == 0:
@@ -54,7 +54,7 @@ def leave_groups(f: Record) -> None:
     if due | f.held == 0 and granted == NOTHING:
         return
     count, lanes = f.group_first.shape[0], f.head.shape[0] // f.group_first.shape[0]
-    ring, segments = f.item.shape[1] - 1, f.left.shape[2]
+    ring, places, segments = f.item.shape[1] - 1, f.left.shape[1], f.left.shape[2]
     f.slow_granted = NOTHING
     waits = f.held_slow & ~(1 << granted) if granted != NOTHING else f.held_slow
     if waits:
@@ -69,7 +69,7 @@ def leave_groups(f: Record) -> None:
         i, number = f.group_item[g] % LIST_RING, f.group_item[g] // LIST_RING
         to, b, segment = f.list_destination[i], f.list_buffer[i], number >> f.segment_shift
         f.landed[to, b, segment] += 1
-        landed |= 1 << (2 * to + b) * segments + segment
+        landed |= 1 << (places * to + b) * segments + segment
         landed_all += 1
     f.segments_landed, f.landed_all = landed, landed_all
     if granted != NOTHING:

@@ -23,7 +23,7 @@ from hls.datapaths.crossbar import OUTPUT_DEPTH, burst_slots, data_parts
 from hls.datapaths.descriptor import MAX_HEADS
 from hls.datapaths.fetch_lane import BURSTS_AHEAD, VECTORS_AHEAD
 from hls.datapaths.list_sequencer import STREAMS, WINDOW_PER_QUEUE
-from hls.datapaths.machine_sizes import QUERY_LINES, MachineSizes
+from hls.datapaths.machine_sizes import KEY_PLACES, QUERY_LINES, MachineSizes
 from hls.datapaths.operand_sram import PARITIES
 from hls.datapaths.selection_next import LISTED_ROWS
 from models.config import AcceleratorConfig, ConfigError
@@ -201,7 +201,7 @@ def _up(count: int) -> int:
 
 def _shapes(s: FetchSizes) -> dict[str, tuple[int, ...]]:
     q, c, d = s.queues, s.channels, s.address_depth
-    places = (2, 2, s.segments)
+    places = (2, KEY_PLACES, s.segments)
     of_lists = ["count", "first", "destination", "buffer", "place", "purpose", "base", "bits"]
     of_lanes = (
         # where a lane's parts are in its ring: pushed, asked for, collected, converted, landed
@@ -218,7 +218,7 @@ def _shapes(s: FetchSizes) -> dict[str, tuple[int, ...]]:
     return {
         "offer": (4,),
         "offered_from": (4,),
-        "accepted_at": (4, 2),
+        "accepted_at": (4, KEY_PLACES),
         "skid": (2, 4),
         "pipe": (max(1, s.locate_cycles), 5),
         **dict.fromkeys(("landed", "left", "landed_at"), places),

@@ -12,8 +12,7 @@ from typing import Any
 import simpy
 
 from hls.datapaths.list_sequencer import msb_window
-from hls.datapaths.machine_sizes import QUERY_LINES
-from hls.datapaths.operand_loader import KEY_BUFFERS
+from hls.datapaths.machine_sizes import KEY_PLACES, QUERY_LINES
 from models.config import AcceleratorConfig
 from models.memory.interface import Memory
 from models.transaction.end_loop import FAR as END_FAR
@@ -89,7 +88,7 @@ class FetchSide(Module):
         self._segments = segments = FetchSizes.of(machine).segments
         self._landed = {
             (buffer, segment): Event(simulation, f"segment {segment} of K {buffer} landed")
-            for buffer in range(KEY_BUFFERS)
+            for buffer in range(KEY_PLACES)
             for segment in range(segments)
         }
         self._awaited: dict[tuple[int, int], Event] = {}
@@ -156,7 +155,7 @@ class FetchSide(Module):
         return int(self.run.state["accepted_at"][stream, buffer])
 
     def pending(self, buffer: int, segment: int) -> bool:
-        """Something is asked for, for a segment of a K buffer, that has not landed."""
+        """Something is asked for, for a segment of a place of K, that has not landed."""
         state = self.run.state
         offered = state["offer"][KEY]
         if offered != NOTHING and state["list_buffer"][offered] == buffer:
@@ -164,7 +163,7 @@ class FetchSide(Module):
         return bool(state["left"][TO_KEY, buffer, segment])
 
     def landed(self, buffer: int, segment: int) -> Generator[simpy.Event, Any, int]:
-        """When nothing is pending for a segment of a K buffer: the cycle from which that is seen; 0 if nothing was."""
+        """When nothing is pending for a segment of a place of K: the cycle from which that is seen, or 0."""
         state = self.run.state
         while self.pending(buffer, segment):
             self.run.watched |= LANDED

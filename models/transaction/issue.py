@@ -12,7 +12,6 @@ from typing import Any
 import simpy
 
 from hls.datapaths.machine_sizes import QUERY_LINES
-from hls.datapaths.operand_loader import KEY_BUFFERS
 from hls.datapaths.row_queues import PENDING_ROWS, queue_beats
 from models.config import AcceleratorConfig
 from models.transaction.channel import Fifo, In
@@ -190,7 +189,7 @@ class RowIssue(Module):
         load = yield from self.jobs.taken["rows"].at(row.job)
         if plan.jobs[row.job][2]:
             yield from self.loader.key_loads.at(row.kv)
-            buffer = (self.loader.loads + row.kv) % KEY_BUFFERS
+            buffer = (self.loader.loads + row.kv) % plan.key_places
             landed = yield from self.fetch.landed(buffer, 0)
             shown = self.timing.loads_shown + self.fetch.accepted_cycle(KEY, buffer)
             self.key_there.append(max(shown, landed))
@@ -369,7 +368,7 @@ class RowIssue(Module):
             plan, number, cycle = yield self._asks.get(rest=True)
             work, place = plan.work, plan.place
             kv = [job[1] for job in plan.jobs if job[2]][number]
-            buffer = (self.loader.loads + number) % KEY_BUFFERS
+            buffer = (self.loader.loads + number) % plan.key_places
             yield from self.fetch.request(
                 KEY_LSB,
                 cycle,

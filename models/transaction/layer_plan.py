@@ -67,6 +67,11 @@ class LayerPlan:
         """LSBs are fetched where a row is flat."""
         return self.work.lsb_bits > 0
 
+    @property
+    def key_places(self) -> int:
+        """Lists of keys that the Key SRAM holds."""
+        return MachineSizes.of(self.machine).key_places(self.work.keys * self.parts)
+
     def passes(self, head: int, row: int) -> Passes:
         """Of the quick-select of a row's values."""
         known = self.work.value_passes

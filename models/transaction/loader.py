@@ -1,7 +1,7 @@
 """Head walk and operand loader: jobs in order, K of every K/V head and the queries of every head, as early as they may.
 
 As `hls.datapaths.head_walk` and `hls.datapaths.operand_loader`: a job goes to three FIFOs of `JOBS` (rows, fetches,
-values); K goes into two buffers in turn, queries into a ring of lines, in chunks of half of it.
+values); K goes into two buffers or four halves in turn, queries into a ring of lines, in chunks of half of it.
 """
 
 from collections.abc import Generator
@@ -11,7 +11,7 @@ import simpy
 
 from hls.datapaths.head_walk import CONSUMERS, JOBS
 from hls.datapaths.machine_sizes import QUERY_LINES
-from hls.datapaths.operand_loader import CHUNK, KEY_BUFFERS, KEY_JOBS, QUERY_JOBS
+from hls.datapaths.operand_loader import CHUNK, KEY_JOBS, QUERY_JOBS
 from models.transaction.channel import In
 from models.transaction.fetch_state import KEY, PURPOSES, QUERY, TO_KEY, TO_QUERY
 from models.transaction.fetching import FetchSide
@@ -128,18 +128,18 @@ class OperandLoader(Module):
             times.clear()
 
     def _keys(self, plan: LayerPlan) -> Generator[simpy.Event, Any, None]:
-        work, place = plan.work, plan.place
+        work, place, places = plan.work, plan.place, plan.key_places
         purpose = PURPOSES.index("k_msb")
         number, base = 0, self.loads
         for j, (_, kv, first, _) in enumerate(plan.jobs):
             if not first:
                 continue
             load = 1 + (yield from self.jobs.taken["fetch"].at(j))
-            if number >= KEY_BUFFERS:
-                load = max(load, self.timing.key_released + (yield from self.key_ends.at(number - KEY_BUFFERS)))
+            if number >= places:
+                load = max(load, self.timing.key_released + (yield from self.key_ends.at(number - places)))
             if number:
                 yield from self.fetch.accepted(KEY)
-                load = max(load, 1 + self.fetch.accepted_cycle(KEY, (base + number - 1) % KEY_BUFFERS))
+                load = max(load, 1 + self.fetch.accepted_cycle(KEY, (base + number - 1) % places))
             self.key_loads.append(load)
             yield from self.fetch.request(
                 KEY,
@@ -151,7 +151,7 @@ class OperandLoader(Module):
                 place["key_address"] + kv * place["key_stride"],
                 plan.bits("msb"),
                 destination=TO_KEY,
-                buffer=(base + number) % KEY_BUFFERS,
+                buffer=(base + number) % places,
                 place=0,
                 purpose=purpose,
             )

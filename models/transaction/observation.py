@@ -1,8 +1,9 @@
-"""What a layer's modules did when: passes through Q x K, keys in their two buffers, rows on the way, phases.
+"""What a layer's modules did when: passes through Q x K, keys in their buffers, rows on the way, phases.
 
 From these come stall cycles, the occupancy of what lies between the modules, and the share of its time that a buffer
 of the Key SRAM is at work: a generation row's head waits for its keys, then holds them until its row is decided, and
-two heads do so in turn. Where neither memory nor arithmetic is busy, that loop is what bounds the machine.
+two heads do so in turn, or four in halves of the buffers where those hold a head's keys. Where neither memory nor
+arithmetic is busy, that loop is what bounds the machine.
 """
 
 from collections.abc import Mapping
@@ -11,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hls.datapaths.operand_loader import KEY_BUFFERS
 from models.transaction.workload import IntArray
 
 
@@ -38,6 +38,7 @@ class LayerEvents:
         rows: left the row queues, shape (rows,).
         outputs: went to the write-back, shape (rows,).
         phases: cycles of the layer by what happens in them; they follow one another.
+        places: lists of keys that the Key SRAM holds: buffers, or halves of them.
     """
 
     passes: IntArray
@@ -45,6 +46,7 @@ class LayerEvents:
     rows: IntArray
     outputs: IntArray
     phases: Mapping[str, int]
+    places: int
 
     @property
     def key_cycles(self) -> int:
@@ -53,13 +55,13 @@ class LayerEvents:
 
     @property
     def key_fetch_cycles(self) -> int:
-        """In which a buffer is being filled, of both, divided by two."""
-        return int((self.keys[:, 1] - self.keys[:, 0]).sum()) // KEY_BUFFERS
+        """In which a place is being filled, of all, divided by their number."""
+        return int((self.keys[:, 1] - self.keys[:, 0]).sum()) // self.places
 
     @property
     def key_row_cycles(self) -> int:
-        """In which rows use a buffer, of both, divided by two."""
-        return int((self.keys[:, 3] - self.keys[:, 2]).sum()) // KEY_BUFFERS
+        """In which rows use a place, of all, divided by their number."""
+        return int((self.keys[:, 3] - self.keys[:, 2]).sum()) // self.places
 
     def stalls(self) -> dict[str, int]:
         """Cycles in which Q x K has no beat between its first and its last one, by what the next one waited for."""
@@ -120,6 +122,7 @@ def events_of(
     keys: list[list[int]],
     rows: IntArray,
     outputs: IntArray,
+    places: int,
 ) -> LayerEvents:
     """Events of a layer.
 
@@ -130,6 +133,7 @@ def events_of(
         keys: columns of `LayerEvents.keys`.
         rows: as `LayerEvents.rows`.
         outputs: as `LayerEvents.outputs`.
+        places: as `LayerEvents.places`.
     """
     started, ended, done = cycles
     taken = np.array(passes, np.int64).reshape(-1, len(Pass._fields))
@@ -137,7 +141,7 @@ def events_of(
     at = np.array(keys, np.int64).T - asked
     if not len(at):
         only = {"descriptor and lists": started - asked, "scores, selection, answer": done - started}
-        return LayerEvents(taken, at, rows, outputs, only)
+        return LayerEvents(taken, at, rows, outputs, only, places)
     phases = {
         "descriptor and lists": started - asked,
         "before the first keys are asked for": int(at[0, 0]) + asked - started,
@@ -145,4 +149,4 @@ def events_of(
         "rows, after the last keys": ended - asked - int(at[-1, 3]),
         "scores, selection, answer": done - ended,
     }
-    return LayerEvents(taken, at, rows, outputs, phases)
+    return LayerEvents(taken, at, rows, outputs, phases, places)

@@ -78,7 +78,7 @@ class RowTiming:
     Attributes:
         head_found: from the start of the walk until head 0 is found.
         lines_cleared: from a row's end until its query lines count as room.
-        key_released: from the end of a buffer's last row until the loader counts it as free.
+        key_released: from the end of a place's last row until the loader counts it as free.
         loads_shown: from the acceptance of a list for K until `row_issue` sees that it was.
         eligible: from the step to a row until it may be taken.
         query_seen: from a query that is there until its row may be taken.
@@ -176,7 +176,7 @@ def _rows(machine: AcceleratorConfig) -> RowTiming:
     return RowTiming(
         head_found=walk("walk_start", "walking", "found"),
         lines_cleared=issue("oldest_there", "query_freed") + loader("query_freed", "query_room"),
-        key_released=issue("oldest_there", "key_release") + loader("key_release", "key_buffers_used"),
+        key_released=issue("oldest_there", "key_release") + loader("key_release", "key_places_used"),
         loads_shown=loader("key_request_ready", "key_loads"),
         eligible=issue("job_there", "row_there", "first_eligible"),
         query_seen=issue("query_valid", "first_eligible"),
@@ -189,7 +189,7 @@ def _rows(machine: AcceleratorConfig) -> RowTiming:
         lsb_seen=issue("key_pending", "lsb_landed_0", "replay_eligible"),
         landed_seen=issue("key_pending", "first_landed_0", "beat_may"),
         all_landed_seen=issue("key_pending", "first_landed_0", "keys_there"),
-        buffer_seen=issue("staged_there", "beat_buffer", "keys_there"),
+        buffer_seen=issue("staged_there", "beat_place", "keys_there"),
         first_query=issue("first_taken", "fetching", "query_line_there"),
         # the line before leaves, and this one comes
         next_query=2 * issue("query_line_there", "query_line_there"),

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hls.datapaths.crossbar import BURST_BYTES
-from hls.datapaths.operand_loader import KEY_BUFFERS
+from hls.datapaths.machine_sizes import KEY_PLACES
 from models.config import AcceleratorConfig
 from models.memory.energy import NO_ENERGY
 from models.transaction.counting import dense, dense_operations, payload
@@ -191,12 +191,12 @@ def simulate_as_json(result: SystemResult, per_layer: bool = True) -> dict[str, 
 
 
 def simulate_as_timeline(result: SystemResult, most_slices: int = MOST_SLICES) -> Timeline:
-    """A run as a timeline: layers, both buffers of the Key SRAM, rows in Q x K, softmax and behind the row queues.
+    """A run as a timeline: layers, keys in the Key SRAM, rows in Q x K, softmax and behind the row queues.
 
     Counters are DRAM bandwidth, vectors on the way, rows between the modules, and how busy each module was in a layer.
     """
     timeline = Timeline(result.workload.name, result.machine.clock_period_ps, most_slices=most_slices)
-    for name in ("layers", *(f"{KEY_SRAM}, {i}" for i in range(KEY_BUFFERS)), "Q x K", "softmax", "values"):
+    for name in ("layers", *(f"{KEY_SRAM}, {i}" for i in range(KEY_PLACES)), "Q x K", "softmax", "values"):
         timeline.track(name)
     lists = 0
     for layer in result.layers:
@@ -217,7 +217,7 @@ def _layer_timeline(timeline: Timeline, layer: LayerResult, lists: int) -> None:
     start, events, heads, rows = layer.start_cycle, layer.events, layer.work.heads.tolist(), layer.work.rows
     timeline.slice("layers", layer.name, start, start + layer.cycles, bursts=sum(layer.bursts.values()))
     for i, (asked, there, taken, released) in enumerate((events.keys + start).tolist()):
-        track = f"{KEY_SRAM}, {(lists + i) % KEY_BUFFERS}"
+        track = f"{KEY_SRAM}, {(lists + i) % events.places}"
         timeline.slice(track, f"keys {i}, fetch", asked, max(asked, there))
         timeline.slice(track, f"keys {i}, rows", taken, released)
     for job, row, begins, _, decided, _, second, last in events.passes.tolist():

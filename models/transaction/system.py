@@ -274,7 +274,7 @@ class System:
         cycles = (times.started, times.ended, times.done)
         trip, known = RoundTrip.of(self.memory), self.fetch.run.layer
         last_select = (int(known["pass_rows"][-1]), int(known["passes"][-1])) if work.rows else (0, 0)
-        events = events_of(times.asked, cycles, self.issue.log, keys, rows, outputs)
+        events = events_of(times.asked, cycles, self.issue.log, keys, rows, outputs, plan.key_places)
         bursts = {name: change[f"bursts {name}"] for name in PURPOSES}
         self.results.append(
             LayerResult(

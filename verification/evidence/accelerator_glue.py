@@ -33,7 +33,7 @@ from verification.evidence.glue_crowds import CROWDS, crowded
 from verification.evidence.glue_dispatch import dispatch_alone
 from verification.evidence.glue_equivalence import same_step, unseen
 from verification.evidence.glue_head_walk import head_walk_alone
-from verification.evidence.glue_landing import landing_alone
+from verification.evidence.glue_landing import landing_alone, lane_alone
 from verification.evidence.glue_loader import loader_alone
 from verification.evidence.glue_modules import CONTROLLER_CHECKS, MODULES, PARTS, Module, module
 from verification.evidence.glue_port import port_alone
@@ -97,6 +97,7 @@ ALONE: Mapping[str, Callable[[Netlist, int], Sequence[Replay]]] = {
     **dict.fromkeys(("row_issue", "row_queues"), rows_alone),
     "landing_write": landing_alone,
     "selection": selection_alone,
+    "landing_lane": lane_alone,
     **dict.fromkeys(VALUE_SIDE, values_alone),
     "value_dispatch": lambda netlist, seed: [*dispatch_alone(netlist, seed), *values_alone(netlist, seed)],
     "value_sparse": lambda netlist, seed: [*sparse_alone(netlist, seed), *values_alone(netlist, seed)],

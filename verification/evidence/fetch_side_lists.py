@@ -82,6 +82,11 @@ class Request:
         """Of an operand SRAM."""
         return self.place & 1
 
+    @property
+    def is_upper(self) -> bool:
+        """Keys go to the upper half of the buffer."""
+        return self.destination is Destination.KEY and bool(self.place & 2)
+
     def word(self, sizes: MachineSizes) -> int:
         """As the port takes it."""
         fields = {
@@ -106,10 +111,13 @@ def random_requests(
     rounds = []
     for number in range(lists):
         side = number & 1
+        halves = 2 * rng.integers(0, 2, 2) if tokens * n <= sizes.slots * sizes.rows // 2 else [0, 0]
+        upper, low_upper = (int(half) for half in halves)
         base = [int(b) for b in rng.integers(0, 1 << 12, 6)]
         found = [
             Request(
-                "key_request", Source.SURVIVORS, Destination.KEY, msb, layer.survivors, 0, tokens * n, base[0], side
+                "key_request",
+                *(Source.SURVIVORS, Destination.KEY, msb, layer.survivors, 0, tokens * n, base[0], side + upper),
             )
         ]
         kept = np.flatnonzero(rng.random(tokens) < rng.choice([0.2, 0.6, 1.0]))
@@ -136,7 +144,8 @@ def random_requests(
             found.append(
                 Request(
                     "key_lsb_request",
-                    *(Source.SURVIVORS, Destination.KEY, low, layer.survivors, 0, tokens * n, base[4], 1 - side),
+                    *(Source.SURVIVORS, Destination.KEY, low, layer.survivors, 0, tokens * n, base[4]),
+                    1 - side + low_upper,
                 )
             )
         if rng.random() < 0.5:

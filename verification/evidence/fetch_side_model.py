@@ -121,6 +121,7 @@ class Expected:
             place = request.slots[token] * layer.parts + part
         name = "key" if request.destination is Destination.KEY else "value"
         row, slot = divmod(place, self.sizes.slots)
+        row += self.sizes.rows // 2 if request.is_upper else 0
         cell = self.srams[name][request.buffer, row, slot]
         there = np.arange(self.sizes.native) < layer.elements
         if is_lsb:
@@ -300,7 +301,8 @@ def _compare(bench: Bench, expected: Expected, layer: Layer, request: Request, b
     places = range(request.count)
     if request.destination is Destination.SPARSE:
         places = range(0, len(layer.survivors) * layer.parts)
-    rows = sorted({place // bench.sizes.slots for place in places})
+    first = bench.sizes.rows // 2 if request.is_upper else 0
+    rows = sorted({first + place // bench.sizes.slots for place in places})
     for row, seen in zip(rows, bench.read_rows([(request.buffer, row) for row in rows], bus), strict=True):
         assert seen[name] == expected.srams[name][request.buffer, row].tolist(), f"{request}: row {row}"
 

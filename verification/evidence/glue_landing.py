@@ -1,6 +1,7 @@
 """The landing alone: whole lists in every segment of both buffers, and rows of all kinds in any order.
 
-In the machine few vectors of one segment land in one cycle, and rows for the slow port seldom meet.
+In the machine few vectors of one segment land in one cycle, and rows for the slow port seldom meet. A lane alone: lists
+as long as a buffer, and for its upper half.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from hls.datapaths.machine_sizes import Destination, MachineSizes
 from hls.lower import Netlist
 from verification.evidence.glue_replay import Replay, WatchedSimulator, replay_of
 from verification.evidence.glue_runs import TINY
-from verification.evidence.landing_model import Landing, Rows, random_queues, rows_of
+from verification.evidence.landing_model import Landing, Rows, random_queues, rows_of, run_lane
 
 SIZES = MachineSizes.of(TINY)
 WHOLE = SIZES.rows * SIZES.slots
 """Vectors of a full buffer."""
 RANDOM_RUNS = 24
+LANE_RUNS, LANE_CYCLES = 20, 150
 
 
 def landing_alone(netlist: Netlist, seed: int) -> list[Replay]:
@@ -40,6 +42,20 @@ def landing_alone(netlist: Netlist, seed: int) -> list[Replay]:
         queues, slots = random_queues(SIZES, rng, 40, (32, WHOLE)[number & 1], dimension)
         name = f"rows of all kinds, {number}"
         found.append(_run(simulator, name, queues, slots, dimension, seed, (1.0, 0.4)[number // 3 & 1]))
+    return found
+
+
+def lane_alone(netlist: Netlist, seed: int) -> list[Replay]:
+    """Random lists through a lane, each run from reset.
+
+    Raises:
+        AssertionError: if a word or its tag is not what its list says.
+    """
+    simulator, found = WatchedSimulator(netlist), []
+    for number in range(LANE_RUNS):
+        simulator.reset()
+        run_lane(TINY, simulator, LANE_CYCLES, seed + number)
+        found.append(replay_of(f"random lists, run {number}", netlist, simulator.rows))
     return found
 
 

@@ -1,7 +1,7 @@
 """The operand loader alone: heads of many rows, which take the whole machine long, and neighbours at random.
 
 The lists for K and for queries must be what the jobs ask for, in order; the ring of queries never holds more than it
-has, nor the Key SRAM more than two heads.
+has, nor the Key SRAM more heads than it has buffers, or halves of them where those are enough.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ SHARES = (1.0, 0.6, 0.25)
 """Chances that a neighbour does something in a cycle."""
 QUIET_CYCLES = 30
 SIZES = MachineSizes.of(TINY)
+HALF = SIZES.slots * SIZES.rows // 2
+"""Vectors of half a buffer."""
 
 
 def loader_alone(netlist: Netlist, seed: int) -> list[Replay]:
@@ -51,17 +53,18 @@ class _State:
     queries: deque[Row]
     held: int = 0
     lines: int = 0
-    buffer: int = 0
+    places: int = 2
 
 
 def _run(simulator: WatchedSimulator, random: Random, share: float) -> None:
-    buffer = 0
+    number = 0
     for generation, keys, dimension, heads in LAYERS:
         progressive = random.getrandbits(1)
         bus = {"layer_generation": int(generation), "layer_keys": keys, "layer_rows": 1 if generation else keys}
         bus |= {"layer_dimension": dimension, "layer_progressive": progressive}
         jobs = deque(_job(random, i, heads) for i in range(heads))
-        state = _wanted(list(jobs), bus, buffer)
+        state = _wanted(list(jobs), bus, number)
+        number += len(state.keys)
         offered, quiet = False, 0
         for cycle in range(100_000):
             row = {**bus, "layer_start": int(cycle == 0)}
@@ -81,7 +84,6 @@ def _run(simulator: WatchedSimulator, random: Random, share: float) -> None:
             if quiet > QUIET_CYCLES:
                 break
         assert quiet > QUIET_CYCLES, f"lists that never come: {state}"
-        buffer = state.buffer
 
 
 def _job(random: Random, number: int, heads: int) -> Row:
@@ -89,14 +91,14 @@ def _job(random: Random, number: int, heads: int) -> Row:
     return job | {"kv_first": int(number == 0 or random.random() < 0.4), "last": int(number == heads - 1)}
 
 
-def _wanted(jobs: list[Row], bus: Row, buffer: int) -> _State:
-    """All lists of a layer; the first one for K goes to `buffer`."""
+def _wanted(jobs: list[Row], bus: Row, number: int) -> _State:
+    """All lists of a layer; so many for K were before them."""
     n, generation = SIZES.parts[bus["layer_dimension"]], bus["layer_generation"]
     vectors = bus["layer_keys"] * n
-    firsts = [job for job in jobs if job["kv_first"]]
+    firsts, places = [job for job in jobs if job["kv_first"]], 4 if vectors <= HALF else 2
     whole = {"source": 0, "first": 0, "count": vectors, "plane": Plane.MSB if bus["layer_progressive"] else Plane.WHOLE}
     keys = [
-        {**whole, "base": job["key_base"], "destination": Destination.KEY, "place": (buffer + i) % 2}
+        {**whole, "base": job["key_base"], "destination": Destination.KEY, "place": (number + i) % places}
         for i, job in enumerate(firsts)
     ]
     queries, place = [], 0
@@ -107,7 +109,7 @@ def _wanted(jobs: list[Row], bus: Row, buffer: int) -> _State:
             query = {"source": 0, "first": first, "count": count, "base": job["query_base"], "plane": Plane.WHOLE}
             queries.append({**query, "destination": Destination.QUERY, "place": place})
             place = (place + count) % QUERY_LINES
-    return _State(deque(keys), deque(queries), buffer=(buffer + len(firsts)) % 2)
+    return _State(deque(keys), deque(queries), places=places)
 
 
 def _take(state: _State, row: Row, seen: Row, parts: int) -> None:
@@ -123,5 +125,5 @@ def _take(state: _State, row: Row, seen: Row, parts: int) -> None:
                 state.held += 1
             else:
                 state.lines += expected["count"]
-    assert state.held <= 2, "K of three heads"
+    assert state.held <= state.places, "K of more heads than there are places"
     assert state.lines <= QUERY_LINES, "more queries than the ring has lines"

@@ -137,7 +137,7 @@ def meanings(config: AcceleratorConfig) -> dict[str, dict[str, Meaning]]:
         "operand_loader": _streams("key_request", "query_request"),
         "row_issue": {
             **_streams("key_lsb_request"),
-            **_under("issued_valid", "issued_replay", "issued_visible", "issued_buffer"),
+            **_under("issued_valid", "issued_replay", "issued_visible", "issued_place"),
             **_under("key_read_valid", "key_read_address", "key_read_lanes"),
             **_under("query_key_valid", "query_key_last", "query_key_lane_valid", "key_full", "query_key_query"),
             **_under("score_valid", "softmax_mantissa", "softmax_exponent"),
@@ -145,7 +145,7 @@ def meanings(config: AcceleratorConfig) -> dict[str, dict[str, Meaning]]:
         "row_queues": {
             **_under("beat_valid", "beat_lanes", "beat_number", "beat_last", "beat_flat", "beat_visible"),
             **_lanes("beat_valid", "beat_lanes", slots, beat_prob=probs),
-            **_under("row_decided", "row_flat", "row_buffer"),
+            **_under("row_decided", "row_flat", "row_place"),
         },
         "list_sequencer": {
             **_under("fetch_valid", "fetch_base", "fetch_count", "fetch_last", "fetch_length", "fetch_stride"),

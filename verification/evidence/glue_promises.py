@@ -134,6 +134,7 @@ PROMISES: Mapping[str, tuple[Promise, ...]] = {
         never_full("row_issue.rows_"),
         never_full("row_issue.flats_"),
         steady("row_issue.parts", *_ROWS),
+        steady("row_issue.halves", *_ROWS),
         steady("row_issue.key_vectors", "row_issue.lsb_there", *_ROWS),
     ),
     "row_queues": (never_full("issued_"), room_left("first_"), room_left("replay_")),
@@ -142,7 +143,7 @@ PROMISES: Mapping[str, tuple[Promise, ...]] = {
     "value_sparse": (exclusive("packer_flushing", "packed_1_d4"),),
     "operand_loader": tuple(
         steady(register, "key_jobs_count", "query_jobs_count", "query_active", "query_freed")
-        for register in ("key_vectors", "row_vectors", "parts", "key_plane")
+        for register in ("key_vectors", "row_vectors", "parts", "key_plane", "halves")
     ),
     "control_read": (answered_once(),),
     "controller": (

@@ -18,9 +18,10 @@ from verification.evidence.words import joined, nth, pack, split
 
 
 def tag_of(sizes: MachineSizes, entry: Fields, i: int) -> int:
-    """The tag of vector `i` of a list."""
+    """The tag of vector `i` of a list; where keys go, bit 1 of the place says which half of the buffer."""
     is_query = entry["destination"] == Destination.QUERY
-    index = (entry["place"] + i) % QUERY_LINES if is_query else i
+    upper = sizes.slots * sizes.rows // 2 if entry["place"] & 2 else 0
+    index = (entry["place"] + i) % QUERY_LINES if is_query else i | upper
     fields = {
         "destination": entry["destination"],
         "is_lsb": int(entry["plane"] == Plane.LSB),
@@ -100,7 +101,9 @@ def run_lane(config: AcceleratorConfig, simulator: Simulator, cycles: int, seed:
             ended = bool(sent[-1]["last"])
         walk.step(entries, ended)
         if cycle < cycles and not behind and rng.random() < 0.2:
-            count = int(rng.integers(1, 5 * sizes.queues)) if rng.random() < 0.5 else int(rng.integers(1, 3))
+            # of a vector or two, of some for each lane, and up to a whole buffer
+            longest = rng.choice([3, 5 * sizes.queues, sizes.slots * sizes.rows + 1], p=[0.5, 0.4, 0.1])
+            count = int(rng.integers(1, longest))
             kinds = {"plane": int(rng.integers(0, 3)), "destination": int(rng.integers(0, 4))}
             entries.append({"count": count, **kinds, "place": int(rng.integers(0, 64))})
             for i in range(lane, count, sizes.queues):

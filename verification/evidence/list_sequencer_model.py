@@ -69,8 +69,9 @@ class Counts:
         destination, buffer = request["destination"], request["place"] & 1
         if destination in (Destination.KEY, Destination.VALUE):
             counts = self.key if destination == Destination.KEY else self.value
+            upper = self.sizes.rows // 2 if destination == Destination.KEY and request["place"] & 2 else 0
             for vector in range(request["count"]):
-                row = vector // self.sizes.slots
+                row = upper + vector // self.sizes.slots
                 counts[buffer * self.sizes.segments + row // self.sizes.segment_rows] += 1
         elif destination == Destination.QUERY:
             self.query += request["count"]
@@ -166,6 +167,10 @@ def _random_request(sizes: MachineSizes, rng: np.random.Generator, n: int, sizes
     destination = int(rng.integers(0, 4))
     if destination == Destination.VALUE:
         first = 0
+    place = int(rng.integers(0, 64))
+    if count > sizes.slots * sizes.rows // 2:
+        # no half has room for it
+        place &= ~2
     return {
         "source": source,
         "first": first,
@@ -173,7 +178,7 @@ def _random_request(sizes: MachineSizes, rng: np.random.Generator, n: int, sizes
         "base": int(rng.integers(0, 1 << sizes.base_bits)),
         "plane": int(rng.integers(0, 3)),
         "destination": destination,
-        "place": int(rng.integers(0, 64)),
+        "place": place,
     }
 
 

@@ -30,7 +30,7 @@ class RowSide:
         self.rows_deep = config.softmax_fifo_rows
         self.simulator = WatchedSimulator(netlist)
         self.random = random.Random(seed)
-        self.layer_number = 0
+        self.layer_number = self.lists = 0
 
     # -- a layer ------------------------------------------------------------------------------------------------------
 
@@ -48,9 +48,10 @@ class RowSide:
         self.line_there = [False] * LINES
         self.line_busy = [False] * LINES
         self.next_line = 0
-        self.buffers = [Buffer(pending=[0] * self.sizes.segments) for _ in range(2)]
+        half_rows = self.sizes.rows // 2
+        self.half_rows = half_rows if case.keys * self.parts <= self.sizes.slots * half_rows else 0
+        self.buffers = [Buffer(pending=[0] * self.sizes.segments) for _ in range(4 if self.half_rows else 2)]
         self.loads = 0
-        self.first_buffer: int | None = None
         self.query_next = self.late_at = 0
         self.landings: list[tuple[int, int, object]] = []
         self.list_end = 0
@@ -96,8 +97,7 @@ class RowSide:
             give[f"{name}_valid"] = int(offered)
             give[f"{name}_data"] = pack(self.sizes.job, jobs[0]) if offered else self.random.getrandbits(60)
         self._land(give)
-        waiting = [count > 0 for buffer in self.buffers for count in buffer.pending]
-        give["key_pending"] = sum(bit << place for place, bit in enumerate(waiting))
+        give["key_pending"] = self._pending()
         for name in ("key_request", "query_request", "key_lsb_request"):
             give[f"{name}_ready"] = int(self._chance(timing.ready))
         give["beat_ready"] = int(self._chance(timing.accept))
@@ -116,6 +116,14 @@ class RowSide:
             if out["query_clear"] >> line_number & 1:
                 assert self.line_there[line_number], f"line {line_number} cleared, but empty"
                 self.line_there[line_number] = self.line_busy[line_number] = False
+
+    def _pending(self) -> int:
+        """A bit for each segment of both buffers; a place that is a half has the first segments of its list."""
+        segments, found = self.sizes.segments, 0
+        for place, held in enumerate(self.buffers):
+            first = (place & 1) * segments + (place >> 1) * segments // 2
+            found |= sum(int(count > 0) << first + i for i, count in enumerate(held.pending))
+        return found
 
     def _landing_time(self, vectors: int, share: float = 1.0) -> int:
         """When a list has landed, from its acceptance: after those before it on a memory of limited rate."""
@@ -173,9 +181,7 @@ class RowSide:
             assert wanted.items() <= asked.items(), (wanted, asked)
             assert asked["plane"] == (1 if case.progressive else 0)
             place = asked["place"]
-            if self.first_buffer is None:
-                self.first_buffer = place
-            assert place == (self.first_buffer + kv) % 2
+            assert place == self.lists % len(self.buffers)
             assert not any(self.buffers[place].pending)
             old = self.buffers[place].kv
             for row in self.table:
@@ -186,6 +192,7 @@ class RowSide:
             self._fetch_keys(self.buffers[place], place, "msb", 1.0)
             self.measured.key_requested.append(self.cycle)
             self.loads += 1
+            self.lists += 1
         if "key_lsb_request" in taken:
             asked = taken["key_lsb_request"]
             buffer = self.buffers[asked["place"]]
@@ -254,7 +261,9 @@ class RowSide:
             self.current = (row, 2 if replay else 1, 0)
         row, number, beat = self.current
         assert out["key_full"] == (number == 2 or not case.progressive)
-        buffer = self.buffers[address >> self.sizes.row_bits]
+        number_of_buffer, key_row = divmod(address, 1 << self.sizes.row_bits)
+        half, key_row = divmod(key_row, self.half_rows or 1 << self.sizes.row_bits)
+        buffer = self.buffers[2 * half + number_of_buffer]
         if buffer.before == row.kv:
             # a list may land as fast as the fetcher is given it: the row must be read before it is written
             written_at = buffer.requested_at + 1 + beat * slots // self.sizes.fetch_lanes
@@ -265,7 +274,7 @@ class RowSide:
             assert buffer.kv == row.kv, f"row {row} reads keys of {buffer}"
             assert segment < buffer.landed, f"row {row} reads keys of {buffer} before they have landed"
             assert number == 1 or segment < buffer.lsb_landed, "second pass without LSBs"
-        assert address & ((1 << self.sizes.row_bits) - 1) == beat
+        assert key_row == beat
         used = min(slots, row.visible * n - beat * slots)
         assert lanes == (1 << used) - 1
         assert out["query_key_lane_valid"] == (1 << used // n) - 1
@@ -380,7 +389,7 @@ class RowSide:
             "issue.rows_free": 64,
             "issue.lines_free": LINES,
             "loader.query_room": LINES,
-            "loader.key_buffers_used": 0,
+            "loader.key_places_used": 0,
             "issue.row_there": 0,
             "issue.oldest_there": 0,
             "issue.scales_count": 0,

@@ -88,3 +88,21 @@ def test_cycles_of_a_steady_generation_row(
 ) -> None:
     layer = one_layer(simulator, heads, 1024, 1023, bits)
     assert np.diff(layer.output_cycles)[8:-2].mean() <= most_cycles
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("keys", "bits", "most_cycles"),
+    [
+        # no row is flat, or all are
+        *((keys, QuantizationConfig(6, 4, 0.001), cycles) for keys, cycles in ((512, 125), (204, 75), (102, 60))),
+        *((keys, QuantizationConfig(6, 4, 1.0), cycles) for keys, cycles in ((512, 220), (204, 110))),
+        (204, QuantizationConfig(8), 75),
+    ],
+)
+def test_cycles_of_a_generation_row_of_few_keys(
+    simulator: Simulator, keys: int, bits: QuantizationConfig, most_cycles: int
+) -> None:
+    """Four heads are under way, in halves of the buffers: with two, 204 keys of 6 + 4 bits would take 109 cycles."""
+    layer = one_layer(simulator, 24, keys, keys - 1, bits)
+    assert np.diff(layer.output_cycles)[4:-2].mean() <= most_cycles

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hls import technology
 from hls.datapaths import operand_loader, row_issue, row_issue_walk, row_queues
-from hls.datapaths.machine_sizes import MachineSizes
+from hls.datapaths.machine_sizes import MachineSizes, key_place, pending_of_place
 from hls.estimate_block import estimate_block
 from hls.types import HlsError
 from models.config import AcceleratorConfig
@@ -147,17 +147,31 @@ def faulty(monkeypatch, target: str, value: object) -> RowSide:
 OPENED, MOVED = row_issue_walk.Opened, row_issue_walk.moved
 
 
-def opened_without_pending(now, buffer, lsb_base, pending):
+def opened_without_pending(now, place, lsb_base, pending):
     """A K/V head as it begins, but its LSBs count as landed as soon as they are asked for."""
-    return OPENED(now, buffer, lsb_base, pyrtl.Const(0, len(pending), block=pending._block))
+    return OPENED(now, place, lsb_base, [pyrtl.Const(0, len(one), block=one._block) for one in pending])
+
+
+def never_upper(sizes, halves, pending):
+    """Segments of the places, but those of an upper half are never pending."""
+    lower = pending_of_place(sizes, halves, pending)[:2]
+    return [*lower, *(pyrtl.Const(0, len(one)) for one in lower)]
 
 
 BUSY = LayerCase(False, False, True, 16, 0, groups=(1, 2, 1), flat=(True, False, True, True, False))
+HALVES = replace(BUSY, keys=8, groups=(1, 2, 1, 1, 3, 1))
 SLOW = Timing(accept=0.2, landing_cycles=(1, 60), softmax_cycles=30)
+
+
+def run_halves(side: RowSide) -> None:
+    """Layers of more K/V heads than there are halves of buffers, of many rows and of one."""
+    side.run(HALVES, SLOW)
+    side.run(replace(HALVES, generation=True, groups=(1,) * 12), Timing(landing_cycles=(1, 90), softmax_cycles=10))
 
 
 def test_planted_faults_begin_from_a_row_side_that_works(monkeypatch):
     faulty(monkeypatch, "hls.datapaths.row_issue.queue_beats", row_queues.queue_beats).run(BUSY, SLOW)
+    run_halves(faulty(monkeypatch, "hls.datapaths.row_issue.queue_beats", row_queues.queue_beats))
 
 
 @pytest.mark.parametrize(
@@ -174,6 +188,21 @@ def test_planted_faults_begin_from_a_row_side_that_works(monkeypatch):
 def test_a_planted_fault_is_found(monkeypatch, target, value):
     with pytest.raises(AssertionError):
         faulty(monkeypatch, target, value).run(BUSY, SLOW)
+
+
+@pytest.mark.parametrize(
+    ("target", "value"),
+    [
+        ("hls.datapaths.row_issue._in_half", lambda row, half: row | half & 0),
+        ("hls.datapaths.row_issue_walk.pending_of_place", never_upper),
+        ("hls.datapaths.row_issue_walk.key_place", lambda halves, number: key_place(halves & 0, number)),
+        ("hls.datapaths.operand_loader.key_place", lambda halves, number: key_place(halves & 0, number)),
+    ],
+    ids=["rows of the lower half", "upper half never pending", "lower half is read", "lower half is written"],
+)
+def test_a_fault_in_half_buffers_is_found(monkeypatch, target, value):
+    with pytest.raises(AssertionError):
+        run_halves(faulty(monkeypatch, target, value))
 
 
 @pytest.mark.parametrize(

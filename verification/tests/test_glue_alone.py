@@ -13,7 +13,7 @@ from verification.equivalence.solver import Limits
 from verification.equivalence.verdict import Kind
 from verification.evidence import glue_rows
 from verification.evidence.glue_invariants import INVARIANTS, prove_invariants
-from verification.evidence.glue_landing import landing_alone
+from verification.evidence.glue_landing import landing_alone, lane_alone
 from verification.evidence.glue_loader import loader_alone
 from verification.evidence.glue_modules import SHOWN, module
 from verification.evidence.glue_promises import Promise
@@ -45,6 +45,7 @@ def planted(netlist: Netlist, operator: str, where: str, what: str = "") -> Netl
     [
         ("operand_loader", loader_alone, ("enable", "query_jobs_entry_7", "never")),
         ("landing_write", landing_alone, ("inversion", "", "")),
+        ("landing_lane", lane_alone, ("selection", "", "moved by +1")),
         ("value_sparse", sparse_alone, ("enable", "packer_held_0", "always")),
         ("value_sparse", sparse_alone, ("memory write", "asked", "never")),
     ],

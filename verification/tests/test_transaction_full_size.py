@@ -27,11 +27,17 @@ def simulator() -> Iterator[Simulator]:
 
 
 def _layer(
-    simulator: Simulator, heads: int, keys: int, prompt: int | None, value_ratio: float, memory: str
+    simulator: Simulator,
+    heads: int,
+    keys: int,
+    prompt: int | None,
+    value_ratio: float,
+    memory: str,
+    flat_below: float = 0.1,
 ) -> LayerEquality:
     generator = torch.Generator().manual_seed(1)
     q, k, v = ((torch.randn(heads, keys, 64, generator=generator, dtype=torch.float64),) for _ in range(3))
-    pruning, bits = PruningConfig(value_ratio=value_ratio), QuantizationConfig(6, 4, 0.1)
+    pruning, bits = PruningConfig(value_ratio=value_ratio), QuantizationConfig(6, 4, flat_below)
     run = prepare(Sequence(q, k, v, prompt), IntegerArithmetic(bits), pruning, bits)
     plan = plan_pass(pruning, "encoder" if prompt is None else "step", 0 if prompt is None else 1, keys, 1, heads)
     cascade = enter_layer(begin_pass(Cascade.start(1, heads, torch.int64), plan), plan, pruning, 0)
@@ -71,4 +77,12 @@ def test_a_layer_with_a_selection_behind_it_ends_in_the_same_cycle(
 @pytest.mark.parametrize("value_ratio", [1.0, 0.3])
 def test_rows_of_a_generation_step_are_equal(simulator: Simulator, value_ratio: float, memory: str) -> None:
     found = _layer(simulator, 8, 1000, 999, value_ratio, memory)
+    assert found.equal, found
+
+
+@pytest.mark.parametrize("memory", ["hbm2", "ideal"])
+@pytest.mark.parametrize(("keys", "flat_below"), [(102, 0.001), (204, 0.03), (513, 0.001)])
+def test_rows_of_few_keys_are_equal(simulator: Simulator, keys: int, flat_below: float, memory: str) -> None:
+    """Where half a buffer of the Key SRAM holds a head's keys, and where not quite."""
+    found = _layer(simulator, 12, keys, keys - 1, 0.3, memory, flat_below)
     assert found.equal, found

@@ -173,7 +173,7 @@ def test_a_run_that_is_too_short_is_found() -> None:
 @settings(max_examples=5, deadline=None)
 @given(WORKLOADS)
 def test_phases_and_buffers_add_up(workload: Workload) -> None:
-    """Phases of a layer are all of it; two buffers of keys are never at work for longer than twice the time."""
+    """Phases of a layer are all of it; its places for keys are on average never at work for longer than it."""
     for layer in simulate(workload, TINY).layers:
         events = layer.events
         assert sum(events.phases.values()) == layer.cycles
