@@ -118,8 +118,17 @@ def tag_bits(config: AcceleratorConfig) -> int:
 
 
 def address_size(config: AcceleratorConfig) -> CrossbarSize:
-    """The address crossbar: items are burst addresses with the tag above them."""
+    """The address crossbar: items are burst addresses with the tag above them, as words of the address queues.
+
+    Raises:
+        HlsError: if a word of an address queue is too short for that.
+    """
     item_bits = BURST_ADDRESS_BITS + tag_bits(config)
+    if item_bits > 8 * config.address_queue_bytes:
+        raise HlsError(
+            f"address queues of {config.address_queue_bytes} bytes a word: an address and its tag have {item_bits} "
+            f"bits; use {-(-item_bits // 8)}"
+        )
     return CrossbarSize(config.fetch_queues, config.hbm_channels, item_bits, OUTPUT_DEPTH)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from hls.datapaths.operand_loader import KEY_JOBS, QUERY_JOBS
+from hls.datapaths.output_stage import OUTPUT_ROWS
 from hls.lower import Netlist
 from verification.equivalence.bits import Bits
 from verification.equivalence.netlist import Netlist as Nets
@@ -40,6 +41,9 @@ def _at_most(prefix: str, depth: int) -> Promise:
 
 INVARIANTS: Mapping[str, tuple[Promise, ...]] = {
     "operand_loader": (_at_most("key_jobs_", KEY_JOBS), _at_most("query_jobs_", QUERY_JOBS)),
+    "output_stage": tuple(
+        _at_most(f"rows_{i}_", OUTPUT_ROWS) for i in range(TINY.max_head_dim // TINY.native_head_dim)
+    ),
     "row_issue": (
         Promise("a beat is one of its row", _beats_in_row),
         Promise("the first beat of a row goes at once", _first_beat_goes),

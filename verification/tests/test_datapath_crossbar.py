@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hls.datapaths import crossbar
-from hls.datapaths.crossbar import CrossbarSize
+from hls.datapaths.crossbar import CrossbarSize, address_size
 from hls.types import HlsError
 from verification.equivalence.verdict import Kind
 from verification.evidence.crossbar_checks import invariant_proof, next_state_proof, traffic, view
@@ -86,3 +86,10 @@ def test_equal_behaviour_is_not_proved_of_visible_faults(build):
     assert prove_same_behaviour(block, block, seen, MUTANT_LIMITS).kind is Kind.PROVED
     for fault in faults(block, ("reset value", "behind_0", "bit 1"), ("reset value", "^granted_1", "")):
         assert prove_same_behaviour(block, fault.build(), seen, MUTANT_LIMITS).kind is Kind.UNKNOWN
+
+
+def test_address_queues_hold_an_address_and_its_tag():
+    published = machine("spatten")
+    assert address_size(replace(published, address_queue_bytes=5)).item_bits == 40
+    with pytest.raises(HlsError, match="40 bits; use 5"):
+        address_size(replace(published, address_queue_bytes=4))
