@@ -116,11 +116,8 @@ def _results(
     rows, total = visible.shape[0], kept.sum()
     filtered = np.zeros(((visible + lanes - 1) // lanes).sum(), np.int64)
     grouped = np.zeros((kept // lanes + 1).sum(), np.int64)
-    masks, places, all_slots = (
-        np.zeros(total + rows, np.int64),
-        np.zeros(total + rows, np.int64),
-        np.zeros(total, np.int64),
-    )
+    masks, places = np.zeros(total + rows, np.int64), np.zeros(total + rows, np.int64)
+    all_slots = np.zeros(total + 1, np.int64)  # each slot is written at the next place, which only a kept one takes
     filtered_at, grouped_at, masks_at, slots_at = (
         np.zeros(rows + 1, np.int64),
         np.zeros(rows + 1, np.int64),
@@ -129,21 +126,25 @@ def _results(
     )
     for row in range(rows):
         at, group_at, mask_at, slot_at = filtered_at[row], grouped_at[row], masks_at[row] - 1, slots_at[row]
-        n, place = 0, -1
+        n, place, ends = slot_at, 0, 0
         item_rows = (visible[row] + lanes - 1) // lanes
-        for slot in range(visible[row]):
-            if not slots[row, slot]:
-                continue
-            filtered[at + slot // lanes] += 1
-            all_slots[slot_at + n] = slot
-            where = n if generation else slot
-            if n % lanes == 0 or where // keys != place:
-                place = where // keys
-                mask_at += 1
-                places[mask_at] = place
-                grouped[group_at + n // lanes] += 1
-            masks[mask_at] |= 1 << where % keys
-            n += 1
+        for item in range(item_rows):
+            before = n
+            for slot in range(item * lanes, min((item + 1) * lanes, visible[row])):
+                all_slots[n] = slot
+                n += 1 if slots[row, slot] else 0
+            filtered[at + item] = n - before
+        n -= slot_at
+        for first in range(0, n, lanes):
+            for i in range(first, min(first + lanes, n)):
+                where = i if generation else all_slots[slot_at + i]
+                if i == first or where >= ends:
+                    place = where // keys
+                    ends = (place + 1) * keys
+                    mask_at += 1
+                    places[mask_at] = place
+                    grouped[group_at + first // lanes] += 1
+                masks[mask_at] |= 1 << where - place * keys
         results = (n + lanes - 1) // lanes
         if n % lanes == 0 and filtered[at + item_rows - 1] == 0:
             # the last row of items leaves nothing to put the mark of the end on but a row without items
@@ -154,4 +155,4 @@ def _results(
         grouped_at[row + 1] = group_at + results
         masks_at[row + 1] = mask_at + 1
         slots_at[row + 1] = slot_at + n
-    return filtered, filtered_at, grouped, grouped_at, masks, places, masks_at, all_slots, slots_at
+    return filtered, filtered_at, grouped, grouped_at, masks, places, masks_at, all_slots[:total], slots_at
