@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hls.cache import cache_folder
 from hls.compose import Composition
 from hls.simulate import (
     Design,
@@ -33,7 +34,7 @@ from hls.simulate import (
 )
 from hls.verilator_driver import driver_text, layout
 from hls.verilator_modules import build_modules
-from hls.verilator_tools import BUILD, OPTIONS, SPLIT, cache_folder, content_key, run_tool, runtime_library
+from hls.verilator_tools import BUILD, OPTIONS, SPLIT, content_key, run_tool, runtime_library
 from hls.verilog import to_verilog
 from hls.verilog_hierarchy import to_verilog_modules
 
@@ -51,7 +52,7 @@ def build(netlist: Design, trace: bool = False) -> Path:
         return build_modules(netlist)
     verilog, driver = verilog_text(netlist), driver_text(netlist)
     options = [*OPTIONS, *SPLIT, *(["--trace"] if trace else [])]
-    folder = cache_folder()
+    folder = cache_folder("verilator")
     library = folder / f"{netlist.name}-{content_key(verilog, driver, *options, *BUILD)}.so"
     if library.exists():
         return library

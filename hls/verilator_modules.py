@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from hls.cache import cache_folder
 from hls.combinational import dependence_edges
 from hls.compose import Composition
 from hls.lower import Netlist
 from hls.sources import Source
 from hls.verilator_driver import PLACES, driver_text, layout
 from hls.verilator_instances import INSTANCES, MODULE, MODULE_FACE
-from hls.verilator_tools import BUILD, OPTIONS, SPLIT, cache_folder, content_key, run_tool, runtime_library
+from hls.verilator_tools import BUILD, OPTIONS, SPLIT, content_key, run_tool, runtime_library
 from hls.verilog import to_verilog
 
 
@@ -34,7 +35,7 @@ def module_object(netlist: Netlist) -> tuple[Path, str]:
     verilog = to_verilog(netlist)
     face = MODULE.replace("@INPUTS@", _members(netlist.inputs)).replace("@OUTPUTS@", _members(netlist.outputs))
     key = content_key(verilog, PLACES, MODULE_FACE, face, *OPTIONS, *SPLIT, *BUILD)
-    folder = cache_folder()
+    folder = cache_folder("verilator")
     library = folder / f"{netlist.name}-{key}.o"
     if library.exists():
         return library, key
@@ -149,7 +150,7 @@ def build_modules(composition: Composition) -> Path:
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         built = dict(zip(modules, pool.map(module_object, modules.values()), strict=True))
     driver = driver_text(composition, _model(acyclic, {netlist: key for netlist, (_, key) in built.items()}))
-    folder = cache_folder()
+    folder = cache_folder("verilator")
     flags = ["-O3", "-fPIC", "-shared", "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TRACE=0"]
     library = folder / f"{composition.name}-{content_key(driver, *flags)}.so"
     if library.exists():

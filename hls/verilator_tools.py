@@ -1,4 +1,4 @@
-"""Running Verilator and the C++ compiler, and the folder in which compiled simulators are kept."""
+"""Running Verilator and the C++ compiler."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
+from hls.cache import cache_folder
 from hls.simulate import SimulatorError
 
 OPTIONS = (
@@ -28,14 +29,6 @@ BUILD = ("-CFLAGS", "-fPIC", "-MAKEFLAGS", "OPT_FAST=-O2 OPT_SLOW=-O0 VM_GLOBAL_
 """How the C++ is compiled: what runs every cycle is optimized, set-up is not."""
 SPLIT = ("--output-split", "20000")
 """Files of a size that can be compiled side by side."""
-
-
-def cache_folder() -> Path:
-    """Where compiled simulators are kept: `$SPATTEN_CACHE`, `$XDG_CACHE_HOME/spatten` or `~/.cache/spatten`."""
-    chosen = os.environ.get("SPATTEN_CACHE")
-    if chosen:
-        return Path(chosen) / "verilator"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spatten" / "verilator"
 
 
 @lru_cache
@@ -63,7 +56,7 @@ def runtime_library(trace: bool) -> Path:
     """Verilator's own run-time library as one object, compiled once: it is most of the work for a small netlist."""
     sources = ["verilated", "verilated_threads", *(["verilated_vcd_c"] if trace else [])]
     flags = ["-O2", "-fPIC", "-DVM_COVERAGE=0", "-DVM_SC=0", f"-DVM_TRACE={int(trace)}"]
-    folder = cache_folder()
+    folder = cache_folder("verilator")
     library = folder / f"runtime-{content_key(*sources, *flags)}.o"
     if not library.exists():
         folder.mkdir(parents=True, exist_ok=True)

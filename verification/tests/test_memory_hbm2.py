@@ -298,9 +298,10 @@ def test_misuse_is_refused_with_the_way_out():
 @pytest.mark.full
 def test_install_without_a_place_for_the_cache(tmp_path):
     """Compiles anew in every process, and works, where neither the package nor the user's cache can be written."""
-    package = tmp_path / "models"
-    shutil.copytree(Path(engine.__file__).parents[1], package, ignore=shutil.ignore_patterns("__pycache__"))
-    (package / "memory" / "__pycache__").touch()
+    for package in ("models", "hls"):
+        source = Path(engine.__file__).parents[2] / package
+        shutil.copytree(source, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "models" / "memory" / "__pycache__").touch()
     code = (
         "import numpy; from models.memory import engine; from models.memory.hbm2 import Hbm2Memory; "
         "print(type(engine.commands._cache).__name__, Hbm2Memory().run(numpy.arange(64) * 32).last_cycle)"

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hls import technology, verilator, verilator_tools
+from hls.cache import cache_folder
 from hls.evaluate import evaluate, pack, unpack
 from hls.lower import lower
 from hls.schedule import schedule
@@ -233,9 +234,9 @@ def test_the_same_netlist_is_compiled_once(monkeypatch, empty_cache):
 def test_the_cache_folder_can_be_chosen(monkeypatch, tmp_path):
     monkeypatch.delenv("SPATTEN_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert verilator_tools.cache_folder() == tmp_path / "xdg" / "spatten" / "verilator"
+    assert cache_folder("verilator") == tmp_path / "xdg" / "spatten" / "verilator"
     monkeypatch.setenv("SPATTEN_CACHE", str(tmp_path))
-    assert verilator_tools.cache_folder() == tmp_path / "verilator"
+    assert cache_folder("verilator") == tmp_path / "verilator"
 
 
 @needs_verilator
