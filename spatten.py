@@ -16,6 +16,7 @@ from models.config import AcceleratorConfig, Config
 from traces.atomic import write_atomically
 from traces.reading import describe, read
 from traces.trace import TraceError
+from verification.configurations import load_on
 from verification.console import (
     EVIDENCE_AGAINST,
     JsonOption,
@@ -78,10 +79,10 @@ def run(
         from verification.runs import Setting, strengths
 
         single_thread()
-        machine = AcceleratorConfig.preset(preset)
-        settings = [Setting(path.stem, Config.load(path)) for path in config] if config else strengths(machine)
+        configs, machine, name = load_on(config or [], preset)
+        settings = [Setting(path.stem, one) for path, one in zip(config or [], configs, strict=True)]
         with progress_bar(quiet) as progress:
-            data = run_data(workloads or shipped_workloads(), settings, machine, preset, progress)
+            data = run_data(workloads or shipped_workloads(), settings or strengths(machine), machine, name, progress)
         from reports import markdown, terminal
 
         out.mkdir(parents=True, exist_ok=True)
@@ -335,9 +336,7 @@ def simulate(
         list[str],
         typer.Argument(help="Traces (.npz), recorded workloads (.csv), published benchmarks, or e.g. bert-base:384."),
     ],
-    config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="TOML: pruning, bits; a machine, if --preset gives none.")
-    ] = None,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="TOML: machine, pruning, bits.")] = None,
     preset: PresetOption = "spatten",
     out: Annotated[Path, typer.Option(help="Folder for simulate.json and the timelines.")] = Path("reports/out"),
     as_json: JsonOption = False,
@@ -350,13 +349,14 @@ def simulate(
     """
     with user_errors():
         from reports import simulate_tables
-        from verification.simulate_job import setting_of, simulate_data
+        from verification.simulate_job import simulate_data, usual_setting
 
         single_thread()
-        settings, machine_name = setting_of(config, preset)
+        settings, machine, name = load_on([config] if config else [], preset)
+        setting = settings[0] if settings else usual_setting(machine)
         out.mkdir(parents=True, exist_ok=True)
         with progress_bar(quiet) as progress:
-            data = simulate_data(workloads, settings, machine_name, out, progress)
+            data = simulate_data(workloads, setting, name, out, progress)
         write_atomically(out / "simulate.json", json.dumps(data, indent=1).encode())
     if as_json:
         print_json(data)

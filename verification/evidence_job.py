@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from models.config import AcceleratorConfig, Config, require_choice
+from models.config import AcceleratorConfig, require_choice
 from traces.atomic import write_atomically
+from verification.configurations import load_on
 from verification.console import progress_bar
 
 if TYPE_CHECKING:
@@ -53,12 +53,11 @@ def verify_traces(
     from verification.run_job import traces_of
     from verification.runs import Setting, strengths
 
-    machine = AcceleratorConfig.preset(preset)
+    loaded, machine, name = load_on(configs, preset)
     for kind in memories:
         require_choice(kind, MEMORIES, "memory")
-    settings = [Setting(path.stem, Config.load(path)) for path in configs] or list(strengths(machine))
-    settings = [Setting(s.name, replace(s.config, accelerator=machine)) for s in settings]
-    job = EquivalenceJob(traces_of(paths), settings, machine, preset, memories, excerpt, seed)
+    settings = [Setting(path.stem, config) for path, config in zip(configs, loaded, strict=True)]
+    job = EquivalenceJob(traces_of(paths), settings or list(strengths(machine)), machine, name, memories, excerpt, seed)
     with progress_bar(quiet) as progress:
         data = job.run(out / "mismatches", progress)
     out.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -116,24 +116,3 @@ def usual_setting(machine: AcceleratorConfig) -> Config:
     """Pruning and quantization for workloads that bring none: half of the tokens and values, 8 + 4 bits."""
     pruning = PruningConfig(value_ratio=0.5)
     return Config(machine, pruning, QuantizationConfig(8, 4, 0.1))
-
-
-def setting_of(path: Path | None, preset: str) -> tuple[Config, str]:
-    """The configuration in a file, or the usual one, and the machine's name.
-
-    Args:
-        path: of the file. One that gives no machine takes that of `preset`.
-        preset: name of the machine.
-
-    Raises:
-        ConfigError: for a file that cannot be read, or that gives another machine than a `preset` beside the default.
-    """
-    machine = AcceleratorConfig.preset(preset)
-    if path is None:
-        return usual_setting(machine), preset
-    config, default = Config.load(path), AcceleratorConfig()
-    if config.accelerator in (default, machine):
-        return replace(config, accelerator=machine), preset
-    if machine != default:
-        raise ConfigError(f"{path}: accelerator: is another machine than --preset {preset}; leave one of them out")
-    return config, path.stem

@@ -13,7 +13,6 @@ from rich.table import Table
 from typer.testing import CliRunner
 
 import spatten
-from models.config import AcceleratorConfig, ConfigError
 from models.transaction.summary import simulate_as_timeline
 from reports import combined, markdown, page, simulate_tables, tables
 from verification import simulate_job
@@ -246,18 +245,6 @@ def test_a_mistake_is_one_line_that_names_it(tmp_path: Path, arguments: list[str
     assert called.output.splitlines() == [called.output.strip()]
     assert called.output.startswith("error: ")
     assert message in called.output
-
-
-def test_a_configuration_without_a_machine_takes_the_preset(tmp_path: Path) -> None:
-    plain, other = tmp_path / "plain.toml", tmp_path / "other.toml"
-    plain.write_text("[pruning]\nvalue_ratio = 0.25\n")
-    other.write_text("[accelerator]\nhbm_channels = 8\n")
-    config, name = simulate_job.setting_of(plain, "tiny")
-    assert (config.accelerator, config.pruning.value_ratio, name) == (AcceleratorConfig.preset("tiny"), 0.25, "tiny")
-    config, name = simulate_job.setting_of(other, "spatten")
-    assert (config.accelerator.hbm_channels, name) == (8, "other")
-    with pytest.raises(ConfigError, match="another machine than --preset tiny; leave one of them out"):
-        simulate_job.setting_of(other, "tiny")
 
 
 def test_a_wrong_workload_is_told_before_the_first_one_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
