@@ -30,7 +30,7 @@ from models.config import AcceleratorConfig
 
 SRAMS = ("key", "value")
 SRAM_WRITES = ("write_valid", "write_address", "write_data", "write_lsb")
-FETCHED = ("ids", "count", "last", "base", "stride", "length")
+FETCHED = ("ids", "count", "last", "turned", "base", "stride", "length")
 
 
 @dataclass(frozen=True)

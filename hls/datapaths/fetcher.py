@@ -4,9 +4,11 @@
     words <- Q reorder buffers (data queues) <- data crossbar, in two parts <- 2 C answer FIFOs <-
 
 The vector at place i of a list goes to queue i mod Q, so queue q gives vectors q, q + Q, ... of the list, each as the
-words that it touches, in order, to lane q of the bitwidth converter. K, V and Q, their LSB planes, prompt and
-generation are lists with another base, stride and length. Heads of more than a converter's row of elements, D = n
-rows of r, are fetched as lists of rows: id * n, id * n + 1, ..., with the stride and length of r elements.
+words that it touches, in order, to lane q of the bitwidth converter. A list that is `turned` begins at the middle
+queue, vector i goes to i + Q / 2 mod Q. For the queues together take just what DRAM gives: were all lists to begin at
+the first queue, and so to end behind the last ones that are full, the others would rest. K, V and Q, their LSB planes,
+prompt and generation are lists with another base, stride and length. Heads of more than a converter's row of elements,
+D = n rows of r, are fetched as lists of rows: id * n, id * n + 1, ..., with the stride and length of r elements.
 
 Neighbours in a list that share a burst fetch it once: the first of them passes it on (`hls.datapaths.fetch_lane`).
 Rows of ids wait for the next row, to see whether it shares; the last row of a list says that there is none. Every row
@@ -25,10 +27,10 @@ Watchdog: `status` is IDLE, BUSY or SILENT. SILENT, until reset: a channel that 
 channel) neither accepted nor answered anything for `patience_cycles`; `waiting` has the queues whose next word waits
 for an answer.
 
-Ports: `ids`, `count`, `last`, `base`, `stride`, `length` with `in_valid`, `in_ready`; per channel `request_address`
-(in bursts), `request_tag`, `request_valid`, `request_ready`, and `answer_tag`, `answer_data`, `answer_valid`; per
-queue `word`, `offset` (of the vector in its first word), `word_first`, `word_last`, `out_valid`, `out_ready`; `status`,
-`silent`, `waiting`.
+Ports: `ids`, `count`, `last`, `turned`, `base`, `stride`, `length` with `in_valid`, `in_ready`; per channel
+`request_address` (in bursts), `request_tag`, `request_valid`, `request_ready`, and `answer_tag`, `answer_data`,
+`answer_valid`; per queue `word`, `offset` (of the vector in its first word), `word_first`, `word_last`, `out_valid`,
+`out_ready`; `status`, `silent`, `waiting`.
 """
 
 from __future__ import annotations
@@ -276,7 +278,11 @@ def _distribute(
     found = instantiate(parts.neighbours, compared, block, prefix="neighbours_").outputs
     there = found["there"]
     rooms = [pyrtl.rtl_all(*[vectors[g * channels + i].ready for i in range(channels)]) for g in range(groups)]
-    room = rooms[0] if groups == 1 else pyrtl.mux(group[: (groups - 1).bit_length()], *rooms)
+    to = group
+    if types.half_turn:
+        # they are a power of two, so the highest bit of a group is the half it is in
+        to = pyrtl.concat_list([*(group[b] for b in range(len(group) - 1)), group[-1] ^ row["row_turned"]])
+    room = rooms[0] if groups == 1 else pyrtl.mux(to, *rooms)
     goes = row_valid & room & (row["row_last"] | located.out_valid)
     takes = ~row_valid | goes
     advance <<= takes | ~located.out_valid
@@ -302,7 +308,7 @@ def _distribute(
             offset=fields["from_bit"][i][:word],
         )
         drive(to_queue.data, vector.packed())
-        drive(to_queue.valid, goes & there[i] & (group == q // channels))
+        drive(to_queue.valid, goes & there[i] & (to == q // channels))
     return pyrtl.rtl_any(row_valid, *located.valids[1:])
 
 

@@ -36,6 +36,7 @@ class FetcherTypes:
         offset: bit of a burst.
         word: what a data queue gives in a cycle.
         words: words of a burst.
+        half_turn: queues by which lists that begin at the middle queue do so later; 0 where a row of ids is for all.
     """
 
     ids: Vec
@@ -48,6 +49,7 @@ class FetcherTypes:
     offset: Fixed
     word: Fixed
     words: int
+    half_turn: int
 
     @classmethod
     def of(cls, config: AcceleratorConfig) -> FetcherTypes:
@@ -72,6 +74,7 @@ class FetcherTypes:
             offset=UInt(BURST_BITS.bit_length() - 1),
             word=UInt(word_bits),
             words=BURST_BITS // word_bits,
+            half_turn=config.fetch_queues // 2 if config.fetch_queues > lanes else 0,
         )
 
     @property
@@ -90,7 +93,9 @@ def locate_graph(config: AcceleratorConfig) -> Graph:
     """The bursts of every vector of a row of ids, and the bits of them where it begins and ends."""
     types = FetcherTypes.of(config)
 
-    def locate(ids: Vector, count: Value, last: Value, base: Value, stride: Value, length: Value) -> dict[str, object]:
+    def locate(
+        ids: Vector, count: Value, last: Value, turned: Value, base: Value, stride: Value, length: Value
+    ) -> dict[str, object]:
         below = BASE_ALIGNMENT_BITS - 5
         bits, burst = types.offset.width, types.address
         found: dict[str, list[Value]] = {name: [] for name in ("first", "ending", "from_bit", "to_bit")}
@@ -102,7 +107,7 @@ def locate_graph(config: AcceleratorConfig) -> Graph:
             found["from_bit"].append(from_bit[:bits])
             found["to_bit"].append(to_bit.wrap(types.offset))
         vectors = {name: vector(values) for name, values in found.items()}
-        return {**vectors, "row_count": count, "row_last": last}
+        return {**vectors, "row_count": count, "row_last": last, "row_turned": turned}
 
     lanes = types.ids.length
     return trace(
@@ -111,6 +116,7 @@ def locate_graph(config: AcceleratorConfig) -> Graph:
             "ids": types.ids,
             "count": types.count,
             "last": Bool,
+            "turned": Bool,
             "base": types.base,
             "stride": types.stride,
             "length": types.length,
@@ -122,6 +128,7 @@ def locate_graph(config: AcceleratorConfig) -> Graph:
             "to_bit": Vec(types.offset, lanes),
             "row_count": types.count,
             "row_last": Bool,
+            "row_turned": Bool,
         },
     )
 

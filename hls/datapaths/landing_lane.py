@@ -1,8 +1,9 @@
 """One lane between a queue of the fetcher and its bitwidth converter: knows which vector each word belongs to.
 
 The list sequencer shows its last lists. Queue l of Q gives vectors l, l + Q, ... of each list, in the order of the
-lists; so the lane counts the vectors of its queue, and walks on to the next list when the next vector would be beyond
-the end. A list that has no vector for the lane costs it a cycle in which no word passes.
+lists, or l', l' + Q, ... with l' = l + Q / 2 mod Q of one that begins at the middle queue (`is_turned`). So the lane
+counts the vectors of its queue, and walks on to the next list when the next vector would be beyond the end. A list that
+has no vector for the lane costs it a cycle in which no word passes.
 
     cycle         0     1     2     3     4
     list          a     a     b     c     c          list b is shorter than l + 1
@@ -21,6 +22,8 @@ Path through the module: `convert_ready` to `word_ready`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import pyrtl
 
@@ -44,6 +47,15 @@ POSITION_BITS = LISTS.bit_length()
 def list_entry(sizes: MachineSizes) -> Record:
     """What the lanes must know of a list."""
     return Record((("count", sizes.count_bits), ("plane", 2), ("destination", 2), ("place", LINE_BITS + 1)))
+
+
+def is_turned(entry: Mapping[str, Wire]) -> Wire:
+    """Whether a list begins at the middle queue: V, as K does not, and Q of odd lines, so that ends of lists are apart.
+
+    Both planes of a list come through the same lanes in order: MSBs are written as whole rows, LSBs must be behind.
+    """
+    of_value, is_query = (Destination.VALUE, Destination.SPARSE), entry["destination"] == Destination.QUERY
+    return pyrtl.rtl_any(*[entry["destination"] == to for to in of_value]) | (is_query & entry["place"][0])
 
 
 def landing_tag(sizes: MachineSizes) -> Record:
@@ -91,7 +103,7 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
         position = register(POSITION_BITS, "position", block)
         current = entry.unpack(pyrtl.mux(position[:-1], *lanes_of(table, LISTS)))
         shown = position != list_next
-        vector, index, is_last_vector = _vectors(sizes, lane, current["count"], block)
+        vector, following, index, is_last_vector = _vectors(sizes, lane, current, block)
         there = shown & (index < current["count"])
 
         converting = register(1, "converting", block)
@@ -100,8 +112,7 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
         ends = passes & words["last"]
         leaves = (shown & ~there) | (ends & is_last_vector)
         hold(position, leaves, (position + 1)[:POSITION_BITS])
-        following = pyrtl.select(leaves, pyrtl.Const(0, len(vector)), (vector + 1)[: len(vector)])
-        hold(vector, leaves | ends, following)
+        hold(vector, leaves | ends, pyrtl.select(leaves, pyrtl.Const(0, len(vector)), following))
         behind = register(1, "behind", block)
         behind.next <<= (list_next - position)[:POSITION_BITS] >= LISTS - 1
 
@@ -133,13 +144,18 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
     return Netlist("landing_lane", block)
 
 
-def _vectors(sizes: MachineSizes, lane: Wire, count: Wire, block: pyrtl.Block) -> tuple[pyrtl.Register, Wire, Wire]:
-    """Vectors of the list that the lane has had, the number of its next one, and whether the list has none after it."""
+def _vectors(
+    sizes: MachineSizes, lane: Wire, current: Mapping[str, Wire], block: pyrtl.Block
+) -> tuple[pyrtl.Register, Wire, Wire, Wire]:
+    """Vectors of the list that the lane has had, one more, the number of its next, and whether that is its last."""
+    if sizes.half_turn:
+        lane = pyrtl.concat_list([*(lane[b] for b in range(len(lane) - 1)), lane[-1] ^ is_turned(current)])
     below = lane_bits(sizes) if sizes.queues > 1 else 0
     vector = register(max(1, sizes.count_bits - below), "vector", block)
     index = pyrtl.concat(vector, lane) if below else vector
-    after = pyrtl.concat(vector + 1, lane) if below else vector + 1
-    return vector, index, after >= count
+    following = (vector + 1)[: len(vector)]
+    after = pyrtl.concat(following, lane) if below else following
+    return vector, following, index, after >= current["count"]
 
 
 def _tag(sizes: MachineSizes, current: dict[str, Wire], index: Wire) -> Wire:

@@ -1,7 +1,8 @@
 """Landing: operands of all lanes to the Key SRAM, the Value SRAM and the query buffer, many rows a cycle.
 
 Vector i of a list for an operand SRAM belongs to bank i mod 2P (`hls.datapaths.operand_sram`), and comes from lane
-i mod Q. So the lanes fall into G = min(Q, 2P) groups, lane l into l mod G, and each bank takes from one group only:
+i mod Q, or i + Q / 2 mod Q if lists can begin at the middle lane. So the lanes fall into G groups, lane l into l mod G,
+with G = min(Q, 2P), or min(Q / 2, 2P), and each bank takes from one group only:
 
     lanes of a group -> in turn -> a register -> its banks of both SRAMs
                                               -> slow port -> query line, or the bank of a slot number
@@ -53,6 +54,11 @@ def landed_bits(sizes: MachineSizes) -> int:
     return (PARITIES * sizes.slots + 1).bit_length()
 
 
+def landing_groups(sizes: MachineSizes) -> int:
+    """Groups of lanes; both lanes that a vector can come from are in one."""
+    return min(sizes.half_turn or sizes.queues, PARITIES * sizes.slots)
+
+
 def graphs(config: AcceleratorConfig) -> dict[str, Graph]:
     """No part is arithmetic."""
     del config
@@ -97,7 +103,7 @@ def build(config: AcceleratorConfig, technology: Technology | None = None) -> Ne
     banks = PARITIES * sizes.slots
     block = pyrtl.Block()
     with building(block):
-        groups = _groups(sizes, min(sizes.queues, banks), block)
+        groups = _groups(sizes, landing_groups(sizes), block)
         granted, slow = _slow_port(sizes, groups, block)
         bank_bits = banks.bit_length() - 1
         ports: dict[str, list[Wire]] = {}

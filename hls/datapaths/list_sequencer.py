@@ -27,9 +27,9 @@ landed are counted for every segment of every buffer (`MachineSizes.segments`): 
 Ports: `layer_dimension`, `layer_msb_length`, `layer_lsb_length`, `layer_query_length`; `survivor_write`,
 `survivor_row`, `survivor_ids`; `kept_write`, `kept_which`, `kept_row`, `kept_ids`; each stream's `_data`, `_valid`,
 `_ready`; `unread_valid`, `unread_buffer`, `unread_row`; to the fetcher `fetch_ids`, `fetch_count`, `fetch_last`,
-`fetch_base`, `fetch_stride`, `fetch_length`, `fetch_valid`, `fetch_ready`; to the lanes `list_table`, `list_next`, from
-them `lane_behind`; from the landing `landed_key`, `landed_value` (vectors by buffer and segment), `landed_sparse`,
-`landed_all`; the pending bits.
+`fetch_turned`, `fetch_base`, `fetch_stride`, `fetch_length`, `fetch_valid`, `fetch_ready`; to the lanes `list_table`,
+`list_next`, from them `lane_behind`; from the landing `landed_key`, `landed_value` (vectors by buffer and segment),
+`landed_sparse`, `landed_all`; the pending bits.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from hls import technology as technologies
 from hls.datapaths.bitwidth_converter import Plane
 from hls.datapaths.crossbar import in_one_cycle
 from hls.datapaths.fetcher_parts import FetcherTypes
-from hls.datapaths.landing_lane import LISTS, POSITION_BITS, list_entry
+from hls.datapaths.landing_lane import LISTS, POSITION_BITS, is_turned, list_entry
 from hls.datapaths.landing_write import landed_bits
 from hls.datapaths.machine_sizes import Destination, MachineSizes, Record, Source
 from hls.datapaths.top_k_wires import hold
@@ -257,7 +257,7 @@ def _walk(
         payload_register(w, n, block) for n, w in (("base", sizes.base_bits), ("length", sizes.length_bits))
     )
 
-    to_value, buffer = payload_register(1, "to_value", block), payload_register(1, "buffer", block)
+    to_value, buffer, turned = (payload_register(1, name, block) for name in ("to_value", "buffer", "turned"))
     row_valid = register(1, "row_valid", block)
     row_moves = pyrtl.WireVector(1, "row_moves")
     waits = payload_register(1, "waits_for_reads", block)
@@ -271,6 +271,7 @@ def _walk(
         source: request["source"],
         to_value: of_value,
         buffer: request["place"][0],
+        turned: is_turned(request),
         base: request["base"],
         length: pyrtl.select(of_query, lengths["query"], of_plane),
     }
@@ -292,6 +293,7 @@ def _walk(
         "first": (first, bits),
         "count": (pyrtl.select(is_last, left[: lanes.bit_length()], lanes), lanes.bit_length()),
         "last": (is_last, 1),
+        "turned": (turned, 1),
         "base": (base, sizes.base_bits),
         "length": (length, sizes.length_bits),
     }
@@ -349,7 +351,7 @@ def _lists(sizes: MachineSizes, source: pyrtl.Register, address: pyrtl.Register)
 
 def _fetch(row: _Row, vectors: Wire, stride_bits: int, block: pyrtl.Block) -> None:
     """The ports of the fetcher behind registers of their own."""
-    fields = {"ids": vectors, **{name: row.data[name] for name in ("count", "last", "base", "length")}}
+    fields = {"ids": vectors, **{name: row.data[name] for name in ("count", "last", "turned", "base", "length")}}
     record = Record(tuple((name, len(wire)) for name, wire in fields.items()))
     source = Stream(record.pack(fields), row.valid, pyrtl.WireVector(1, "fetch_room"))
     drive(row.moves, source.ready)

@@ -88,6 +88,7 @@ class MachineSizes:
         max_dim: largest head dimension.
         slots: P, keys of native dimension in a row of the Key SRAM; lanes of the softmax.
         queues: of the fetcher.
+        half_turn: queues by which lists that begin at the middle queue do so later.
         fetch_lanes: ids that the fetcher takes in a cycle.
         top_k_lanes: items that the top-k engines take in a cycle; ids of a row of a list.
         context: longest sequence.
@@ -102,6 +103,7 @@ class MachineSizes:
     max_dim: int
     slots: int
     queues: int
+    half_turn: int
     fetch_lanes: int
     top_k_lanes: int
     context: int
@@ -132,6 +134,7 @@ class MachineSizes:
             max_dim=config.max_head_dim,
             slots=slots,
             queues=config.fetch_queues,
+            half_turn=types.half_turn,
             fetch_lanes=fetch,
             top_k_lanes=lanes,
             context=config.context_keys,

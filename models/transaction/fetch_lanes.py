@@ -91,8 +91,8 @@ def _next_list(f: Record, q: int) -> None:
 @compiled
 def enter_list(f: Record, q: int) -> None:
     """A lane comes to a list that was taken."""
-    queues = f.head.shape[0]
-    left = (f.list_count[f.position[q] % LIST_RING] + queues - 1 - q) // queues
+    queues, at = f.head.shape[0], f.position[q] % LIST_RING
+    left = (f.list_count[at] + queues - 1 - (q ^ f.list_turn[at])) // queues
     f.list_left[q] = left
     if left > 0:
         f.list_has |= 1 << q

@@ -56,10 +56,11 @@ def _sequence(f: Record, vectors_full: int) -> None:
     queues, channels, depth = f.head.shape[0], f.credit.shape[0], f.pipe.shape[0]
     coming = f.pipe[depth - 1, 0] != 0
     row = -1 if channels == 64 else (1 << channels) - 1
-    goes = f.got_there and (f.got_last or coming) and vectors_full >> f.group * channels & row == 0
+    first = f.group * channels ^ f.list_turn[f.got_list]
+    goes = f.got_there and (f.got_last or coming) and vectors_full >> first & row == 0
     if goes:
         for i in range(f.got_count):
-            _push(f, f.group * channels + i, f.got_list, f.got_at + i)
+            _push(f, first + i, f.got_list, f.got_at + i)
         f.rows_inside -= 1
         f.group = 0 if f.got_last else (f.group + 1) % (queues // channels)
     takes = goes or not f.got_there
@@ -140,13 +141,16 @@ def _accept(f: Record, i: int) -> None:
     f.list_count[n], f.list_first[n], f.list_destination[n] = f.list_count[i], f.list_first[i], f.list_destination[i]
     f.list_buffer[n], f.list_place[n], f.list_purpose[n] = f.list_buffer[i], f.list_place[i], f.list_purpose[i]
     f.list_base[n], f.list_bits[n] = f.list_base[i], f.list_bits[i]
+    to = f.list_destination[n]
+    is_turned = to in (TO_VALUE, TO_SPARSE) or (to == TO_QUERY and f.list_place[n] & 1 == 1)
+    f.list_turn[n] = f.half_turn if is_turned else 0
     f.active, f.sent = n, 0
     f.lists_taken += 1
     at_others = f.list_has | f.list_over
     for q in range(f.head.shape[0]):
         if not at_others >> q & 1:
             enter_list(f, q)
-    count, to = f.list_count[n], f.list_destination[n]
+    count = f.list_count[n]
     f.on_the_way += count
     if to == TO_SPARSE:
         f.sparse_left += count

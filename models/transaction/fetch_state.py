@@ -22,9 +22,9 @@ from hls.datapaths import bitwidth_converter, fetcher, selection_next
 from hls.datapaths.crossbar import OUTPUT_DEPTH, burst_slots, data_parts
 from hls.datapaths.descriptor import MAX_HEADS
 from hls.datapaths.fetch_lane import BURSTS_AHEAD, VECTORS_AHEAD
+from hls.datapaths.landing_write import landing_groups
 from hls.datapaths.list_sequencer import STREAMS, WINDOW_PER_QUEUE
 from hls.datapaths.machine_sizes import KEY_PLACES, QUERY_LINES, MachineSizes
-from hls.datapaths.operand_sram import PARITIES
 from hls.datapaths.selection_next import LISTED_ROWS
 from models.config import AcceleratorConfig, ConfigError
 from models.memory.compilation import record_dtype
@@ -65,6 +65,7 @@ class FetchSizes:
     """
 
     queues: int
+    half_turn: int
     channels: int
     address_depth: int
     answer_fifos: int
@@ -111,7 +112,8 @@ def _sizes(machine: AcceleratorConfig) -> FetchSizes:
         places=places,
         locate_cycles=fetcher.plan(machine).locate.latency_cycles,
         convert_cycles=bitwidth_converter.plan(machine).latency_cycles,
-        groups=min(sizes.queues, PARITIES * sizes.slots),
+        half_turn=sizes.half_turn,
+        groups=landing_groups(sizes),
         vectors=16 * machine.context_keys,
         word_shift=(8 * machine.data_queue_bytes).bit_length() - 1,
         segments=sizes.segments,
@@ -157,7 +159,7 @@ _SCALARS = (
         "unread_row",
         "waits",
     ),
-    *("slot_shift", "rate_shift"),
+    *("slot_shift", "rate_shift", "half_turn"),
     *("behind_any", "on_the_way", "window", "msb_window", "group", "got_there", "got_at", "got_count"),
     *("got_last", "got_list", "slow_first", "slow_granted", "slow_1", "slow_2", "landed_all"),
     *(
@@ -202,7 +204,7 @@ def _up(count: int) -> int:
 def _shapes(s: FetchSizes) -> dict[str, tuple[int, ...]]:
     q, c, d = s.queues, s.channels, s.address_depth
     places = (2, KEY_PLACES, s.segments)
-    of_lists = ["count", "first", "destination", "buffer", "place", "purpose", "base", "bits"]
+    of_lists = ["turn", "count", "first", "destination", "buffer", "place", "purpose", "base", "bits"]
     of_lanes = (
         # where a lane's parts are in its ring: pushed, asked for, collected, converted, landed
         *("v_in", "v_ask", "v_take", "v_end", "v_land"),
@@ -280,6 +282,7 @@ def new_state(machine: AcceleratorConfig) -> NDArray[np.void]:
     state["room"], state["credit"] = s.address_depth, OUTPUT_DEPTH
     state["word_shift"], state["burst_words"] = s.word_shift, 256 >> s.word_shift
     state["segment_shift"], state["convert_cycles"] = s.segment_shift, s.convert_cycles
+    state["half_turn"] = s.half_turn
     state["slot_shift"], state["rate_shift"] = s.slot_shift, s.rate_shift
     state["address_depth"], state["vectors_ahead"] = s.address_depth, VECTORS_AHEAD
     state["window"] = state["msb_window"] = WINDOW_PER_QUEUE * s.queues

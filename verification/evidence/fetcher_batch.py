@@ -17,7 +17,7 @@ from hls.verilator import build
 from hls.verilator_driver import layout
 from models.config import AcceleratorConfig
 from verification.evidence.fetcher_batch_loop import FAULTS, OLDEST, Lists, Sizes, Weather, player
-from verification.evidence.fetcher_model import FetchList, random_lists
+from verification.evidence.fetcher_model import FetchList, queue_of, random_lists
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ def sizes_of(config: AcceleratorConfig, netlist: Netlist, limit_cycles: int) -> 
     numbers = {
         "channels": config.hbm_channels,
         "queues": config.fetch_queues,
+        "half_turn": queue_of(config, True, 0),
         "slots": 1 << tag_bits,
         "address_bits": types.address.width,
         "tag_bits": tag_bits,
@@ -80,6 +81,7 @@ def flat(patterns: Sequence[Sequence[FetchList]]) -> Lists:
         base=np.array([one.base_bytes // 512 for one in every], np.int64),
         stride=np.array([one.stride_bits for one in every], np.int64),
         length=np.array([one.length_bits for one in every], np.int64),
+        turned=np.array([one.turned for one in every], np.int64),
     )
 
 

@@ -47,6 +47,7 @@ class Sizes(NamedTuple):
 
     channels: int
     queues: int
+    half_turn: int  # queues by which a list that is turned begins later
     slots: int  # tags in all
     address_bits: int
     tag_bits: int
@@ -59,6 +60,7 @@ class Sizes(NamedTuple):
     ids: int
     id_count: int
     last: int
+    turned: int
     base: int
     stride: int
     length: int
@@ -91,6 +93,7 @@ class Lists(NamedTuple):
     base: Array
     stride: Array
     length: Array
+    turned: Array
 
 
 class Weather(NamedTuple):
@@ -149,7 +152,7 @@ def expected(s: Sizes, lists: Lists, pattern: int, words: Array, flags: Array, c
         for i in range(lists.at[one], lists.at[one + 1]):
             from_bit = lists.base[one] * 4096 + lists.ids[i] * lists.stride[one]
             to_bit = from_bit + lists.length[one] - 1
-            q = (i - lists.at[one]) % s.queues
+            q = (i - lists.at[one] + lists.turned[one] * s.half_turn) % s.queues
             first, last = from_bit // s.word_bits, to_bit // s.word_bits
             for place in range(first, last + 1):
                 words[q, counts[q]] = place
@@ -189,6 +192,7 @@ def offer_row(s: Sizes, lists: Lists, one: int, start: int, row: Array) -> bool:
     is_last: bool = start + s.channels >= lists.at[one + 1]
     put(row, s.id_count, 0, 32, there)
     put(row, s.last, 0, 1, 1 if is_last else 0)
+    put(row, s.turned, 0, 1, lists.turned[one])
     put(row, s.base, 0, 62, lists.base[one])
     put(row, s.stride, 0, 32, lists.stride[one])
     put(row, s.length, 0, 32, lists.length[one])

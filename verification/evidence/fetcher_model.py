@@ -28,13 +28,14 @@ BURST_BYTES = 32
 class FetchList:
     """One list: rising ids, byte address of vector 0 (a multiple of 512), bits from id to id and of a vector.
 
-    A list without ids is a row that is empty.
+    A list without ids is a row that is empty. One that is turned begins at the middle queue.
     """
 
     ids: tuple[int, ...]
     base_bytes: int
     stride_bits: int
     length_bits: int
+    turned: bool = False
 
     def bits_of(self, ident: int) -> tuple[int, int]:
         """First and last bit of a vector in DRAM."""
@@ -71,6 +72,12 @@ def expected_bursts(lists: Sequence[FetchList]) -> Iterator[int]:
             before = last
 
 
+def queue_of(config: AcceleratorConfig, turned: bool, place: int) -> int:
+    """The queue of the vector at a place of a list; all begin at queue 0 where a row of ids is for all queues."""
+    queues = config.fetch_queues
+    return (place + (queues // 2 if turned and queues > config.hbm_channels else 0)) % queues
+
+
 def expected_words(config: AcceleratorConfig, lists: Sequence[FetchList]) -> list[list[Word]]:
     """Words of every queue in order."""
     bits = 8 * config.data_queue_bytes
@@ -79,7 +86,7 @@ def expected_words(config: AcceleratorConfig, lists: Sequence[FetchList]) -> lis
         for place, ident in enumerate(one.ids):
             first, last = one.bits_of(ident)
             places = range(first // bits, last // bits + 1)
-            queues[place % config.fetch_queues].extend(
+            queues[queue_of(config, one.turned, place)].extend(
                 Word(p, p == places[0], p == places[-1], first % bits) for p in places
             )
     return queues
@@ -315,6 +322,7 @@ def _rows(config: AcceleratorConfig, types: FetcherTypes, lists: Sequence[FetchL
                 "ids": joined(part, bits),
                 "count": len(part),
                 "last": int(start + lanes >= len(one.ids)),
+                "turned": int(one.turned),
                 "base": one.base_bytes // 512,
                 "stride": one.stride_bits,
                 "length": one.length_bits,
@@ -335,7 +343,8 @@ def random_lists(config: AcceleratorConfig, rng: np.random.Generator, longest: i
         kept = kept if len(kept) else np.array([tokens - 1])
         first = int(rng.integers(0, config.context_keys - tokens))
         ids = tuple(int(i) + first for i in kept[:longest])
-        lists.append(FetchList(ids if rng.random() < 0.9 else (), 512 * int(rng.integers(0, 1 << 12)), length, length))
+        base_bytes, turned = 512 * int(rng.integers(0, 1 << 12)), bool(rng.random() < 0.5)
+        lists.append(FetchList(ids if rng.random() < 0.9 else (), base_bytes, length, length, turned))
     return lists
 
 

@@ -38,7 +38,7 @@ PAYLOAD = {
     **dict.fromkeys(("word", "offset", "word_first", "word_last"), "out_valid"),
 }
 INPUTS = {
-    **dict.fromkeys(("ids", "count", "last", "base", "stride", "length"), "in_valid"),
+    **dict.fromkeys(("ids", "count", "last", "turned", "base", "stride", "length"), "in_valid"),
     **dict.fromkeys(("answer_tag", "answer_data"), "answer_valid"),
 }
 

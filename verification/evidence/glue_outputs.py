@@ -148,7 +148,9 @@ def meanings(config: AcceleratorConfig) -> dict[str, dict[str, Meaning]]:
             **_under("row_decided", "row_flat", "row_place"),
         },
         "list_sequencer": {
-            **_under("fetch_valid", "fetch_base", "fetch_count", "fetch_last", "fetch_length", "fetch_stride"),
+            **_under(
+                "fetch_valid", "fetch_base", "fetch_count", "fetch_last", "fetch_length", "fetch_stride", "fetch_turned"
+            ),
             "fetch_ids": Meaning(
                 ("fetch_valid",), Lanes("fetch_count", 0, s.fetch_lanes.bit_length(), counted=True), ids, s.fetch_lanes
             ),

@@ -10,10 +10,12 @@ from hls.datapaths import bitwidth_converter
 from hls.datapaths.bitwidth_converter import LSB_BITS, Plane
 from hls.datapaths.fetch_side import SRAMS
 from hls.datapaths.landing_lane import LISTS, landing_tag, list_entry
+from hls.datapaths.landing_write import landing_groups
 from hls.datapaths.machine_sizes import QUERY_LINES, Destination, MachineSizes, Source
 from hls.simulate import Simulator
 from models.config import AcceleratorConfig
-from verification.evidence.list_sequencer_model import Fields
+from verification.evidence.fetcher_model import queue_of
+from verification.evidence.list_sequencer_model import Fields, begins_in_the_middle
 from verification.evidence.words import joined, nth, pack, split
 
 
@@ -31,12 +33,17 @@ def tag_of(sizes: MachineSizes, entry: Fields, i: int) -> int:
     return pack(landing_tag(sizes), fields)
 
 
+def first_vector(config: AcceleratorConfig, lane: int, entry: Fields) -> int:
+    """The lane's first vector of a list."""
+    return (lane - queue_of(config, begins_in_the_middle(entry), 0)) % config.fetch_queues
+
+
 @dataclass
 class _Walk:
     """Where a lane is in the lists: a list ends with the lane's last vector, or costs a cycle if it has none."""
 
+    config: AcceleratorConfig
     lane: int
-    queues: int
     position: int = 0
     vector: int = 0
     behind: int = 0
@@ -47,8 +54,9 @@ class _Walk:
         if self.position == len(entries):
             return
         self.vector += ended
-        next_vector = self.vector * self.queues + self.lane
-        if next_vector >= entries[self.position]["count"]:
+        entry = entries[self.position]
+        next_vector = self.vector * self.config.fetch_queues + first_vector(self.config, self.lane, entry)
+        if next_vector >= entry["count"]:
             self.position, self.vector = self.position + 1, 0
 
 
@@ -68,7 +76,7 @@ def run_lane(config: AcceleratorConfig, simulator: Simulator, cycles: int, seed:
     stages: list[int | None] = [None] * bitwidth_converter.plan(config).latency_cycles
     vectors = compared = 0
     share, supply = rng.choice([0.4, 1.0]), rng.choice([0.4, 1.0])
-    offering, walk = False, _Walk(lane, sizes.queues)
+    offering, walk = False, _Walk(config, lane)
     for cycle in range(cycles + 50 * cycles):
         ready = int(stages[-1] is None or rng.random() < share)
         ports = {"lane": lane, "layer_format": form, "list_next": len(entries) % (2 * LISTS), "convert_ready": ready}
@@ -106,7 +114,7 @@ def run_lane(config: AcceleratorConfig, simulator: Simulator, cycles: int, seed:
             count = int(rng.integers(1, longest))
             kinds = {"plane": int(rng.integers(0, 3)), "destination": int(rng.integers(0, 4))}
             entries.append({"count": count, **kinds, "place": int(rng.integers(0, 64))})
-            for i in range(lane, count, sizes.queues):
+            for i in range(first_vector(config, lane, entries[-1]), count, sizes.queues):
                 words.extend(_words_of(config, entries[-1], i, form, rng))
                 vectors += 1
         if cycle >= cycles and not words and not sent and not any(s is not None for s in stages) and not behind:
@@ -241,7 +249,7 @@ class Landing:
         expected = Counter(_counter_of(self.sizes, tag) for queue in queues for tag, _ in queue)
         offering, waited = [False] * sizes.queues, [0] * sizes.queues
         # each lane of the group once, behind a row of each other group; and the sparse rows, which have priority
-        groups = min(sizes.queues, 2 * sizes.slots)
+        groups = landing_groups(sizes)
         patience = sizes.queues // groups * (groups + 2) + expected["sparse"]
         while any(queues):
             ports = {"landing_valid": 0, "landing_tag": 0, "landing_data": 0}
@@ -342,7 +350,8 @@ def random_queues(
         for i in range(count):
             tag = {"destination": destination, "is_lsb": is_lsb, "buffer": buffer, "index": i}
             data = int.from_bytes(rng.bytes(-(-sizes.line_bits // 8)), "little") & ((1 << sizes.line_bits) - 1)
-            queues[i % sizes.queues].append((tag, data))
+            first = sizes.half_turn if destination in (Destination.VALUE, Destination.SPARSE) else 0
+            queues[(first + i) % sizes.queues].append((tag, data))
     for queue in queues:
         mixed = list(queue)
         rng.shuffle(mixed)

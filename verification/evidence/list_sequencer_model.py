@@ -19,6 +19,12 @@ MOST_LATE = 4
 """Cycles from a request, or from the read that a fetch row waits for, in which it is not there."""
 
 
+def begins_in_the_middle(request: Fields) -> bool:
+    """Whether a list begins at the middle queue: values do, also single ones, and queries for odd lines."""
+    to = request["destination"]
+    return to in (Destination.VALUE, Destination.SPARSE) or (to == Destination.QUERY and request["place"] % 2 == 1)
+
+
 def fetch_rows(sizes: MachineSizes, request: Fields, ids: list[int], dimension: int, length: int) -> list[Fields]:
     """What the fetcher must be given for a request, `ids` being those of its source."""
     rows = []
@@ -30,6 +36,7 @@ def fetch_rows(sizes: MachineSizes, request: Fields, ids: list[int], dimension: 
                 "ids": joined(((ids[t] << dimension) + part for t, part in tokens), sizes.id_bits),
                 "count": len(here),
                 "last": int(start + sizes.fetch_lanes >= request["count"]),
+                "turned": int(begins_in_the_middle(request)),
                 "base": request["base"],
                 "stride": length,
                 "length": length,

@@ -56,7 +56,7 @@ def test_lanes_of_published_machines(preset):
 
 
 def test_a_lane_passes_a_word_a_cycle_from_list_to_list(lane):
-    """Lists of four, nine and one vectors; lane 0 of 4 has one, three and one of them, a word each."""
+    """Lists of keys: four, nine and one vectors; lane 0 of 4 has one, three and one of them, a word each."""
     lane.reset()
     bits = landing_lane.list_entry(SIZES).bits
     table = joined((4, 9, 1), bits)

@@ -112,7 +112,7 @@ def test_one_token_begins_anywhere():
     sizes = MachineSizes.of(machine("spatten"))
     ids = list(range(100, 120))
     row = fetch_rows(sizes, request_of(source=Source.SURVIVORS, first=5, count=1), ids, 0, 64)
-    assert row == [{"ids": 105, "count": 1, "last": 1, "base": 0, "stride": 64, "length": 64}]
+    assert row == [{"ids": 105, "count": 1, "last": 1, "turned": 0, "base": 0, "stride": 64, "length": 64}]
     wide = fetch_rows(sizes, request_of(first=10, count=2), ids, 1, 64)[0]
     assert wide["ids"] == 210 | 211 << sizes.id_bits
 
