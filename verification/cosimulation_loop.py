@@ -8,9 +8,7 @@ Verilator runs without Python; any other memory or simulator takes the same step
 
 from __future__ import annotations
 
-import inspect
-import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +21,7 @@ from hls.session import CHANGED, ENDED, TAKEN, Session, SessionPorts, Tap, Tappe
 from hls.simulate import Simulator, Words
 from hls.verilator_driver import layout
 from hls.verilator_session import VerilatorSession
-from models.memory import engine, ports
+from models.memory import ports
 from models.memory.compilation import Array, Record, compiled
 from models.memory.hbm2 import Hbm2Memory
 from models.memory.interface import NONE, Memory
@@ -106,55 +104,47 @@ def trace_requests(e: Exchange, accepted: Array, cycle: int, trace: Array, trace
             traced[0] += 1
 
 
-def _loop(fingerprint: int) -> Callable[..., tuple[int, int]]:
-    @compiled
-    def run_hbm2(
-        session_cycle: Any,
-        handle: int,
-        row: Words,
-        watched: Words,
-        g: Geometry,
-        e: Exchange,
-        channels: Record,
-        commands: Array,
-        commanded: Array,
-        map_layout: Array,
-        first: int,
-        last: int,
-        offer: int,
-        trace: Array,
-        traced: Array,
-    ) -> tuple[int, int]:
-        """Cycles [first, last) or until something is wrong or the run has ended: (next cycle, fault + 8 * flags)."""
-        _ = fingerprint
-        count = e.tag.shape[0]
-        accepted = np.zeros((1, count), np.bool_)
-        answers = np.empty((2, 1, count), np.int64)
-        row_address, watched_address = np.uint64(row.ctypes.data), np.uint64(watched.ctypes.data)
-        for cycle in range(first, last):
-            fault = take(watched, g, e)
-            if fault != OK:
-                return cycle, fault
-            refused = ports.refused_offer(e.valid, e.address, e.slot, map_layout)
-            if refused != NONE:
-                e.fault[0], e.fault[1] = refused, e.address[0, refused]
-                return cycle, ELSEWHERE
-            accepted[:] = False
-            ports.steps(channels, commands, commanded, e.valid, e.address, e.write, e.slot, accepted, answers)
-            give(accepted[0], answers[0, 0], answers[1, 0], row, g, e)
-            trace_requests(e, accepted[0], cycle, trace, traced)
-            flags: Any = np.int64(session_cycle(handle, row_address, watched_address))
-            if flags & TAKEN and offer >= 0:
-                row[offer] = 0
-            if flags & (ENDED | CHANGED):
-                return cycle + 1, 8 * flags
-        return last, 0
-
-    return run_hbm2
-
-
-_FINGERPRINT = "".join(inspect.getsource(module) for module in (engine, ports, memory_exchange))
-run_hbm2 = _loop(zlib.crc32(_FINGERPRINT.encode()))
+@compiled
+def run_hbm2(
+    session_cycle: Any,
+    handle: np.uint64,
+    row: Words,
+    watched: Words,
+    g: Geometry,
+    e: Exchange,
+    channels: Record,
+    commands: Array,
+    commanded: Array,
+    map_layout: Array,
+    first: int,
+    last: int,
+    offer: int,
+    trace: Array,
+    traced: Array,
+) -> tuple[int, int]:
+    """Cycles [first, last) or until something is wrong or the run has ended: (next cycle, fault + 8 * flags)."""
+    count = e.tag.shape[0]
+    accepted = np.zeros((1, count), np.bool_)
+    answers = np.empty((2, 1, count), np.int64)
+    row_address, watched_address = np.uint64(row.ctypes.data), np.uint64(watched.ctypes.data)
+    for cycle in range(first, last):
+        fault = take(watched, g, e)
+        if fault != OK:
+            return cycle, fault
+        refused = ports.refused_offer(e.valid, e.address, e.slot, map_layout)
+        if refused != NONE:
+            e.fault[0], e.fault[1] = refused, e.address[0, refused]
+            return cycle, ELSEWHERE
+        accepted[:] = False
+        ports.steps(channels, commands, commanded, e.valid, e.address, e.write, e.slot, accepted, answers)
+        give(accepted[0], answers[0, 0], answers[1, 0], row, g, e)
+        trace_requests(e, accepted[0], cycle, trace, traced)
+        flags: Any = np.int64(session_cycle(handle, row_address, watched_address))
+        if flags & TAKEN and offer >= 0:
+            row[offer] = 0
+        if flags & (ENDED | CHANGED):
+            return cycle + 1, 8 * flags
+    return last, 0
 
 
 class _Run:

@@ -1,16 +1,7 @@
-"""Compiled loops over the engine: groups of bursts, skipping idle cycles, and the ports cycle by cycle.
-
-Numba keys its cache by the file that a function stands in; the loops hold the engine's fingerprint, so that a
-change there compiles them anew.
-"""
-
-import inspect
-import zlib
-from collections.abc import Callable
+"""Compiled loops over the engine: groups of bursts, skipping idle cycles, and the ports cycle by cycle."""
 
 import numpy as np
 
-from models.memory import engine
 from models.memory.address_map import FIELDS
 from models.memory.compilation import Array, Record, compiled, inlined
 from models.memory.engine import NONE, accept, commands, may_accept
@@ -251,79 +242,72 @@ def _fits(channel: Record, requests: Array, head: int) -> bool:
     return may_accept(channel, r.pseudo_channel, r.bank, r.row, r.column, r.direction)
 
 
-def _loops(fingerprint: int) -> tuple[Callable[..., None], Callable[..., None]]:
-    @compiled
-    def advance(
-        channels: Record,
-        trace: Array,
-        traced: Array,
-        requests: Array,
-        until: int,
-        first: int,
-        last: int,
-        remaining: Array,
-    ) -> None:
-        """Simulate each channel c up to cycle `until`, or until `remaining[c]` of requests [first, last) are served."""
-        _ = fingerprint
-        for c in range(channels.shape[0]):
-            channel = channels[c]
-            now = channel.now
-            left = remaining[c]
-            head = channel.door_head
-            fits = _fits(channel, requests, head)
-            while left > 0:
-                event = channel.wake
-                if fits:
-                    event = min(event, requests[head].issue)
-                event = max(event, now)
-                if event >= until:
-                    now = max(now, until)
-                    break
-                tag, done, _ = commands(channel, event)
-                if tag != NONE:
-                    requests[tag].done = done
-                    channel.unfinished -= 1
-                    if first <= tag < last:
-                        left -= 1
-                    fits = fits or _fits(channel, requests, head)
-                if fits and requests[head].issue <= event:
-                    r = requests[head]
-                    accept(channel, r.pseudo_channel, r.bank, r.row, r.column, r.direction, head, event)
-                    r.accepted = event
-                    head = r.next
-                    fits = _fits(channel, requests, head)
-                if trace.shape[0]:
-                    log_commands(channel, c, event, trace, traced)
-                now = event + 1
-            channel.door_head = head
-            if head == NONE:
-                channel.door_tail = NONE
-            channel.now = now
-
-    @compiled
-    def steps(
-        channels: Record,
-        trace: Array,
-        traced: Array,
-        valid: Array,
-        address: Array,
-        write: Array,
-        tags: Array,
-        accepted: Array,
-        answers: Array,
-    ) -> None:
-        """Next cycles of the ports, [cycle, channel]; `answers` [2, cycle, channel] get tags of reads and of writes."""
-        _ = fingerprint
-        start = clock(channels)
-        for i in range(valid.shape[0]):
-            for c in range(valid.shape[1]):
-                accepted[i, c], answers[0, i, c], answers[1, i, c] = port(
-                    channels[c], start + i, valid[i, c], address[i, c], tags[i, c], write[i, c]
-                )
-                if trace.shape[0]:
-                    log_commands(channels[c], c, start + i, trace, traced)
-
-    return advance, steps
+@compiled
+def advance(
+    channels: Record,
+    trace: Array,
+    traced: Array,
+    requests: Array,
+    until: int,
+    first: int,
+    last: int,
+    remaining: Array,
+) -> None:
+    """Simulate each channel c up to cycle `until`, or until `remaining[c]` of requests [first, last) are served."""
+    for c in range(channels.shape[0]):
+        channel = channels[c]
+        now = channel.now
+        left = remaining[c]
+        head = channel.door_head
+        fits = _fits(channel, requests, head)
+        while left > 0:
+            event = channel.wake
+            if fits:
+                event = min(event, requests[head].issue)
+            event = max(event, now)
+            if event >= until:
+                now = max(now, until)
+                break
+            tag, done, _ = commands(channel, event)
+            if tag != NONE:
+                requests[tag].done = done
+                channel.unfinished -= 1
+                if first <= tag < last:
+                    left -= 1
+                fits = fits or _fits(channel, requests, head)
+            if fits and requests[head].issue <= event:
+                r = requests[head]
+                accept(channel, r.pseudo_channel, r.bank, r.row, r.column, r.direction, head, event)
+                r.accepted = event
+                head = r.next
+                fits = _fits(channel, requests, head)
+            if trace.shape[0]:
+                log_commands(channel, c, event, trace, traced)
+            now = event + 1
+        channel.door_head = head
+        if head == NONE:
+            channel.door_tail = NONE
+        channel.now = now
 
 
-advance, steps = _loops(zlib.crc32(inspect.getsource(engine).encode()))
+@compiled
+def steps(
+    channels: Record,
+    trace: Array,
+    traced: Array,
+    valid: Array,
+    address: Array,
+    write: Array,
+    tags: Array,
+    accepted: Array,
+    answers: Array,
+) -> None:
+    """Next cycles of the ports, [cycle, channel]; `answers` [2, cycle, channel] get tags of reads and of writes."""
+    start = clock(channels)
+    for i in range(valid.shape[0]):
+        for c in range(valid.shape[1]):
+            accepted[i, c], answers[0, i, c], answers[1, i, c] = port(
+                channels[c], start + i, valid[i, c], address[i, c], tags[i, c], write[i, c]
+            )
+            if trace.shape[0]:
+                log_commands(channels[c], c, start + i, trace, traced)

@@ -4,33 +4,17 @@ They take each cycle together: lists of values are asked for and accepted, and o
 stepped in compiled code; any other memory takes the same steps from Python. What has nothing under way is not stepped.
 """
 
-import inspect
-import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from hls.datapaths.crossbar import BURST_BYTES
 from hls.datapaths.top_k import RESULT_ROWS
 from models.config import AcceleratorConfig
-from models.memory import engine, ports
+from models.memory import ports
 from models.memory.compilation import Array, Record, compiled, lowest, uncounted
 from models.memory.hbm2 import Hbm2Memory
 from models.memory.interface import Memory
-from models.transaction import (
-    end_loop,
-    fetch_channels,
-    fetch_landing,
-    fetch_lanes,
-    fetch_loop,
-    fetch_state,
-    list_loop,
-    value_asking,
-    value_beats,
-    value_loop,
-    value_rows,
-    value_state,
-)
 from models.transaction.end_loop import end_cycle
 from models.transaction.fetch_loop import add_list_to, settle
 from models.transaction.fetch_state import NOTHING, READ, RING, VALUE, new_state
@@ -48,129 +32,117 @@ Progress = tuple[int, int, int, bool, int]
 """The next cycle, both sides' events, whether the fetch side has nothing to do, and when the value side has."""
 
 
-def _loops(fingerprint: int) -> tuple[Callable[..., Progress], Callable[..., None], Callable[..., None]]:
-    @compiled
-    def both(f: Record, v: Record, rows: Array, accepted: int, reads: int, writes: int) -> None:
-        """A cycle, when the memory has answered (`fetch_loop.settle`)."""
-        _ = fingerprint
-        cycle, sent, offered = f.now, f.out_sent, f.offer[VALUE] != NOTHING
-        end_waits = f.end_made - f.end_sent
-        pending = (f.values_pending[0], f.values_pending[1], f.sparse_left > 0)
-        settle(f, accepted, reads, writes)
-        if f.ending:
-            end_cycle(f, cycle, end_waits)
-        if v.wakes <= cycle:
-            value_cycle(v, f, rows, cycle, offered and f.offer[VALUE] == NOTHING, pending, f.out_sent - sent)
+@compiled
+def both(f: Record, v: Record, rows: Array, accepted: int, reads: int, writes: int) -> None:
+    """A cycle, when the memory has answered (`fetch_loop.settle`)."""
+    cycle, sent, offered = f.now, f.out_sent, f.offer[VALUE] != NOTHING
+    end_waits = f.end_made - f.end_sent
+    pending = (f.values_pending[0], f.values_pending[1], f.sparse_left > 0)
+    settle(f, accepted, reads, writes)
+    if f.ending:
+        end_cycle(f, cycle, end_waits)
+    if v.wakes <= cycle:
+        value_cycle(v, f, rows, cycle, offered and f.offer[VALUE] == NOTHING, pending, f.out_sent - sent)
 
-    @compiled
-    def settle_one(states: Array, values: Array, rows: Array) -> None:
-        """`both` for callers that hold the arrays, not the records."""
-        _ = fingerprint
-        f, accepted, reads, writes = states[0], 0, 0, 0
-        for c in range(f.accepted.shape[0]):
-            accepted |= (1 if f.accepted[c] else 0) << c
-            reads |= (1 if f.read_tag[c] >= 0 else 0) << c
-            writes |= (1 if f.write_tag[c] >= 0 else 0) << c
-        both(f, values[0], rows, accepted, reads, writes)
 
-    @compiled
-    def alone(f: Record, v: Record, rows: Array, until: int) -> None:
-        """Cycles of the value side while the fetch side has nothing to do."""
-        _ = fingerprint
-        while v.event == 0 and f.idle:
-            f.now = min(until, max(f.now, v.wakes))
-            if f.now == until:
-                return
-            value_cycle(v, f, rows, f.now, False, (0, 0, False), 0)
-            f.now += 1
+@compiled
+def settle_one(states: Array, values: Array, rows: Array) -> None:
+    """`both` for callers that hold the arrays, not the records."""
+    f, accepted, reads, writes = states[0], 0, 0, 0
+    for c in range(f.accepted.shape[0]):
+        accepted |= (1 if f.accepted[c] else 0) << c
+        reads |= (1 if f.read_tag[c] >= 0 else 0) << c
+        writes |= (1 if f.write_tag[c] >= 0 else 0) << c
+    both(f, values[0], rows, accepted, reads, writes)
 
-    @compiled
-    def run_values(states: Array, values: Array, rows: Array, until: int) -> None:
-        """`alone` for callers that hold the arrays, not the records."""
-        _ = fingerprint
-        alone(states[0], values[0], rows, until)
 
-    @compiled
-    def run_hbm2(
-        states: Array,
-        until: int,
-        watched: int,
-        channels: Record,
-        trace: Array,
-        traced: Array,
-        values: Array,
-        rows: Array,
-    ) -> Progress:
-        """Cycles up to, not including, `until`, or the first after which something watched has happened."""
-        _ = fingerprint
-        f, v, d = states[0], values[0], uncounted(rows)
-        now, count = ports.clock(channels), channels.shape[0]
-        f.event = v.event = 0
-        # of each channel: before which cycle it has no command; of each cycle: which channels answer in it
-        wakes, answers = np.empty(count, np.int64), np.zeros(channels[0].due.shape[1], np.int64)
-        for c in range(count):
-            wakes[c] = channels[c].wake
-            for at in range(answers.shape[0] if channels[c].owes else 0):
-                if channels[c].due[0, at] >= 0 or channels[c].due[1, at] >= 0:
-                    answers[at] |= 1 << c
-        refused = 0
-        while f.now < until and f.event & watched == 0 and v.event == 0:
-            if f.idle:
-                first, still = f.now, f.now + STILL_CYCLES
-                alone(f, v, d, min(until, still))
-                now += f.now - first
-                for c in range(count):
-                    ports.rest(channels[c], c, now, trace, traced)
-                    wakes[c] = channels[c].wake
-                if f.now == still:
-                    break
-                continue
-            accepted, reads, writes = 0, 0, 0
-            answering = answers[now & answers.shape[0] - 1]
-            answers[now & answers.shape[0] - 1] = 0
-            while answering:
-                c = lowest(answering)
-                answering &= answering - 1
-                f.read_tag[c], written = ports.answer(channels[c], now)
-                reads |= (1 if f.read_tag[c] >= 0 else 0) << c
-                writes |= (1 if written >= 0 else 0) << c
-            stepped = f.memory_any & ~refused
+@compiled
+def alone(f: Record, v: Record, rows: Array, until: int) -> None:
+    """Cycles of the value side while the fetch side has nothing to do."""
+    while v.event == 0 and f.idle:
+        f.now = min(until, max(f.now, v.wakes))
+        if f.now == until:
+            return
+        value_cycle(v, f, rows, f.now, False, (0, 0, False), 0)
+        f.now += 1
+
+
+@compiled
+def run_values(states: Array, values: Array, rows: Array, until: int) -> None:
+    """`alone` for callers that hold the arrays, not the records."""
+    alone(states[0], values[0], rows, until)
+
+
+@compiled
+def run_hbm2(
+    states: Array,
+    until: int,
+    watched: int,
+    channels: Record,
+    trace: Array,
+    traced: Array,
+    values: Array,
+    rows: Array,
+) -> Progress:
+    """Cycles up to, not including, `until`, or the first after which something watched has happened."""
+    f, v, d = states[0], values[0], uncounted(rows)
+    now, count = ports.clock(channels), channels.shape[0]
+    f.event = v.event = 0
+    # of each channel: before which cycle it has no command; of each cycle: which channels answer in it
+    wakes, answers = np.empty(count, np.int64), np.zeros(channels[0].due.shape[1], np.int64)
+    for c in range(count):
+        wakes[c] = channels[c].wake
+        for at in range(answers.shape[0] if channels[c].owes else 0):
+            if channels[c].due[0, at] >= 0 or channels[c].due[1, at] >= 0:
+                answers[at] |= 1 << c
+    refused = 0
+    while f.now < until and f.event & watched == 0 and v.event == 0:
+        if f.idle:
+            first, still = f.now, f.now + STILL_CYCLES
+            alone(f, v, d, min(until, still))
+            now += f.now - first
             for c in range(count):
-                stepped |= (1 if wakes[c] <= now else 0) << c
-            while stepped:
-                c = lowest(stepped)
-                stepped &= stepped - 1
-                channel, bit = channels[c], 1 << c
-                if wakes[c] <= now:
-                    served, done = ports.issue(channel, now)
-                    if served >= 0:
-                        answers[done & answers.shape[0] - 1] |= bit
-                        refused &= ~bit
-                if f.memory_any & bit and not refused & bit:
-                    request = f.memory[c, 0]
-                    if ports.offer(channel, now, request[0] * BURST_BYTES, request[1], request[2] != 0):
-                        accepted |= bit
-                    else:
-                        # as long as nothing is served
-                        refused |= bit
-                wakes[c] = channel.wake
-                if trace.shape[0]:
-                    ports.log_commands(channel, c, now, trace, traced)
-            both(f, v, d, accepted, reads, writes)
-            now += 1
+                ports.rest(channels[c], c, now, trace, traced)
+                wakes[c] = channels[c].wake
+            if f.now == still:
+                break
+            continue
+        accepted, reads, writes = 0, 0, 0
+        answering = answers[now & answers.shape[0] - 1]
+        answers[now & answers.shape[0] - 1] = 0
+        while answering:
+            c = lowest(answering)
+            answering &= answering - 1
+            f.read_tag[c], written = ports.answer(channels[c], now)
+            reads |= (1 if f.read_tag[c] >= 0 else 0) << c
+            writes |= (1 if written >= 0 else 0) << c
+        stepped = f.memory_any & ~refused
         for c in range(count):
-            channels[c].now = now
-        return f.now, f.event, v.event, f.idle != 0, v.wakes
-
-    return run_hbm2, run_values, settle_one
-
-
-_COMPILED = (
-    *(engine, ports, fetch_loop, fetch_channels, fetch_landing, fetch_lanes, fetch_state, end_loop, list_loop),
-    *(value_loop, value_asking, value_beats, value_rows, value_state),
-)
-_FINGERPRINT = "".join(inspect.getsource(module) for module in _COMPILED)
-run_hbm2, run_values, settle_one = _loops(zlib.crc32(_FINGERPRINT.encode()))
+            stepped |= (1 if wakes[c] <= now else 0) << c
+        while stepped:
+            c = lowest(stepped)
+            stepped &= stepped - 1
+            channel, bit = channels[c], 1 << c
+            if wakes[c] <= now:
+                served, done = ports.issue(channel, now)
+                if served >= 0:
+                    answers[done & answers.shape[0] - 1] |= bit
+                    refused &= ~bit
+            if f.memory_any & bit and not refused & bit:
+                request = f.memory[c, 0]
+                if ports.offer(channel, now, request[0] * BURST_BYTES, request[1], request[2] != 0):
+                    accepted |= bit
+                else:
+                    # as long as nothing is served
+                    refused |= bit
+            wakes[c] = channel.wake
+            if trace.shape[0]:
+                ports.log_commands(channel, c, now, trace, traced)
+        both(f, v, d, accepted, reads, writes)
+        now += 1
+    for c in range(count):
+        channels[c].now = now
+    return f.now, f.event, v.event, f.idle != 0, v.wakes
 
 
 class FetchRun:
