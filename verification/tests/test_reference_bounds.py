@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from models.config import PruningConfig, QuantizationConfig
@@ -33,13 +33,17 @@ def both(seed, quantization, tokens, ratio, prompt=None, spread=1.5, bits=12):
     causal=st.booleans(),
     spread=st.sampled_from([0.1, 1.0, 3.0]),
 )
+@example(
+    seed=4294967295, quantization=QuantizationConfig(4, 4, 0.3), tokens=12, ratio=1.0, causal=False, spread=1.0
+)  # exact arithmetic alone takes a row for flat, and its second pass is far from the threshold
 def test_every_error_is_within_its_bound(seed, quantization, tokens, ratio, causal, spread):
     got, exact, errors = both(seed, quantization, tokens, ratio, tokens if causal else None, spread)
     assert errors.within
     added = (got.importance.heads * UNIT - exact.importance.heads).abs()
     assert bool((added <= errors.head_bound)[errors.alike.all(dim=-1)].all())
-    distance = (exact.attention.prob.amax(-1) / UNIT - quantization.threshold12).abs()
-    near = distance <= errors.prob_bound.amax(-1)
+    # only a row that is not flat still shows the probabilities that it was decided with
+    decided = torch.where(exact.attention.flat[..., None], got.attention.prob.double(), exact.attention.prob / UNIT)
+    near = (decided.amax(-1) - quantization.threshold12).abs() <= errors.prob_bound.amax(-1)
     assert bool((near | (got.attention.flat == exact.attention.flat)).all())
 
 
